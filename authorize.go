@@ -1,0 +1,416 @@
+package main
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// authorizationRequest is RFC 6749 §4.1.1's or §4.2.1's.
+type authorizationRequest struct {
+	query  string // as received
+	values values
+	faulty map[string]string
+
+	// Known before anything may be sent to the redirect URI.
+	client          *client
+	redirectURI     string // where the answer goes
+	sentRedirectURI string // redirect_uri as sent, empty if it was not
+
+	// Known once the rest has been parsed.
+	responseType  string
+	state         string
+	scope         string
+	codeChallenge string
+	prompt        []string // OpenID Connect Core §3.1.2.1
+}
+
+func (a *authorizationRequest) prompts(value string) bool { return slices.Contains(a.prompt, value) }
+
+// parseRedirection is the first half of parsing: which client asks, and where
+// the answer goes. Its errors are shown to the user and never sent to the
+// redirect URI, which cannot be trusted yet (RFC 6749 §4.1.2.1).
+func (s *server) parseRedirection(query string) (*authorizationRequest, error) {
+	v, faulty, err := parseValues(query)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"client_id", "redirect_uri"} {
+		if fault, found := faulty[name]; found {
+			return nil, invalidRequest(rfc6749("3.1"), name+" "+fault)
+		}
+	}
+	if v["client_id"] == "" {
+		return nil, missing(rfc6749("4.1.1"), "client_id")
+	}
+	c, err := s.store.clientNamed(v["client_id"])
+	if err != nil {
+		return nil, err
+	}
+	if c == nil {
+		return nil, refuse(http.StatusBadRequest, "invalid_client", rfc6749("4.1.2.1"), "client_id names no client of this server")
+	}
+	redirectURI, err := c.redirectURIFor(v["redirect_uri"])
+	if err != nil {
+		return nil, err
+	}
+	return &authorizationRequest{query: query, values: v, faulty: faulty,
+		client: c, redirectURI: redirectURI, sentRedirectURI: v["redirect_uri"]}, nil
+}
+
+// parseRest is the second half. Its errors are sent to the redirect URI.
+func (a *authorizationRequest) parseRest(p *profile) error {
+	a.responseType = a.values["response_type"] // tells where an error goes: query or fragment
+	a.state = a.values["state"]
+	a.prompt = strings.Fields(a.values["prompt"])
+	if err := checkFaulty(a.faulty); err != nil {
+		return err
+	}
+	switch a.responseType {
+	case "code":
+		if !a.client.mayUse("authorization_code", p) {
+			return unauthorizedClient(rfc6749("4.1.2.1"), "this client is not registered for the authorization code grant")
+		}
+	case "token":
+		if !slices.Contains(p.Grants, "implicit") {
+			return unsupportedResponseType(rfc6749("4.2.2.1"), "response_type must be code: this server has no implicit grant")
+		}
+		if !a.client.mayUse("implicit", p) {
+			return unauthorizedClient(rfc6749("4.2.2.1"), "this client is not registered for the implicit grant; RFC 9700 advises the code grant with PKCE")
+		}
+		if a.redirectURI == outOfBand {
+			return invalidRequest(rfc6749("4.2.2"), "an access token cannot be shown out of band: use response_type code")
+		}
+	case "":
+		return missing(rfc6749("3.1.1"), "response_type")
+	default:
+		return unsupportedResponseType(rfc6749("3.1.1"), "response_type must be code, or token for clients of the implicit grant")
+	}
+	if mode := a.values["response_mode"]; mode != "" && mode != a.responseMode() {
+		return invalidRequest(rfc6749("4.1.2"), "response_mode must be query with response_type code and fragment with token, or absent")
+	}
+	scope, err := a.client.grantableScope(a.values["scope"], p)
+	if err != nil {
+		return err
+	}
+	a.scope = scope
+	if a.responseType == "code" {
+		if err := a.parseCodeChallenge(); err != nil {
+			return err
+		}
+	}
+	if a.prompts("none") && len(a.prompt) > 1 {
+		return invalidRequest(openID("3.1.2.1"), "prompt none stands alone")
+	}
+	return nil
+}
+
+// responseMode is where the answer's parameters stand: query or fragment.
+func (a *authorizationRequest) responseMode() string {
+	if a.responseType == "token" {
+		return "fragment" // RFC 6749 §4.2.2
+	}
+	return "query" // RFC 6749 §4.1.2
+}
+
+// parseCodeChallenge is PKCE's part of the request (RFC 7636 §4.3). Public
+// clients must use it (RFC 9700 §2.1.1).
+//
+// Choice: S256 only. With plain, who reads the request can redeem the code.
+func (a *authorizationRequest) parseCodeChallenge() error {
+	challenge, method := a.values["code_challenge"], a.values["code_challenge_method"]
+	switch {
+	case challenge == "" && method != "":
+		return invalidRequest(rfc7636("4.3"), "code_challenge_method stands without a code_challenge")
+	case challenge == "" && a.client.public():
+		return invalidRequest(rfc9700("2.1.1"), "code_challenge is missing: public clients must use PKCE")
+	case challenge == "":
+		return nil
+	case method == "":
+		return invalidRequest(rfc7636("4.3"), "code_challenge_method must be S256; without it the method is plain, which this server refuses")
+	case method != "S256":
+		return invalidRequest(rfc7636("4.3"), "code_challenge_method must be S256, so spelt")
+	case len(challenge) != 43 || !isUnreserved(challenge):
+		return invalidRequest(rfc7636("4.2"), "code_challenge must be the base64url encoding of a SHA-256 hash: 43 characters without padding")
+	}
+	a.codeChallenge = challenge
+	return nil
+}
+
+// isUnreserved reports whether s has only RFC 3986 §2.3's unreserved characters.
+func isUnreserved(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-._~", r))
+	})
+}
+
+// handleAuthorize is the authorization endpoint (RFC 6749 §3.1): who asks,
+// who is there, did they agree, and back to the client.
+func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exchange) {
+	if r.Method == http.MethodPost {
+		s.handleAuthorizePost(w, r, x)
+		return
+	}
+	request, err := s.parseRedirection(r.URL.RawQuery)
+	if err != nil {
+		s.writeErrorPage(w, x, err)
+		return
+	}
+	x.clientID = request.client.ClientID
+	invalid := request.parseRest(s.profile)
+
+	if s.autoApprove != "" {
+		u, err := s.autoApprover(request)
+		switch {
+		case err != nil:
+			s.redirectError(w, x, request, err)
+		case invalid != nil:
+			s.redirectError(w, x, request, invalid)
+		default:
+			s.approve(w, x, request, u, uuid.Must(uuid.NewV7()))
+		}
+		return
+	}
+	v, err := s.visitor(r, x.now)
+	if err != nil {
+		s.redirectError(w, x, request, err)
+		return
+	}
+	if v.user != nil {
+		x.username = v.user.Username
+	}
+	switch {
+	case v.user == nil && invalid == nil && request.prompts("none"):
+		s.redirectError(w, x, request, loginRequired("nobody is signed in, and with prompt none nobody can be asked to"))
+	case v.user == nil:
+		// Whatever else is wrong, an anonymous browser is not sent anywhere:
+		// the link may be there to bounce it (RFC 9700 §4.11.2).
+		s.writeSignIn(w, v, http.StatusOK, signIn{Client: request.client, Username: request.values["login_hint"], Continue: r.URL.RequestURI()})
+	case invalid != nil:
+		s.redirectError(w, x, request, invalid)
+	case request.prompts("login"), request.prompts("select_account"):
+		s.writeSignIn(w, v, http.StatusOK, signIn{Client: request.client, Username: request.values["login_hint"], Continue: r.URL.Path + "?" + withoutPrompt(r.URL.RawQuery)})
+	default:
+		s.consent(w, x, request, v)
+	}
+}
+
+// handleAuthorizePost makes a request by POST (RFC 6749 §3.1) one by GET: it
+// can then be signed in to, reloaded and gone back to. A parameter in both URL
+// and body is a duplicate.
+func (s *server) handleAuthorizePost(w http.ResponseWriter, r *http.Request, x *exchange) {
+	body, err := formBody(r)
+	if err != nil {
+		s.writeErrorPage(w, x, err)
+		return
+	}
+	query := strings.Trim(r.URL.RawQuery+"&"+body, "&")
+	if _, err := s.parseRedirection(query); err != nil {
+		s.writeErrorPage(w, x, err)
+		return
+	}
+	seeOther(w, r.URL.EscapedPath()+"?"+query)
+}
+
+// autoApprover is the user of -auto-approve, or the one that login_hint names.
+func (s *server) autoApprover(request *authorizationRequest) (*user, error) {
+	if hint := request.values["login_hint"]; hint != "" {
+		if u, err := s.store.userNamed(hint); u != nil || err != nil {
+			return u, err
+		}
+	}
+	u, err := s.store.userNamed(s.autoApprove)
+	if u == nil && err == nil {
+		err = accessDenied(rfc6749("4.1.2.1"), "the user of -auto-approve does not exist any more")
+	}
+	return u, err
+}
+
+// withoutPrompt takes the demand for a sign-in, once met, out of a query and
+// leaves every other byte as it is.
+func withoutPrompt(query string) string {
+	pairs := strings.Split(query, "&")
+	return strings.Join(slices.DeleteFunc(pairs, func(pair string) bool {
+		name, value, _ := strings.Cut(pair, "=")
+		return name == "prompt" && !strings.Contains(value, "consent")
+	}), "&")
+}
+
+// consent asks the user, unless the answer is known.
+//
+// Choice: consent is remembered for confidential clients, as long as something
+// granted with it lives, for scopes that it covers. A public client cannot
+// prove that it is the one which the user agreed to (RFC 6749 §10.2).
+func (s *server) consent(w http.ResponseWriter, x *exchange, request *authorizationRequest, v *visitor) {
+	remembered := false
+	if !request.client.public() && !request.prompts("consent") {
+		var err error
+		remembered, err = s.store.consented(v.user.ID, request.client.ID, x.now, func(scope string) bool { return covers(scope, request.scope) })
+		if err != nil {
+			s.redirectError(w, x, request, err)
+			return
+		}
+	}
+	switch {
+	case remembered:
+		s.approve(w, x, request, v.user, uuid.Must(uuid.NewV7()))
+	case request.prompts("none"):
+		s.redirectError(w, x, request, consentRequired("the user has not agreed to this yet, and with prompt none nobody can be asked to"))
+	default:
+		s.writeConsent(w, v, request, pendingConsent{uuid.Must(uuid.NewV7()), x.now.after(consentLifetime), request.query})
+	}
+}
+
+// consentLifetime is how long a user may look at the consent page, in seconds.
+const consentLifetime = 30 * 60
+
+// pendingConsent is an authorization request between the consent page and the
+// user's decision. The page's form carries it; a MAC under the visitor's cookie
+// binds it to the browser session that was asked, so that the server keeps
+// nothing. Its id becomes the grant's, which makes one decision of two.
+type pendingConsent struct {
+	id      uuid.UUID
+	expires unixTime
+	query   string
+}
+
+func (p pendingConsent) mac(v *visitor) string {
+	return v.mac("consent", p.id.String(), strconv.FormatInt(int64(p.expires), 10), p.query)
+}
+
+// handleConsent takes the user's decision. All that it acts on is parsed and
+// checked anew: client, redirect URI or scope may be gone by now.
+func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchange) {
+	form, err := bodyValues(r)
+	if err != nil {
+		s.writeErrorPage(w, x, err)
+		return
+	}
+	v, err := s.visitor(r, x.now)
+	if err != nil {
+		s.writeErrorPage(w, x, err)
+		return
+	}
+	id, _ := uuid.Parse(form["id"])
+	expires, _ := strconv.ParseInt(form["expires"], 10, 64)
+	pending := pendingConsent{id, unixTime(expires), form["request"]}
+	if v.user == nil || !sameMAC(pending.mac(v), form["mac"]) {
+		s.writeErrorPage(w, x, refuse(http.StatusForbidden, "access_denied", rfc6749("10.12"), "this form belongs to another sign-in: go back to the application and start again"))
+		return
+	}
+	x.username = v.user.Username
+	if pending.expires.expired(x.now) {
+		s.writeErrorPage(w, x, invalidRequest(rfc6749("4.1.1"), "this request has expired: go back to the application and start again"))
+		return
+	}
+	request, err := s.parseRedirection(pending.query)
+	if err != nil {
+		s.writeErrorPage(w, x, err)
+		return
+	}
+	x.clientID = request.client.ClientID
+	if err := request.parseRest(s.profile); err != nil {
+		s.redirectError(w, x, request, err)
+		return
+	}
+	switch form["decision"] {
+	case "approve":
+		s.approve(w, x, request, v.user, pending.id)
+	case "deny":
+		s.redirectError(w, x, request, accessDenied(rfc6749("4.1.2.1"), "the user denied the request"))
+	default:
+		s.writeErrorPage(w, x, invalidRequest(rfc6749("4.1.1"), "decision must be approve or deny"))
+	}
+}
+
+// approve issues what the user granted and sends the browser back with it:
+// a code (RFC 6749 §4.1.2) or an access token (§4.2.2).
+func (s *server) approve(w http.ResponseWriter, x *exchange, request *authorizationRequest, u *user, id uuid.UUID) {
+	x.username = u.Username
+	g := s.newGrant(u, request.client, request.scope, x.now)
+	g.key = newGrantKey(u.ID, request.client.ID, id)
+	var answer parameters
+	var err error
+	if request.responseType == "token" {
+		answer, err = s.implicitGrant(request, g, x.now)
+	} else {
+		answer, err = s.issueCode(request, g, x.now)
+	}
+	switch {
+	case err == errGrantExists:
+		s.writeErrorPage(w, x, invalidRequest(rfc6749("4.1.1"), "this request has been answered already: go back to the application and start again"))
+	case err != nil:
+		s.redirectError(w, x, request, err)
+	default:
+		s.redirect(w, request, answer)
+	}
+}
+
+// issueCode makes an authorization code, bound to all that its redemption is
+// checked against (RFC 6749 §4.1.2, RFC 7636 §4.4).
+func (s *server) issueCode(request *authorizationRequest, g *grant, now unixTime) (parameters, error) {
+	c := newCredential()
+	code := &authorizationCode{
+		id:            c.id,
+		Hash:          c.hash(),
+		Grant:         g.key,
+		RedirectURI:   request.sentRedirectURI,
+		CodeChallenge: request.codeChallenge,
+		Expires:       now.after(s.profile.CodeLifetime),
+	}
+	g.Expires = code.Expires
+	if err := s.store.issue(issuance{grant: g, code: code}); err != nil {
+		return nil, err
+	}
+	return parameters{{"code", c.String()}}, nil
+}
+
+// parameters are what a redirect carries, in their order.
+type parameters []struct{ name, value string }
+
+func (p parameters) encode() string {
+	var b strings.Builder
+	for i, parameter := range p {
+		if i > 0 {
+			b.WriteByte('&')
+		}
+		b.WriteString(parameter.name + "=" + url.QueryEscape(parameter.value))
+	}
+	return b.String()
+}
+
+// redirect sends the browser back to the client: the one place where a
+// redirect to a client is built. The registered URI's bytes stay as they are
+// (RFC 6749 §3.1.2); state comes back as it was sent (§4.1.2), and iss tells
+// which server answers (RFC 9207 §2).
+func (s *server) redirect(w http.ResponseWriter, request *authorizationRequest, answer parameters) {
+	location := request.redirectURI
+	if location == outOfBand {
+		location = s.base + s.profile.Endpoints["oob"][0] + "?" + answer.encode()
+	} else {
+		if request.state != "" {
+			answer = append(answer, parameters{{"state", request.state}}...)
+		}
+		answer = append(answer, parameters{{"iss", s.issuer}}...)
+		separator := "?"
+		switch {
+		case request.responseMode() == "fragment":
+			separator = "#"
+		case strings.Contains(location, "?"):
+			separator = "&"
+		}
+		location += separator + answer.encode()
+	}
+	seeOther(w, location)
+}
+
+// seeOther redirects with 303, which turns a POST with a decision or a
+// password into a GET without it (RFC 9700 §4.12).
+func seeOther(w http.ResponseWriter, location string) {
+	w.Header().Set("Location", location)
+	w.WriteHeader(http.StatusSeeOther)
+}

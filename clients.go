@@ -1,0 +1,364 @@
+package main
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// client is a registered client (RFC 6749 §2). Members have the metadata
+// names of RFC 7591 §2.
+type client struct {
+	ID           uuid.UUID `json:"id"` // of this registration: another of the same client_id has another
+	ClientID     string    `json:"client_id"`
+	SecretHash   []byte    `json:"client_secret_hash,omitempty"` // SHA-256; none: a public client
+	Name         string    `json:"client_name,omitempty"`
+	URI          string    `json:"client_uri,omitempty"`
+	RedirectURIs []string  `json:"redirect_uris"`
+	GrantTypes   []string  `json:"grant_types"`     // null: see mayUse
+	Scope        string    `json:"scope,omitempty"` // empty: whatever the profile has
+	Owner        string    `json:"owner,omitempty"`
+}
+
+// public reports whether the client cannot keep a secret (RFC 6749 §2.1).
+func (c *client) public() bool { return c.SecretHash == nil }
+
+// displayName is what people are shown.
+func (c *client) displayName() string {
+	if c.Name != "" {
+		return c.Name
+	}
+	return c.ClientID
+}
+
+// mayUse reports whether the client may use a grant type (RFC 6749 §2, RFC
+// 7591 §2), which must also be one of the profile's.
+//
+// Choice: a client registered without grant types may use all that suit it but
+// password and implicit, which RFC 9700 §2.1.2 and §2.4 advise against: those
+// are for clients that name them.
+func (c *client) mayUse(grantType string, p *profile) bool {
+	switch {
+	case !slices.Contains(p.Grants, grantType):
+		return false
+	case grantType == "client_credentials" && c.public():
+		return false // RFC 6749 §4.4
+	case c.GrantTypes == nil:
+		return grantType != "password" && grantType != "implicit"
+	default:
+		return slices.Contains(c.GrantTypes, grantType)
+	}
+}
+
+// resourceServer reports whether the client only introspects tokens: it is
+// registered with an empty list of grant types.
+func (c *client) resourceServer() bool { return c.GrantTypes != nil && len(c.GrantTypes) == 0 }
+
+// newClientSecret returns a secret of 256 random bits, in 43 characters.
+func newClientSecret() string {
+	var b [32]byte
+	rand.Read(b[:])
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+func hashSecret(secret string) []byte {
+	sum := sha256.Sum256([]byte(secret))
+	return sum[:]
+}
+
+// grantableScope returns the scope that the client gets for the scope
+// parameter of a request, without repeats (RFC 6749 §3.3).
+//
+// Choice: who asks for no scope gets the profile's default, or all that the
+// client is registered for where the profile has none.
+func (c *client) grantableScope(requested string, p *profile) (string, error) {
+	if requested == "" {
+		if p.DefaultScope != "" {
+			return p.DefaultScope, nil
+		}
+		return c.Scope, nil
+	}
+	tokens, err := parseScope(requested)
+	if err != nil {
+		return "", err
+	}
+	for _, token := range tokens {
+		if !p.hasScope(token) {
+			return "", invalidScope(rfc6749("3.3"), "the scope asks for something that this server does not have")
+		}
+		if c.Scope != "" && !slices.Contains(strings.Fields(c.Scope), token) {
+			return "", invalidScope(rfc6749("3.3"), "the scope asks for more than the client is registered for")
+		}
+	}
+	return joinScope(tokens), nil
+}
+
+func joinScope(tokens []string) string { return strings.Join(tokens, " ") }
+
+// parseScope splits a scope into its tokens, each once, by RFC 6749 §3.3's grammar.
+func parseScope(scope string) ([]string, error) {
+	var tokens []string
+	for token := range strings.SplitSeq(scope, " ") {
+		if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '"' || r == '\\' }) {
+			return nil, invalidScope(rfc6749("3.3"), "the scope is malformed: scope tokens are printable ASCII, with one blank between them")
+		}
+		if !slices.Contains(tokens, token) {
+			tokens = append(tokens, token)
+		}
+	}
+	return tokens, nil
+}
+
+// covers reports whether every token of scope is in granted.
+func covers(granted, scope string) bool {
+	has := strings.Fields(granted)
+	for token := range strings.FieldsSeq(scope) {
+		if !slices.Contains(has, token) {
+			return false
+		}
+	}
+	return true
+}
+
+// outOfBand is the redirect URI of clients without one: the code is shown to
+// the user, who carries it over.
+const outOfBand = "urn:ietf:wg:oauth:2.0:oob"
+
+// matchRedirectURI compares the redirect_uri of a request with a registered
+// one, as strings (RFC 3986 §6.2.1, RFC 9700 §2.1). For http on a loopback
+// host the port may differ (RFC 8252 §7.3).
+//
+// Choice: localhost is such a host too; the three are not interchangeable.
+func matchRedirectURI(registered, requested string) bool {
+	if registered == requested {
+		return true
+	}
+	r, ok := withoutLoopbackPort(registered)
+	if !ok {
+		return false
+	}
+	q, ok := withoutLoopbackPort(requested)
+	return ok && r == q
+}
+
+// withoutLoopbackPort cuts the port out of an http URI on a loopback host.
+// ok is false for any other URI.
+func withoutLoopbackPort(uri string) (rest string, ok bool) {
+	for _, origin := range []string{"http://127.0.0.1", "http://[::1]", "http://localhost"} {
+		rest, found := strings.CutPrefix(uri, origin)
+		if !found {
+			continue
+		}
+		if after, found := strings.CutPrefix(rest, ":"); found {
+			digits := after
+			if i := strings.IndexAny(after, "/?"); i >= 0 {
+				digits = after[:i]
+			}
+			if strings.Trim(digits, "0123456789") != "" {
+				return "", false
+			}
+			if port, err := strconv.Atoi(digits); err != nil || port > 65535 {
+				return "", false
+			}
+			rest = after[len(digits):]
+		}
+		if rest == "" || rest[0] == '/' || rest[0] == '?' {
+			return origin + rest, true
+		}
+	}
+	return "", false
+}
+
+// redirectURIFor returns where the answer to an authorization request goes:
+// the request's redirect_uri if it is registered, or, if the request has none,
+// the client's only one (RFC 6749 §3.1.2.3).
+func (c *client) redirectURIFor(requested string) (string, error) {
+	switch {
+	case requested != "":
+		for _, registered := range c.RedirectURIs {
+			if matchRedirectURI(registered, requested) {
+				return requested, nil
+			}
+		}
+		return "", invalidRequest(rfc6749("3.1.2.3"), "redirect_uri is not one that this client registered; the two are compared character by character")
+	case len(c.RedirectURIs) == 1:
+		return c.RedirectURIs[0], nil
+	case len(c.RedirectURIs) == 0:
+		return "", invalidRequest(rfc6749("3.1.2.2"), "this client has no redirect URI registered")
+	default:
+		return "", invalidRequest(rfc6749("3.1.2.3"), "redirect_uri is missing, and this client has several to choose from")
+	}
+}
+
+// answerParameters are what the server adds to a redirect URI; it must not
+// have them of its own.
+var answerParameters = []string{"code", "state", "iss", "error", "error_description", "access_token", "token_type", "expires_in", "scope"}
+
+// checkRedirectURI refuses to register what cannot work or is dangerous
+// (RFC 6749 §3.1.2, RFC 8252 §7, RFC 9700 §2.6). The error tells why.
+func checkRedirectURI(uri string) error {
+	if uri == outOfBand {
+		return nil
+	}
+	if len(uri) > 2048 {
+		return errors.New("is longer than 2048 characters")
+	}
+	if strings.ContainsFunc(uri, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("\\\"<>^`{|}", r) }) {
+		return errors.New("has characters that no URI has")
+	}
+	if strings.Contains(uri, "#") {
+		return errors.New("has a fragment (RFC 6749 §3.1.2)")
+	}
+	u, err := url.Parse(uri)
+	if err != nil || u.Scheme == "" {
+		return errors.New("is not an absolute URI (RFC 6749 §3.1.2)")
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return errors.New("has a malformed query")
+	}
+	for _, name := range answerParameters {
+		if query.Has(name) {
+			return fmt.Errorf("has a parameter %s of its own, which is the server's to add", name)
+		}
+	}
+	switch u.Scheme {
+	case "https", "http":
+		_, loopback := withoutLoopbackPort(uri)
+		switch {
+		case u.Host == "" || u.Hostname() == "":
+			return errors.New("has no host")
+		case u.User != nil:
+			return errors.New("has a user name in it")
+		case strings.Contains(u.Host, "*"):
+			return errors.New("has a wildcard: redirect URIs are compared exactly (RFC 9700 §2.1)")
+		case u.Scheme == "http" && !loopback:
+			return errors.New("is http on a host other than 127.0.0.1, [::1] and localhost: use https (RFC 9700 §2.6)")
+		}
+	default:
+		if !strings.Contains(u.Scheme, ".") {
+			return errors.New("has a scheme that is neither https nor a reversed domain name, as com.example.app (RFC 8252 §7.1)")
+		}
+	}
+	return nil
+}
+
+// clientCredentials is how a request says which client sends it (RFC 6749 §2.3.1).
+type clientCredentials struct {
+	id     string
+	secret string // empty: none was sent
+}
+
+// parseClientCredentials takes them from the Authorization header or from the
+// body, never from both (RFC 6749 §2.3).
+func parseClientCredentials(header http.Header, body values) (clientCredentials, error) {
+	authorization := header["Authorization"]
+	if len(authorization) == 0 {
+		if body["client_id"] == "" {
+			return clientCredentials{}, invalidClient(rfc6749("3.2.1"), "the request does not say which client sends it: use HTTP Basic or client_id")
+		}
+		return clientCredentials{body["client_id"], body["client_secret"]}, nil
+	}
+	if len(authorization) > 1 {
+		return clientCredentials{}, invalidRequest(rfc6749("2.3"), "there is more than one Authorization header")
+	}
+	c, err := parseBasic(authorization[0])
+	if err != nil {
+		return clientCredentials{}, err
+	}
+	if body["client_secret"] != "" {
+		return clientCredentials{}, invalidRequest(rfc6749("2.3"), "the client authenticates twice: by HTTP Basic and by client_secret in the body")
+	}
+	if body["client_id"] != "" && body["client_id"] != c.id {
+		return clientCredentials{}, invalidRequest(rfc6749("2.3"), "client_id in the body is not the client of the Authorization header")
+	}
+	return c, nil
+}
+
+// parseBasic reads the Basic scheme (RFC 7617), with identifier and password
+// encoded as RFC 6749 §2.3.1 wants them.
+func parseBasic(authorization string) (clientCredentials, error) {
+	refused := func(description string) (clientCredentials, error) {
+		return clientCredentials{}, invalidClient(rfc6749("2.3.1"), description)
+	}
+	scheme, encoded, _ := strings.Cut(authorization, " ")
+	if !strings.EqualFold(scheme, "Basic") {
+		return refused("clients authenticate by HTTP Basic or in the body, not by this Authorization scheme")
+	}
+	encoded = strings.TrimLeft(encoded, " ")
+	decoded, err := base64.StdEncoding.Strict().DecodeString(encoded)
+	if err != nil || strings.ContainsAny(encoded, "\r\n") {
+		return refused("the Basic credentials are not base64")
+	}
+	id, secret, found := strings.Cut(string(decoded), ":")
+	if !found {
+		return refused("the Basic credentials have no colon")
+	}
+	id, err = url.QueryUnescape(id)
+	if err != nil {
+		return refused("the client_id in the Basic credentials is not form-urlencoded, which comes before base64")
+	}
+	secret, err = url.QueryUnescape(secret)
+	if err != nil {
+		return refused("the client_secret in the Basic credentials is not form-urlencoded, which comes before base64")
+	}
+	return clientCredentials{id, secret}, nil
+}
+
+// secretTries is how many wrong secrets one source may send for one client in a minute.
+const secretTries = 50
+
+// authenticateClient finds out which client sends a request (RFC 6749 §3.2.1):
+// a confidential client proves it by its secret, a public one has none.
+func (s *server) authenticateClient(r *http.Request, body values, x *exchange) (*client, error) {
+	credentials, err := parseClientCredentials(r.Header, body)
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.store.clientNamed(credentials.id)
+	if err != nil {
+		return nil, err
+	}
+	if c == nil {
+		return nil, invalidClient(rfc6749("5.2"), "there is no such client")
+	}
+	x.clientID = c.ClientID
+	switch {
+	case c.public() && credentials.secret == "":
+		return c, nil
+	case c.public():
+		return nil, invalidClient(rfc6749("2.3"), "this is a public client: it has no secret and must not send one")
+	case credentials.secret == "":
+		return nil, invalidClient(rfc6749("3.2.1"), "this is a confidential client: its secret is missing")
+	}
+	guess := c.ClientID + "\x00" + source(r)
+	if wait := s.secrets.try(guess, secretTries, x.now); wait > 0 {
+		return nil, tooManyGuesses("invalid_client", rfc6749("2.3.1"), wait)
+	}
+	if subtle.ConstantTimeCompare(c.SecretHash, hashSecret(credentials.secret)) == 0 {
+		return nil, invalidClient(rfc6749("5.2"), "the client secret is wrong")
+	}
+	s.secrets.forget(guess)
+	return c, nil
+}
+
+// source is the address that a request came from. Headers that claim another
+// one are not believed.
+func source(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}

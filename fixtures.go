@@ -1,0 +1,225 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/google/uuid"
+)
+
+// fixtures are users and clients that a file asks for.
+type fixtures struct {
+	Users   []userFixture   `json:"users"`
+	Clients []clientFixture `json:"clients"`
+
+	document *document
+}
+
+type userFixture struct {
+	Username string `json:"username"`
+	Password string `json:"password"`
+	Name     string `json:"name"`
+	Email    string `json:"email"`
+}
+
+// clientFixture has the metadata names of RFC 7591 §2.
+type clientFixture struct {
+	ClientID                string   `json:"client_id"`
+	ClientSecret            string   `json:"client_secret"`
+	ClientName              string   `json:"client_name"`
+	ClientURI               string   `json:"client_uri"`
+	RedirectURIs            []string `json:"redirect_uris"`
+	GrantTypes              []string `json:"grant_types"`
+	Scope                   string   `json:"scope"`
+	TokenEndpointAuthMethod string   `json:"token_endpoint_auth_method"`
+	Owner                   string   `json:"owner"`
+}
+
+// memberError is what is wrong with one member of a fixture.
+type memberError struct {
+	member string
+	error
+}
+
+func (e memberError) Unwrap() error { return e.error }
+
+func wrong(member, problem string) error { return memberError{member, errors.New(problem)} }
+
+// loadFixtures reads and checks a file. Errors name file, line and key.
+func loadFixtures(file string, p *profile) (*fixtures, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("fixtures: %w", err)
+	}
+	f := new(fixtures)
+	if f.document, err = parseDocument(file, data, f); err != nil {
+		return nil, err
+	}
+	seen := make(map[string]bool)
+	check := func(path, key string, err error) error {
+		if err == nil && seen[key] {
+			err = wrong(strings.Fields(key)[0], "is there twice")
+		}
+		seen[key] = true
+		var m memberError
+		if errors.As(err, &m) {
+			return f.document.errorAt(path+"."+m.member, m.error)
+		}
+		return nil
+	}
+	for i, u := range f.Users {
+		if err := check(fmt.Sprintf("users[%d]", i), "username "+u.Username, u.check()); err != nil {
+			return nil, err
+		}
+	}
+	for i, c := range f.Clients {
+		if err := check(fmt.Sprintf("clients[%d]", i), "client_id "+c.ClientID, c.check(p)); err != nil {
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+func (u *userFixture) check() error {
+	switch {
+	case u.Username == "":
+		return wrong("username", "is missing")
+	case len(u.Username) > maxUsername || !isText(u.Username) || strings.TrimSpace(u.Username) != u.Username:
+		return wrong("username", "must be at most 255 bytes of text without blanks around it")
+	case u.Password == "":
+		return wrong("password", "is missing")
+	case len(u.Password) > maxPassword:
+		return wrong("password", "is longer than 1024 bytes")
+	case len(u.Name) > 255 || !isText(u.Name):
+		return wrong("name", "must be at most 255 bytes of text")
+	case len(u.Email) > 255 || !isText(u.Email):
+		return wrong("email", "must be at most 255 bytes of text")
+	}
+	return nil
+}
+
+func (c *clientFixture) check(p *profile) error {
+	switch {
+	case c.ClientID == "":
+		return wrong("client_id", "is missing")
+	case len(c.ClientID) > 255 || strings.ContainsFunc(c.ClientID, func(r rune) bool { return r < ' ' || r > '~' }):
+		return wrong("client_id", "must be at most 255 characters of printable ASCII (RFC 6749 Appendix A.1)")
+	case len(c.ClientSecret) > 1024 || !isText(c.ClientSecret):
+		return wrong("client_secret", "must be at most 1024 bytes of text")
+	case len(c.ClientName) > 255 || !isText(c.ClientName):
+		return wrong("client_name", "must be at most 255 bytes of text")
+	case !slices.Contains([]string{"", "none", "client_secret_basic", "client_secret_post"}, c.TokenEndpointAuthMethod):
+		return wrong("token_endpoint_auth_method", "must be none, client_secret_basic or client_secret_post")
+	case c.public() && c.ClientSecret != "":
+		return wrong("client_secret", "cannot go with token_endpoint_auth_method none: a public client has no secret")
+	}
+	if c.ClientURI != "" {
+		if u, err := url.Parse(c.ClientURI); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+			return wrong("client_uri", "must be a URL with https:// or http://")
+		}
+	}
+	for i, uri := range c.RedirectURIs {
+		if err := checkRedirectURI(uri); err != nil {
+			return memberError{fmt.Sprintf("redirect_uris[%d]", i), err}
+		}
+	}
+	if c.Scope != "" {
+		tokens, err := parseScope(c.Scope)
+		if err != nil {
+			return wrong("scope", "must be scope tokens of printable ASCII with one blank between them")
+		}
+		for _, token := range tokens {
+			if !p.hasScope(token) {
+				return wrong("scope", fmt.Sprintf("has %q, which is not in the profile's list", token))
+			}
+		}
+	}
+	return nil
+}
+
+func (c *clientFixture) public() bool { return c.TokenEndpointAuthMethod == "none" }
+
+// newUser is the account of a fixture; existing is the one of that name, or
+// nil. Its tokens, and with the same password its sessions, live on.
+func (s *server) newUser(f *userFixture, existing *user) *user {
+	u := &user{ID: uuid.New(), Username: f.Username, Name: f.Name, Email: f.Email}
+	if existing != nil {
+		u.ID, u.Password = existing.ID, existing.Password
+		if u.Password.matches(f.Password) {
+			return u
+		}
+	}
+	u.Password = newPasswordHash(f.Password, s.hashRounds)
+	return u
+}
+
+// newClient is the registration of a fixture; existing is the one of that
+// client_id, or nil: its tokens live on. secret is one made here, or empty.
+func newClient(f *clientFixture, existing *client) (c *client, secret string) {
+	c = &client{
+		ID:           uuid.New(),
+		ClientID:     f.ClientID,
+		Name:         f.ClientName,
+		URI:          f.ClientURI,
+		RedirectURIs: f.RedirectURIs,
+		GrantTypes:   f.GrantTypes,
+		Scope:        f.Scope,
+		Owner:        f.Owner,
+	}
+	if existing != nil {
+		c.ID = existing.ID
+	}
+	switch {
+	case f.public():
+	case f.ClientSecret != "":
+		c.SecretHash = hashSecret(f.ClientSecret)
+	case existing != nil && !existing.public():
+		c.SecretHash = existing.SecretHash
+	default:
+		secret = newClientSecret()
+		c.SecretHash = hashSecret(secret)
+	}
+	return c, secret
+}
+
+// applyFixtures creates or replaces the users and clients, all of them or
+// none. It returns the secrets that it made, by client_id.
+func (s *server) applyFixtures(f *fixtures) (map[string]string, error) {
+	users := make([]*user, len(f.Users))
+	var group sync.WaitGroup // the hashing takes a while
+	for i := range f.Users {
+		existing, err := s.store.userNamed(f.Users[i].Username)
+		if err != nil {
+			return nil, err
+		}
+		group.Go(func() { users[i] = s.newUser(&f.Users[i], existing) })
+	}
+	group.Wait()
+	secrets := make(map[string]string)
+	var clients []*client
+	for i := range f.Clients {
+		existing, err := s.store.clientNamed(f.Clients[i].ClientID)
+		if err != nil {
+			return nil, err
+		}
+		c, secret := newClient(&f.Clients[i], existing)
+		if secret != "" {
+			secrets[c.ClientID] = secret
+		}
+		clients = append(clients, c)
+		if owner := f.Clients[i].Owner; owner != "" && !slices.ContainsFunc(users, func(u *user) bool { return u.Username == owner }) {
+			if u, err := s.store.userNamed(owner); u == nil {
+				if err == nil {
+					err = usageError{f.document.errorAt(fmt.Sprintf("clients[%d].owner", i), errors.New("names no user"))}
+				}
+				return nil, err
+			}
+		}
+	}
+	return secrets, s.store.register(users, clients)
+}

@@ -1,0 +1,379 @@
+package main
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"strconv"
+
+	"github.com/google/uuid"
+)
+
+// handleToken is the token endpoint (RFC 6749 §3.2).
+func (s *server) handleToken(w http.ResponseWriter, r *http.Request, x *exchange) {
+	answer, err := s.grantToken(r, x)
+	if err != nil {
+		s.writeError(w, x, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, s.tokenObject(answer))
+}
+
+// grantToken finds out what is asked for and who asks, and leaves the rest to
+// the grant.
+func (s *server) grantToken(r *http.Request, x *exchange) (*tokenAnswer, error) {
+	body, err := bodyValues(r)
+	if err != nil {
+		return nil, err
+	}
+	grantType := body["grant_type"]
+	switch grantType {
+	case "authorization_code", "password", "client_credentials", "refresh_token":
+		x.grantType = grantType
+	case "":
+		return nil, missing(rfc6749("5.2"), "grant_type")
+	default:
+		return nil, unsupportedGrantType(rfc6749("5.2"), "grant_type must be authorization_code, refresh_token, client_credentials or password")
+	}
+	c, err := s.authenticateClient(r, body, x)
+	if err != nil {
+		return nil, err
+	}
+	if !c.mayUse(grantType, s.profile) {
+		return nil, unauthorizedClient(rfc6749("5.2"), "this client is not registered for this grant type")
+	}
+	switch grantType {
+	case "authorization_code":
+		return s.authorizationCodeGrant(c, body, x)
+	case "password":
+		return s.passwordGrant(c, body, r, x)
+	case "client_credentials":
+		return s.clientCredentialsGrant(c, body, x.now)
+	default:
+		return s.refreshTokenGrant(c, body, x)
+	}
+}
+
+// tokenAnswer is a successful answer (RFC 6749 §5.1).
+type tokenAnswer struct {
+	accessToken  string
+	expiresIn    seconds // 0: never expires
+	refreshToken string  // empty: none
+	scope        string
+}
+
+// tokenObject is the answer as JSON.
+//
+// Choice: scope is always there when there is one, also where it is what was
+// asked for and §5.1 lets it be left out.
+func (s *server) tokenObject(a *tokenAnswer) object {
+	var o object
+	o.add("access_token", a.accessToken)
+	o.add("token_type", s.profile.TokenType)
+	if a.expiresIn != 0 {
+		o.add("expires_in", a.expiresIn)
+	}
+	if a.refreshToken != "" {
+		o.add("refresh_token", a.refreshToken)
+	}
+	if a.scope != "" {
+		o.add("scope", a.scope)
+	}
+	return o
+}
+
+// authorizationCodeGrant exchanges a code (RFC 6749 §4.1.3).
+func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*tokenAnswer, error) {
+	if body["code"] == "" {
+		return nil, missing(rfc6749("4.1.3"), "code")
+	}
+	presented, ok := parseCredential(body["code"])
+	if !ok {
+		return nil, invalidGrant(rfc6749("4.1.3"), "the code is not one of this server's")
+	}
+	check := func(code *authorizationCode) error {
+		// The code was issued to this client.
+		if code.Grant.client() != c.ID {
+			return invalidGrant(rfc6749("4.1.3"), "the code was issued to another client")
+		}
+		// redirect_uri is the authorization request's, and there if it was there.
+		switch sent := body["redirect_uri"]; {
+		case sent == code.RedirectURI:
+		case sent == "":
+			return invalidGrant(rfc6749("4.1.3"), "redirect_uri is missing: the authorization request had one")
+		case code.RedirectURI == "":
+			// It may name what was used by default.
+			if used, err := c.redirectURIFor(""); err != nil || used != sent {
+				return invalidGrant(rfc6749("4.1.3"), "redirect_uri is not the one that the authorization request was answered at")
+			}
+		default:
+			return invalidGrant(rfc6749("4.1.3"), "redirect_uri differs from the one in the authorization request")
+		}
+		if code.RedirectURI != "" {
+			// Choice: what has been unregistered since is as if it never was.
+			if _, err := c.redirectURIFor(code.RedirectURI); err != nil {
+				return invalidGrant(rfc6749("4.1.3"), "redirect_uri is no longer registered")
+			}
+		}
+		return checkCodeVerifier(code.CodeChallenge, body["code_verifier"])
+	}
+	var answer *tokenAnswer
+	var username string
+	err := s.store.redeemCode(presented, x.now, check, func(g *grant) issuance {
+		var issued issuance
+		username = g.Username
+		issued, answer = s.newTokens(g, c, g.Scope, x.now)
+		return issued
+	})
+	if err != nil {
+		return nil, codeRefused(err)
+	}
+	x.username = username
+	return answer, nil
+}
+
+// codeRefused tells the client why the store did not redeem its code.
+func codeRefused(err error) error {
+	switch {
+	case errors.Is(err, errUnknown):
+		return invalidGrant(rfc6749("4.1.3"), "the code is not one of this server's")
+	case errors.Is(err, errReused):
+		return invalidGrant(rfc6749("4.1.2"), "the code was redeemed before; the tokens issued for it are revoked now")
+	case errors.Is(err, errExpired):
+		return invalidGrant(rfc6749("4.1.2"), "the code has expired")
+	case errors.Is(err, errRevoked):
+		return invalidGrant(rfc6749("5.2"), "the authorization behind the code has been revoked")
+	}
+	return err
+}
+
+// checkCodeVerifier is PKCE's part of the exchange (RFC 7636 §4.6). A verifier
+// where there was no challenge is refused as well: the challenge may have been
+// taken out of the authorization request on its way (RFC 9700 §4.8.2).
+func checkCodeVerifier(challenge, verifier string) error {
+	switch {
+	case challenge == "" && verifier == "":
+		return nil
+	case challenge == "":
+		return invalidGrant(rfc9700("4.8.2"), "code_verifier is there, but the authorization request had no code_challenge")
+	case verifier == "":
+		return invalidGrant(rfc7636("4.6"), "code_verifier is missing: the authorization request had a code_challenge")
+	case len(verifier) < 43 || len(verifier) > 128 || !isUnreserved(verifier):
+		return invalidGrant(rfc7636("4.1"), "code_verifier must be 43 to 128 letters, digits, hyphens, dots, underscores or tildes")
+	}
+	sum := sha256.Sum256([]byte(verifier))
+	if subtle.ConstantTimeCompare([]byte(base64.RawURLEncoding.EncodeToString(sum[:])), []byte(challenge)) == 0 {
+		return invalidGrant(rfc7636("4.6"), "code_verifier does not belong to the code_challenge of the authorization request")
+	}
+	return nil
+}
+
+// implicitGrant issues an access token in the redirect (RFC 6749 §4.2.2);
+// never a refresh token. It is called by the authorization endpoint.
+//
+// Deviation: RFC 9700 §2.1.2 advises against it; it is for clients that
+// register it by name.
+func (s *server) implicitGrant(request *authorizationRequest, g *grant, now unixTime) (parameters, error) {
+	issued, answer := s.newAccessToken(g, request.client, request.scope, now)
+	issued.grant = g
+	g.Expires = issued.access.Expires
+	if err := s.store.issue(issued); err != nil {
+		return nil, err
+	}
+	fragment := parameters{
+		{"access_token", answer.accessToken},
+		{"token_type", s.profile.TokenType},
+		{"expires_in", strconv.FormatInt(int64(answer.expiresIn), 10)},
+	}
+	if answer.scope != "" {
+		fragment = append(fragment, parameters{{"scope", answer.scope}}...)
+	}
+	return fragment, nil
+}
+
+// passwordGrant takes the user's password from the client (RFC 6749 §4.3).
+//
+// Deviation: RFC 9700 §2.4 forbids it; it is for clients that register it by
+// name.
+func (s *server) passwordGrant(c *client, body values, r *http.Request, x *exchange) (*tokenAnswer, error) {
+	for _, required := range []string{"username", "password"} {
+		if body[required] == "" {
+			return nil, missing(rfc6749("4.3.2"), required)
+		}
+	}
+	scope, err := c.grantableScope(body["scope"], s.profile)
+	if err != nil {
+		return nil, err
+	}
+	u, err := s.checkPassword(r.Context(), body["username"], body["password"], source(r), x.now)
+	switch wait := (tooManyTries)(0); {
+	case errors.As(err, &wait):
+		return nil, tooManyGuesses("invalid_grant", rfc6749("4.3.2"), int(wait))
+	case errors.Is(err, errWrongPassword):
+		return nil, invalidGrant(rfc6749("5.2"), "the username or the password is wrong")
+	case err != nil:
+		return nil, err
+	}
+	x.username = u.Username
+	g := s.newGrant(u, c, scope, x.now)
+	issued, answer := s.newTokens(g, c, scope, x.now)
+	if err := s.store.issue(issued); err != nil {
+		return nil, err
+	}
+	return answer, nil
+}
+
+// clientCredentialsGrant gives a confidential client a token of its own
+// (RFC 6749 §4.4), without a refresh token (§4.4.3).
+func (s *server) clientCredentialsGrant(c *client, body values, now unixTime) (*tokenAnswer, error) {
+	scope, err := c.grantableScope(body["scope"], s.profile)
+	if err != nil {
+		return nil, err
+	}
+	issued, answer := s.newAccessToken(nil, c, scope, now)
+	if err := s.store.issue(issued); err != nil {
+		return nil, err
+	}
+	return answer, nil
+}
+
+// refreshTokenGrant exchanges a refresh token for new tokens (RFC 6749 §6).
+// Each refresh token works once; a second use means that a copy is about, and
+// ends all that hangs on the grant (RFC 9700 §4.14.2).
+//
+// Choice: a narrower scope narrows the access token; the new refresh token
+// keeps the scope of the old one. The access token issued before lives on
+// until it expires.
+func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenAnswer, error) {
+	if body["refresh_token"] == "" {
+		return nil, missing(rfc6749("6"), "refresh_token")
+	}
+	presented, ok := parseCredential(body["refresh_token"])
+	if !ok {
+		return nil, invalidGrant(rfc6749("6"), "the refresh token is not one of this server's")
+	}
+	var scope string
+	check := func(token *refreshToken, g *grant) error {
+		if token.Grant.client() != c.ID {
+			return invalidGrant(rfc6749("6"), "the refresh token was issued to another client")
+		}
+		if token.Used || g == nil {
+			return nil // for the store to judge
+		}
+		scope = g.Scope
+		if requested := body["scope"]; requested != "" {
+			tokens, err := parseScope(requested)
+			if err != nil {
+				return err
+			}
+			scope = joinScope(tokens)
+		}
+		if !covers(g.Scope, scope) {
+			return invalidScope(rfc6749("6"), "the scope asks for more than was granted")
+		}
+		if c.Scope != "" && !covers(c.Scope, scope) {
+			return invalidScope(rfc6749("6"), "the scope has something that this client is no longer registered for")
+		}
+		return nil
+	}
+	var answer *tokenAnswer
+	var username string
+	err := s.store.rotateRefreshToken(presented, x.now, s.profile.RefreshEndsAccessToken, check, func(g *grant) issuance {
+		var issued issuance
+		username = g.Username
+		issued, answer = s.newTokens(g, c, scope, x.now)
+		return issued
+	})
+	if err != nil {
+		return nil, refreshTokenRefused(err)
+	}
+	x.username = username
+	return answer, nil
+}
+
+// refreshTokenRefused tells the client why the store did not rotate its token.
+func refreshTokenRefused(err error) error {
+	switch {
+	case errors.Is(err, errUnknown):
+		return invalidGrant(rfc6749("6"), "the refresh token is not one of this server's")
+	case errors.Is(err, errReused):
+		return invalidGrant(rfc9700("4.14.2"), "the refresh token was used before; all tokens of its grant are revoked now")
+	case errors.Is(err, errExpired):
+		return invalidGrant(rfc6749("6"), "the refresh token has expired")
+	case errors.Is(err, errRevoked):
+		return invalidGrant(rfc6749("6"), "the refresh token has been revoked")
+	}
+	return err
+}
+
+// newGrant notes what a user allows a client.
+func (s *server) newGrant(u *user, c *client, scope string, now unixTime) *grant {
+	return &grant{
+		key:      newGrantKey(u.ID, c.ID, uuid.Must(uuid.NewV7())),
+		ClientID: c.ClientID,
+		Username: u.Username,
+		Scope:    scope,
+		Issued:   now,
+	}
+}
+
+// newTokens makes what is issued on a grant: an access token and, for clients
+// that may use it, a refresh token. The grant lasts as long as they do.
+func (s *server) newTokens(g *grant, c *client, scope string, now unixTime) (issuance, *tokenAnswer) {
+	issued, answer := s.newAccessToken(g, c, scope, now)
+	issued.grant = g
+	g.Used = now
+	g.Expires = later(g.Expires, issued.access.Expires)
+	if c.mayUse("refresh_token", s.profile) {
+		presented := newCredential()
+		issued.refresh = &refreshToken{
+			id:      presented.id,
+			Hash:    presented.hash(),
+			Grant:   g.key,
+			Access:  issued.access.id,
+			Issued:  now,
+			Expires: earlier(now.after(s.profile.RefreshTokenLifetime), g.Issued.after(s.profile.GrantLifetime)),
+		}
+		g.Refreshable = true
+		answer.refreshToken = presented.String()
+		g.Expires = later(g.Expires, issued.refresh.Expires)
+	}
+	return issued, answer
+}
+
+// newAccessToken makes an access token on a grant, or, without one, for the
+// client itself.
+func (s *server) newAccessToken(g *grant, c *client, scope string, now unixTime) (issuance, *tokenAnswer) {
+	presented := newCredential()
+	token := &accessToken{
+		id:       presented.id,
+		Hash:     presented.hash(),
+		ClientID: c.ClientID,
+		Client:   c.ID,
+		Scope:    scope,
+		Issued:   now,
+		Expires:  now.after(s.profile.AccessTokenLifetime),
+	}
+	if g != nil {
+		token.Grant = &g.key
+	}
+	return issuance{access: token}, &tokenAnswer{accessToken: presented.String(), expiresIn: s.profile.AccessTokenLifetime, scope: scope}
+}
+
+// later returns the later of two expiries.
+func later(a, b unixTime) unixTime {
+	if a == 0 || b == 0 {
+		return 0
+	}
+	return max(a, b)
+}
+
+// earlier returns the earlier of two expiries.
+func earlier(a, b unixTime) unixTime {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
+}

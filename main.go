@@ -1,0 +1,377 @@
+// Grantling is a small OAuth 2.0 authorization server: for a login on your
+// laptop while you write a client, for test suites, and for reading beside
+// RFC 6749.
+//
+//	grantling                                  # a server with a user and a client, on 127.0.0.1:9096
+//	grantling -fixtures fixtures.json          # with yours
+//	grantling -db :memory: -addr 127.0.0.1:0   # for a test: leaves nothing behind
+//
+// Standard output carries one line, the base URL, once requests are answered.
+//
+// # Reading order
+//
+//	main.go       flags, start, stop
+//	server.go     the route table, and what happens to every request
+//	authorize.go  the authorization endpoint, RFC 6749 §3.1, §4.1.1, §4.1.2, §4.2; PKCE, RFC 7636 §4.3
+//	grants.go     the token endpoint, RFC 6749 §3.2, §4.1.3, §4.3, §4.4, §5, §6
+//	clients.go    clients, their authentication, redirect URIs, RFC 6749 §2, §3.1.2
+//	tokens.go     using, describing and ending tokens, RFC 6750, 7662, 7009, 8414
+//	errors.go     every error and how it is written, RFC 6749 §4.1.2.1, §5.2, RFC 6750 §3
+//	store.go      records and verbs
+//	database.go   the bbolt file, transactions, the group commit
+//	sweep.go      removing what has expired
+//	users.go      users, passwords, guess limits, browser sessions, RFC 6749 §10.10, §10.12
+//	pages.go      what people see
+//	profile.go    what differs between services
+//	fixtures.go   users and clients from a file
+//	document.go   JSON files whose errors name line and key
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-ctx.Done()
+		stop() // a second signal ends the process at once
+	}()
+	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
+}
+
+// options are the command's flags.
+type options struct {
+	addr, db, profile, fixtures, issuer, autoApprove, tlsCert, tlsKey, log string
+	version                                                                bool
+}
+
+// usageError is the caller's mistake: exit status 2.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// run is the command: it returns when ctx is done and requests in flight have
+// been answered, with the exit status.
+func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	o, err := parseOptions(args, getenv, stdout)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err == nil && o.version:
+		fmt.Fprintln(stdout, "grantling", buildVersion())
+		return 0
+	case err == nil:
+		err = serve(ctx, o, stdout, stderr)
+	}
+	var usage usageError
+	switch {
+	case errors.As(err, &usage):
+		fmt.Fprintln(stderr, "grantling:", err)
+		return 2
+	case err != nil:
+		fmt.Fprintln(stderr, "grantling:", err)
+		return 1
+	}
+	return 0
+}
+
+// parseOptions reads the flags. Each has a twin in the environment, which
+// stands back behind the command line.
+func parseOptions(args []string, getenv func(string) string, stdout io.Writer) (*options, error) {
+	o := new(options)
+	flags := flag.NewFlagSet("grantling", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.StringVar(&o.addr, "addr", "127.0.0.1:9096", "listen on `HOST:PORT`; port 0 takes a free one")
+	flags.StringVar(&o.db, "db", "grantling.db", "keep everything in `FILE`; :memory: keeps nothing")
+	flags.StringVar(&o.profile, "profile", "rfc6749", "answer as `NAME|FILE` says: "+strings.Join(profileNames(), ", ")+", or a JSON file")
+	flags.StringVar(&o.fixtures, "fixtures", "", "create or replace the users and clients in `FILE`")
+	flags.StringVar(&o.issuer, "issuer", "", "the base `URL` that others reach this server by (default: http:// and the address)")
+	flags.StringVar(&o.autoApprove, "auto-approve", "", "answer authorization requests at once as if `USER` had approved them")
+	flags.StringVar(&o.tlsCert, "tls-cert", "", "serve HTTPS with the certificate in `FILE`")
+	flags.StringVar(&o.tlsKey, "tls-key", "", "and its key in `FILE`")
+	flags.StringVar(&o.log, "log", "text", "log to standard error as `FORMAT`: text, json or off")
+	flags.BoolVar(&o.version, "version", false, "print the version and exit")
+	var wrong error
+	flags.VisitAll(func(f *flag.Flag) {
+		name := "GRANTLING_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		if value := getenv(name); value != "" && wrong == nil {
+			if err := flags.Set(f.Name, value); err != nil {
+				wrong = usageError{fmt.Errorf("%s: %w", name, err)}
+			}
+		}
+	})
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintln(stdout, "usage: grantling [flags]")
+			flags.SetOutput(stdout)
+			flags.PrintDefaults()
+			fmt.Fprintln(stdout, "Every flag can be set in the environment: GRANTLING_ADDR for -addr, and so on.")
+			return nil, err
+		}
+		return nil, usageError{err}
+	}
+	switch {
+	case wrong != nil:
+		return nil, wrong
+	case flags.NArg() > 0:
+		return nil, usageError{fmt.Errorf("there are flags only, no arguments such as %q", flags.Arg(0))}
+	case !slices.Contains([]string{"text", "json", "off"}, o.log):
+		return nil, usageError{fmt.Errorf("-log must be text, json or off, not %q", o.log)}
+	case (o.tlsCert == "") != (o.tlsKey == ""):
+		return nil, usageError{errors.New("-tls-cert and -tls-key go together")}
+	}
+	return o, nil
+}
+
+func buildVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version
+	}
+	return "(unknown)"
+}
+
+// serve starts the server and stops it when ctx is done.
+func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
+	p, err := loadProfile(o.profile)
+	if err != nil {
+		return usageError{err}
+	}
+	var f *fixtures
+	if o.fixtures != "" {
+		if f, err = loadFixtures(o.fixtures, p); err != nil {
+			return usageError{err}
+		}
+	}
+	if o.issuer != "" {
+		if _, err := checkIssuer(o.issuer); err != nil {
+			return usageError{err}
+		}
+	}
+	// The address before the database: who cannot listen must not leave a
+	// new database behind, with a password that nobody was shown.
+	listener, err := net.Listen("tcp", o.addr)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	st, err := openStore(o.db)
+	if err != nil {
+		return err
+	}
+	defer st.close()
+	issuer := o.issuer
+	if issuer == "" {
+		issuer = baseURL(o, listener.Addr())
+	}
+	logger := newLogger(o.log, stderr)
+	s, err := newServer(p, st, issuer, logger)
+	if err != nil {
+		return err
+	}
+	s.autoApprove = o.autoApprove
+	if o.db == memory {
+		s.hashRounds = memoryRounds
+	}
+	if err := s.furnish(f, o, stderr); err != nil {
+		return err
+	}
+	h := &http.Server{
+		Handler:           s,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       120 * time.Second,
+		MaxHeaderBytes:    48 << 10, // an authorization request with a state of 8 KB passes
+	}
+	sweeping := make(chan struct{})
+	sweepCtx, stopSweeping := context.WithCancel(ctx)
+	go func() {
+		defer close(sweeping)
+		s.sweepForever(sweepCtx)
+	}()
+	served := make(chan error, 1)
+	go func() {
+		if o.tlsCert != "" {
+			served <- h.ServeTLS(listener, o.tlsCert, o.tlsKey)
+		} else {
+			served <- h.Serve(listener)
+		}
+	}()
+	fmt.Fprintln(stdout, s.issuer)
+	select {
+	case err = <-served:
+	case <-ctx.Done():
+		patience, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if h.Shutdown(patience) != nil {
+			h.Close()
+		}
+	}
+	stopSweeping()
+	<-sweeping
+	return err
+}
+
+// baseURL is the address listened on as others write it: the host as it was
+// given, and loopback for all addresses.
+func baseURL(o *options, addr net.Addr) string {
+	scheme := "http://"
+	if o.tlsCert != "" {
+		scheme = "https://"
+	}
+	host, _, _ := net.SplitHostPort(o.addr)
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	_, port, _ := net.SplitHostPort(addr.String())
+	return scheme + net.JoinHostPort(host, port)
+}
+
+func newLogger(format string, stderr io.Writer) *slog.Logger {
+	switch format {
+	case "json":
+		return slog.New(slog.NewJSONHandler(stderr, nil))
+	case "off":
+		return slog.New(slog.DiscardHandler)
+	default:
+		return slog.New(slog.NewTextHandler(stderr, nil))
+	}
+}
+
+// sweepForever removes what has expired, a little every second and more while
+// there is more.
+func (s *server) sweepForever(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for ctx.Err() == nil {
+			removed, err := s.store.sweep(unixTime(s.clock.now().Unix()))
+			if err != nil {
+				s.log.Error("sweep", "failure", err.Error())
+			}
+			if err != nil || removed == 0 {
+				break
+			}
+		}
+	}
+}
+
+// furnish puts users and clients into the store and tells on stderr how to
+// begin.
+func (s *server) furnish(f *fixtures, o *options, stderr io.Writer) error {
+	b := newBanner(s, o)
+	empty, err := s.store.empty()
+	switch {
+	case err != nil:
+		return err
+	case f != nil:
+		secrets, err := s.applyFixtures(f)
+		if err != nil {
+			return err
+		}
+		for _, c := range f.Clients {
+			if secret := secrets[c.ClientID]; secret != "" {
+				b.line("client %s has the secret %s (shown once)", c.ClientID, secret)
+			}
+		}
+	case empty:
+		password := newPassword()
+		alice := s.newUser(&userFixture{Username: "alice", Password: password, Name: "Alice"}, nil)
+		demo := &client{ID: uuid.New(), ClientID: "demo", Name: "Demo application", RedirectURIs: []string{outOfBand, "http://127.0.0.1/callback"}, GrantTypes: []string{"authorization_code", "refresh_token"}}
+		// Told before it is stored: a start that is interrupted here loses no password.
+		b.demo(password)
+		b.writeTo(stderr)
+		return s.store.register([]*user{alice}, []*client{demo})
+	default:
+		if c, err := s.store.clientNamed("demo"); c != nil || err != nil {
+			b.demo("")
+		}
+	}
+	if s.autoApprove != "" {
+		if u, err := s.store.userNamed(s.autoApprove); u == nil {
+			if err == nil {
+				err = usageError{fmt.Errorf("-auto-approve %s: there is no such user", s.autoApprove)}
+			}
+			return err
+		}
+	}
+	b.writeTo(stderr)
+	return nil
+}
+
+// banner is what a person reads first.
+type banner struct {
+	s     *server
+	lines []string
+}
+
+func newBanner(s *server, o *options) *banner {
+	b := &banner{s: s}
+	where := o.db
+	if o.db == memory {
+		where = "memory"
+	}
+	b.line("grantling answers at %s (profile %s, data in %s)", s.issuer, s.profile.Name, where)
+	return b
+}
+
+func (b *banner) line(format string, args ...any) {
+	b.lines = append(b.lines, fmt.Sprintf(format, args...))
+}
+
+func (b *banner) writeTo(w io.Writer) { fmt.Fprintln(w, strings.Join(b.lines, "\n")) }
+
+// demo tells how to walk through the authorization code grant with a browser
+// and curl. password is alice's, or empty if she has been there before.
+func (b *banner) demo(password string) {
+	verifier := newClientSecret() // 43 characters that nobody can guess: RFC 7636 §4.1
+	challenge := sha256.Sum256([]byte(verifier))
+	authorize := b.s.issuer + b.s.profile.Endpoints["authorize"][0] + "?" + parameters{
+		{"response_type", "code"},
+		{"client_id", "demo"},
+		{"redirect_uri", outOfBand},
+		{"scope", "read"},
+		{"code_challenge", base64.RawURLEncoding.EncodeToString(challenge[:])},
+		{"code_challenge_method", "S256"},
+	}.encode()
+	b.line("")
+	if password != "" {
+		b.line("1. Open this URL and sign in as alice with the password %s (shown once):", password)
+	} else {
+		b.line("1. Open this URL and sign in as alice (her password was shown at the first start; without it, begin again with another -db):")
+	}
+	b.line("")
+	b.line("   %s", authorize)
+	b.line("")
+	b.line("2. Approve, and put the code that you are shown in the place of CODE:")
+	b.line("")
+	b.line("   curl -d grant_type=authorization_code -d client_id=demo -d redirect_uri=%s -d code_verifier=%s -d code=CODE %s",
+		url.QueryEscape(outOfBand), verifier, b.s.issuer+b.s.profile.Endpoints["token"][0])
+	b.line("")
+}

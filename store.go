@@ -1,0 +1,654 @@
+package main
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+
+	"github.com/google/uuid"
+)
+
+// unixTime counts whole seconds since 1970, the NumericDate of RFC 7519 §2.
+// Everything the server issues is dated in whole seconds, so that expires_in,
+// exp and the moment of expiry are the same number. In an expiry, 0 is never.
+type unixTime int64
+
+// seconds is a lifetime; 0 is for ever.
+type seconds int64
+
+// after returns when something of this lifetime, issued at t, expires.
+func (t unixTime) after(lifetime seconds) unixTime {
+	if lifetime == 0 {
+		return 0
+	}
+	return t + unixTime(lifetime)
+}
+
+func (t unixTime) expired(now unixTime) bool { return t != 0 && t <= now }
+
+// credential is an authorization code, a token or a session identifier: a
+// public id, which is its key in the file, and a secret, of which the file has
+// only the hash. 128 bits of it are random beyond the id (RFC 6749 §10.10).
+type credential struct {
+	id     uuid.UUID // version 7: credentials made together lie together in the file
+	secret [16]byte
+}
+
+func newCredential() credential {
+	c := credential{id: uuid.Must(uuid.NewV7())}
+	rand.Read(c.secret[:]) // never fails: crypto/rand ends the process instead
+	return c
+}
+
+// String returns the credential as it goes over the wire: 43 characters.
+func (c credential) String() string {
+	return base64.RawURLEncoding.EncodeToString(append(c.id[:], c.secret[:]...))
+}
+
+// parseCredential accepts exactly what String returns and no other spelling of
+// the same bytes.
+func parseCredential(s string) (credential, bool) {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	// The length of s counts too: decoding skips line breaks.
+	if err != nil || len(raw) != 32 || len(s) != 43 {
+		return credential{}, false
+	}
+	return credential{id: uuid.UUID(raw[:16]), secret: [16]byte(raw[16:])}, true
+}
+
+func (c credential) hash() []byte {
+	sum := sha256.Sum256(c.secret[:])
+	return sum[:]
+}
+
+// grantKey names a grant: user, client and the grant's own id, 16 bytes each,
+// so that all that a user granted to a client is one run of keys.
+type grantKey [48]byte
+
+func newGrantKey(user, client, id uuid.UUID) (k grantKey) {
+	copy(k[:16], user[:])
+	copy(k[16:32], client[:])
+	copy(k[32:], id[:])
+	return k
+}
+
+func (k grantKey) user() uuid.UUID   { return uuid.UUID(k[:16]) }
+func (k grantKey) client() uuid.UUID { return uuid.UUID(k[16:32]) }
+
+func (k grantKey) MarshalText() ([]byte, error) {
+	return base64.RawURLEncoding.AppendEncode(nil, k[:]), nil
+}
+
+func (k *grantKey) UnmarshalText(text []byte) error {
+	raw, err := base64.RawURLEncoding.DecodeString(string(text))
+	if err != nil || len(raw) != len(k) {
+		return fmt.Errorf("%q is not a grant key", text)
+	}
+	copy(k[:], raw)
+	return nil
+}
+
+// grant is what a user allowed a client to do (RFC 6749 §1.3). Codes and
+// tokens hang on it: without their grant they are dead, so deleting this one
+// record revokes them all.
+type grant struct {
+	key      grantKey
+	ClientID string   `json:"client_id"`
+	Username string   `json:"username"`
+	Scope    string   `json:"scope,omitempty"`
+	Issued   unixTime `json:"iat"`
+	Used     unixTime `json:"used"`          // when something was last issued on it
+	Expires  unixTime `json:"exp,omitempty"` // when the last thing issued on it ends
+
+	Refreshable bool `json:"refreshable,omitempty"` // a refresh token was issued on it
+}
+
+// authorizationCode is RFC 6749 §4.1.2's code and what it is bound to.
+type authorizationCode struct {
+	id            uuid.UUID
+	Hash          []byte   `json:"hash"`
+	Grant         grantKey `json:"grant"`
+	RedirectURI   string   `json:"redirect_uri,omitempty"` // as in the authorization request; empty if it had none
+	CodeChallenge string   `json:"code_challenge,omitempty"`
+	Expires       unixTime `json:"exp"`
+	Redeemed      bool     `json:"redeemed,omitempty"`
+}
+
+// accessToken hangs on a grant, or, after client credentials, on its client
+// alone: nobody's consent is behind it.
+type accessToken struct {
+	id       uuid.UUID
+	Hash     []byte    `json:"hash"`
+	Grant    *grantKey `json:"grant,omitempty"`
+	ClientID string    `json:"client_id"`
+	Client   uuid.UUID `json:"client"` // the client's registration
+	Scope    string    `json:"scope,omitempty"`
+	Issued   unixTime  `json:"iat"`
+	Expires  unixTime  `json:"exp,omitempty"`
+}
+
+// refreshToken is RFC 6749 §1.5's. Used ones stay: a second use is noticed by them.
+type refreshToken struct {
+	id      uuid.UUID
+	Hash    []byte    `json:"hash"`
+	Grant   grantKey  `json:"grant"`
+	Access  uuid.UUID `json:"access"` // the access token issued beside it
+	Issued  unixTime  `json:"iat"`
+	Expires unixTime  `json:"exp,omitempty"`
+	Used    bool      `json:"used,omitempty"`
+}
+
+// session is a browser that has signed in.
+type session struct {
+	id           uuid.UUID
+	Hash         []byte    `json:"hash"`
+	User         uuid.UUID `json:"user"`
+	Username     string    `json:"username"`
+	PasswordMark []byte    `json:"password"` // changes with the password, which ends the session
+	Expires      unixTime  `json:"exp"`
+}
+
+// issuance is what one transaction issues; members that are nil are not issued.
+type issuance struct {
+	grant   *grant
+	code    *authorizationCode
+	access  *accessToken
+	refresh *refreshToken
+}
+
+// The buckets. Keys are ids of 16 bytes but for users (username), clients
+// (client_id) and grants (grantKey). Values are JSON.
+var (
+	bucketUsers    = []byte("users")
+	bucketClients  = []byte("clients")
+	bucketGrants   = []byte("grants")
+	bucketCodes    = []byte("codes")
+	bucketAccess   = []byte("access_tokens")
+	bucketRefresh  = []byte("refresh_tokens")
+	bucketSessions = []byte("sessions")
+
+	buckets = [][]byte{bucketUsers, bucketClients, bucketGrants, bucketCodes, bucketAccess, bucketRefresh, bucketSessions}
+)
+
+func (t *tx) grant(key grantKey) (*grant, error) {
+	g, err := read[grant](t, bucketGrants, key[:])
+	if g != nil {
+		g.key = key
+	}
+	return g, err
+}
+
+// code, access and refresh find a record by a credential: unknown id and wrong
+// secret are the same nil.
+func (t *tx) code(c credential) (*authorizationCode, error) {
+	record, err := read[authorizationCode](t, bucketCodes, c.id[:])
+	if record == nil || subtle.ConstantTimeCompare(record.Hash, c.hash()) == 0 {
+		return nil, err
+	}
+	record.id = c.id
+	return record, nil
+}
+
+func (t *tx) access(c credential) (*accessToken, error) {
+	record, err := read[accessToken](t, bucketAccess, c.id[:])
+	if record == nil || subtle.ConstantTimeCompare(record.Hash, c.hash()) == 0 {
+		return nil, err
+	}
+	record.id = c.id
+	return record, nil
+}
+
+func (t *tx) refresh(c credential) (*refreshToken, error) {
+	record, err := read[refreshToken](t, bucketRefresh, c.id[:])
+	if record == nil || subtle.ConstantTimeCompare(record.Hash, c.hash()) == 0 {
+		return nil, err
+	}
+	record.id = c.id
+	return record, nil
+}
+
+// putIssued stores what a verb issues and prolongs the grant to cover it.
+func (t *tx) putIssued(i issuance) error {
+	if g := i.grant; g != nil {
+		if err := t.put(bucketGrants, g.key[:], g); err != nil {
+			return err
+		}
+	}
+	if c := i.code; c != nil {
+		if err := t.put(bucketCodes, c.id[:], c); err != nil {
+			return err
+		}
+	}
+	if a := i.access; a != nil {
+		if err := t.put(bucketAccess, a.id[:], a); err != nil {
+			return err
+		}
+	}
+	if r := i.refresh; r != nil {
+		return t.put(bucketRefresh, r.id[:], r)
+	}
+	return nil
+}
+
+// errGrantExists answers a second decision on one authorization request.
+var errGrantExists = errors.New("this authorization request has been answered")
+
+// issue stores what was issued on a new grant, or on none (RFC 6749 §4.4).
+func (s *store) issue(i issuance) error {
+	return s.update(func(t *tx) error {
+		if i.grant != nil {
+			switch g, err := t.grant(i.grant.key); {
+			case err != nil:
+				return err
+			case g != nil:
+				return errGrantExists
+			}
+		}
+		return t.putIssued(i)
+	})
+}
+
+// The refusals of redeemCode and rotateRefreshToken.
+var (
+	errUnknown = errors.New("unknown")
+	errExpired = errors.New("expired")
+	errReused  = errors.New("used before")
+	errRevoked = errors.New("revoked")
+)
+
+// redeemCode exchanges a code for what issue returns: RFC 6749 §4.1.3 with
+// §4.1.2's once-only rule, in one transaction. check sees the code first; what
+// it refuses stays redeemable, and revokes nothing.
+//
+// A code that passes check and was redeemed before is a replay, and its grant
+// is to be revoked. The revocation must be committed although the caller gets
+// an error, and a verb that returns an error commits nothing. So the verb
+// returns nil, and the verdict leaves it by a variable. Returning errReused
+// from the verb itself would look right, pass every test of the answer, and
+// leave the tokens of a stolen code alive.
+func (s *store) redeemCode(c credential, now unixTime, check func(*authorizationCode) error, issue func(*grant) issuance) error {
+	var verdict error
+	err := s.update(func(t *tx) error {
+		code, err := t.code(c)
+		if err != nil {
+			return err
+		}
+		if code == nil {
+			return errUnknown
+		}
+		if err := check(code); err != nil {
+			return err
+		}
+		if code.Redeemed {
+			verdict = errReused
+			return t.delete(bucketGrants, code.Grant[:])
+		}
+		if code.Expires.expired(now) {
+			return errExpired
+		}
+		b, err := t.granted(code.Grant)
+		if err != nil {
+			return err
+		}
+		if b == nil {
+			return errRevoked
+		}
+		code.Redeemed = true
+		issued := issue(b.grant)
+		issued.code = code
+		return t.putIssued(issued)
+	})
+	if err != nil {
+		return err
+	}
+	return verdict
+}
+
+// rotateRefreshToken exchanges a refresh token for what issue returns, once
+// (RFC 6749 §6, RFC 9700 §4.14.2). check may refuse and changes nothing then.
+// A token used before revokes the grant; see redeemCode for how that verdict
+// leaves the transaction. With endAccess the access token that was issued
+// beside the old refresh token ends with it.
+func (s *store) rotateRefreshToken(c credential, now unixTime, endAccess bool, check func(*refreshToken, *grant) error, issue func(*grant) issuance) error {
+	var verdict error
+	err := s.update(func(t *tx) error {
+		token, err := t.refresh(c)
+		if err != nil {
+			return err
+		}
+		if token == nil {
+			return errUnknown
+		}
+		g, err := t.grant(token.Grant)
+		if err != nil {
+			return err
+		}
+		if err := check(token, g); err != nil {
+			return err
+		}
+		if token.Used {
+			verdict = errReused
+			return t.delete(bucketGrants, token.Grant[:])
+		}
+		if token.Expires.expired(now) {
+			return errExpired
+		}
+		b, err := t.granted(token.Grant)
+		if err != nil {
+			return err
+		}
+		if b == nil {
+			return errRevoked
+		}
+		if endAccess {
+			if err := t.delete(bucketAccess, token.Access[:]); err != nil {
+				return err
+			}
+		}
+		token.Used = true
+		if err := t.put(bucketRefresh, token.id[:], token); err != nil {
+			return err
+		}
+		return t.putIssued(issue(b.grant))
+	})
+	if err != nil {
+		return err
+	}
+	return verdict
+}
+
+// revokeToken ends an access token alone, or a refresh token with all that
+// hangs on its grant (RFC 7009 §2.1). check is asked whether the client it was
+// issued to may do so. A token that is not there is revoked already.
+func (s *store) revokeToken(c credential, check func(client uuid.UUID) error) error {
+	return s.update(func(t *tx) error {
+		refresh, err := t.refresh(c)
+		if err != nil {
+			return err
+		}
+		if refresh != nil {
+			if err := check(refresh.Grant.client()); err != nil {
+				return err
+			}
+			return t.delete(bucketGrants, refresh.Grant[:])
+		}
+		access, err := t.access(c)
+		if err != nil || access == nil {
+			return err
+		}
+		if err := check(access.Client); err != nil {
+			return err
+		}
+		if access.Grant != nil {
+			// Without a refresh token this one was all there was of the grant.
+			if g, err := t.grant(*access.Grant); err != nil || g != nil && !g.Refreshable {
+				return errors.Join(err, t.delete(bucketGrants, access.Grant[:]))
+			}
+		}
+		return t.delete(bucketAccess, access.id[:])
+	})
+}
+
+// revokeGrants ends all that a user granted to a client.
+func (s *store) revokeGrants(user, client uuid.UUID) error {
+	return s.update(func(t *tx) error {
+		for g, err := range t.grants(user, client) {
+			if err != nil {
+				return err
+			}
+			if err := t.delete(bucketGrants, g.key[:]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// grants yields what a user granted to a client, or to any with uuid.Nil.
+func (t *tx) grants(user, client uuid.UUID) iter.Seq2[*grant, error] {
+	prefix := slices.Clone(user[:])
+	if client != uuid.Nil {
+		prefix = append(prefix, client[:]...)
+	}
+	return func(yield func(*grant, error) bool) {
+		cursor := t.Bucket(bucketGrants).Cursor()
+		// Keys are collected first: a loop may delete what it is given.
+		var keys []grantKey
+		for k, _ := cursor.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = cursor.Next() {
+			keys = append(keys, grantKey(k))
+		}
+		for _, key := range keys {
+			if g, err := t.grant(key); !yield(g, err) {
+				return
+			}
+		}
+	}
+}
+
+// consented reports whether a live grant of the user to the client has a scope
+// that satisfies covers.
+func (s *store) consented(user, client uuid.UUID, now unixTime, covers func(scope string) bool) (found bool, err error) {
+	err = s.view(func(t *tx) error {
+		for g, err := range t.grants(user, client) {
+			if err != nil {
+				return err
+			}
+			if !g.Expires.expired(now) && covers(g.Scope) {
+				found = true
+				return nil
+			}
+		}
+		return nil
+	})
+	return found, err
+}
+
+// bearer is a live token with all it stands for.
+type bearer struct {
+	id      uuid.UUID
+	client  *client
+	user    *user // nil after client credentials
+	grant   *grant
+	scope   string
+	issued  unixTime
+	expires unixTime
+}
+
+// accessToken returns what a live access token stands for, or nil. A token
+// lives while it has not expired and its grant, client and user are there.
+func (s *store) accessToken(c credential, now unixTime) (b *bearer, err error) {
+	err = s.view(func(t *tx) error {
+		token, err := t.access(c)
+		if err != nil || token == nil || token.Expires.expired(now) {
+			return err
+		}
+		b, err = t.bearer(token)
+		if b != nil {
+			b.id, b.scope, b.issued, b.expires = token.id, token.Scope, token.Issued, token.Expires
+		}
+		return err
+	})
+	return b, err
+}
+
+// liveCode returns what a code that can be redeemed stands for, and until when; or nil.
+func (s *store) liveCode(c credential, now unixTime) (b *bearer, expires unixTime, err error) {
+	err = s.view(func(t *tx) error {
+		code, err := t.code(c)
+		if err != nil || code == nil || code.Redeemed || code.Expires.expired(now) {
+			return err
+		}
+		b, err = t.granted(code.Grant)
+		expires = code.Expires
+		return err
+	})
+	return b, expires, err
+}
+
+// refreshToken returns what a live refresh token stands for, or nil.
+func (s *store) refreshToken(c credential, now unixTime) (b *bearer, err error) {
+	err = s.view(func(t *tx) error {
+		token, err := t.refresh(c)
+		if err != nil || token == nil || token.Used || token.Expires.expired(now) {
+			return err
+		}
+		b, err = t.granted(token.Grant)
+		if b != nil {
+			b.id, b.scope, b.issued, b.expires = token.id, b.grant.Scope, token.Issued, token.Expires
+		}
+		return err
+	})
+	return b, err
+}
+
+// bearer returns what a token that has not expired stands for, or nil.
+func (t *tx) bearer(token *accessToken) (*bearer, error) {
+	if token.Grant != nil {
+		return t.granted(*token.Grant)
+	}
+	c, err := t.registered(token.ClientID, token.Client)
+	if c == nil {
+		return nil, err
+	}
+	return &bearer{client: c}, nil
+}
+
+// granted returns a grant with its client and user, or nil if any of the three is gone.
+func (t *tx) granted(key grantKey) (*bearer, error) {
+	g, err := t.grant(key)
+	if g == nil {
+		return nil, err
+	}
+	c, err := t.registered(g.ClientID, key.client())
+	if c == nil {
+		return nil, err
+	}
+	u, err := read[user](t, bucketUsers, []byte(g.Username))
+	if u == nil || u.ID != key.user() {
+		return nil, err
+	}
+	return &bearer{client: c, user: u, grant: g}, nil
+}
+
+// registered returns a client if it is still the one of that registration.
+func (t *tx) registered(clientID string, registration uuid.UUID) (*client, error) {
+	c, err := read[client](t, bucketClients, []byte(clientID))
+	if c == nil || c.ID != registration {
+		return nil, err
+	}
+	return c, nil
+}
+
+// register stores users and clients, all of them or none.
+func (s *store) register(users []*user, clients []*client) error {
+	return s.update(func(t *tx) error {
+		for _, u := range users {
+			if err := t.put(bucketUsers, []byte(u.Username), u); err != nil {
+				return err
+			}
+		}
+		for _, c := range clients {
+			if err := t.put(bucketClients, []byte(c.ClientID), c); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// userNamed returns a user, or nil.
+func (s *store) userNamed(username string) (u *user, err error) {
+	err = s.view(func(t *tx) error {
+		u, err = read[user](t, bucketUsers, []byte(username))
+		return err
+	})
+	return u, err
+}
+
+// deleteUser removes a user. Whatever was issued for it is dead from then on,
+// also if another user of that name comes; the sweeper takes it away.
+func (s *store) deleteUser(username string) error {
+	return s.update(func(t *tx) error { return t.delete(bucketUsers, []byte(username)) })
+}
+
+// clientNamed returns a client, or nil.
+func (s *store) clientNamed(clientID string) (c *client, err error) {
+	err = s.view(func(t *tx) error {
+		c, err = read[client](t, bucketClients, []byte(clientID))
+		return err
+	})
+	return c, err
+}
+
+// deleteClient removes a client, and with it all that was issued to it, as deleteUser.
+func (s *store) deleteClient(clientID string) error {
+	return s.update(func(t *tx) error { return t.delete(bucketClients, []byte(clientID)) })
+}
+
+// anyClient reports whether some client satisfies match.
+func (s *store) anyClient(match func(*client) bool) (found bool, err error) {
+	err = s.view(func(t *tx) error {
+		cursor := t.Bucket(bucketClients).Cursor()
+		for k, _ := cursor.First(); k != nil && !found; k, _ = cursor.Next() {
+			c, err := read[client](t, bucketClients, k)
+			if err != nil {
+				return err
+			}
+			found = match(c)
+		}
+		return nil
+	})
+	return found, err
+}
+
+// empty reports whether the file knows no user and no client.
+func (s *store) empty() (empty bool, err error) {
+	err = s.view(func(t *tx) error {
+		user, _ := t.Bucket(bucketUsers).Cursor().First()
+		client, _ := t.Bucket(bucketClients).Cursor().First()
+		empty = user == nil && client == nil
+		return nil
+	})
+	return empty, err
+}
+
+// putSession stores a session; replaced, if not nil, is the one it takes the place of.
+func (s *store) putSession(new *session, replaced *session) error {
+	return s.update(func(t *tx) error {
+		if replaced != nil {
+			if err := t.delete(bucketSessions, replaced.id[:]); err != nil {
+				return err
+			}
+		}
+		return t.put(bucketSessions, new.id[:], new)
+	})
+}
+
+// session returns the live session of c with its user, or nils.
+func (s *store) session(c credential, now unixTime) (live *session, u *user, err error) {
+	err = s.view(func(t *tx) error {
+		record, err := read[session](t, bucketSessions, c.id[:])
+		if record == nil || subtle.ConstantTimeCompare(record.Hash, c.hash()) == 0 || record.Expires.expired(now) {
+			return err
+		}
+		record.id = c.id
+		owner, err := read[user](t, bucketUsers, []byte(record.Username))
+		if owner == nil || owner.ID != record.User || !bytes.Equal(owner.Password.mark(), record.PasswordMark) {
+			return err
+		}
+		live, u = record, owner
+		return nil
+	})
+	return live, u, err
+}
+
+// deleteSession signs a browser out.
+func (s *store) deleteSession(live *session) error {
+	return s.update(func(t *tx) error { return t.delete(bucketSessions, live.id[:]) })
+}

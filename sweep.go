@@ -1,0 +1,110 @@
+package main
+
+import (
+	"bytes"
+)
+
+// sweepSize is how many records the sweeper looks at, and removes at the most,
+// in one transaction: a few milliseconds' work.
+const sweepSize = 1000
+
+// sweep looks at the next records of each bucket in turn, removes those that
+// can no longer make a difference, and returns how many it removed. It goes
+// round: what one call leaves the next ones see. As keys are ordered by the
+// time of issue, what has expired mostly lies together.
+func (s *store) sweep(now unixTime) (removed int, err error) {
+	dead := []struct {
+		bucket []byte
+		dead   func(t *tx, key []byte) (bool, error)
+	}{
+		{bucketGrants, func(t *tx, key []byte) (bool, error) {
+			g, err := t.grant(grantKey(key))
+			if err != nil || g.Expires.expired(now) {
+				return err == nil, err
+			}
+			b, err := t.granted(g.key)
+			return b == nil && err == nil, err
+		}},
+		// A redeemed code and a used refresh token are kept as long as their
+		// grant: so long their second use has something to revoke.
+		{bucketCodes, func(t *tx, key []byte) (bool, error) {
+			code, err := read[authorizationCode](t, bucketCodes, key)
+			if err != nil || !code.Redeemed && code.Expires.expired(now) {
+				return err == nil, err
+			}
+			g, err := t.grant(code.Grant)
+			return g == nil && err == nil, err
+		}},
+		{bucketRefresh, func(t *tx, key []byte) (bool, error) {
+			token, err := read[refreshToken](t, bucketRefresh, key)
+			if err != nil || !token.Used && token.Expires.expired(now) {
+				return err == nil, err
+			}
+			g, err := t.grant(token.Grant)
+			return g == nil && err == nil, err
+		}},
+		{bucketAccess, func(t *tx, key []byte) (bool, error) {
+			token, err := read[accessToken](t, bucketAccess, key)
+			if err != nil || token.Expires.expired(now) {
+				return err == nil, err
+			}
+			b, err := t.bearer(token)
+			return b == nil && err == nil, err
+		}},
+		{bucketSessions, func(t *tx, key []byte) (bool, error) {
+			live, err := read[session](t, bucketSessions, key)
+			return err == nil && live.Expires.expired(now), err
+		}},
+	}
+	for _, d := range dead {
+		n, err := s.sweepBucket(d.bucket, d.dead)
+		removed += n
+		if err != nil {
+			return removed, err
+		}
+	}
+	return removed, nil
+}
+
+// sweepBucket reads first and takes the writer's turn only to remove; there it
+// asks dead once more, since a grant may have been prolonged in between.
+func (s *store) sweepBucket(bucket []byte, dead func(*tx, []byte) (bool, error)) (removed int, err error) {
+	var keys [][]byte
+	var next []byte
+	err = s.view(func(t *tx) error {
+		cursor := t.Bucket(bucket).Cursor()
+		k, _ := cursor.Seek(s.sweepAt[string(bucket)])
+		for n := 0; k != nil && n < sweepSize; n++ {
+			gone, err := dead(t, k)
+			if err != nil {
+				return err
+			}
+			if gone {
+				keys = append(keys, bytes.Clone(k))
+			}
+			k, _ = cursor.Next()
+		}
+		next = bytes.Clone(k)
+		return nil
+	})
+	s.sweepAt[string(bucket)] = next
+	if err != nil || len(keys) == 0 {
+		return 0, err
+	}
+	err = s.update(func(t *tx) error {
+		for _, key := range keys {
+			gone, err := dead(t, key)
+			if err != nil {
+				return err
+			}
+			if gone {
+				removed++
+				if err := t.delete(bucket, key); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	return removed, err
+}
