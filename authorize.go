@@ -52,7 +52,7 @@ func (s *server) parseRedirection(query string) (*authorizationRequest, error) {
 		return nil, err
 	}
 	if c == nil {
-		return nil, refuse(http.StatusBadRequest, "invalid_client", rfc6749("4.1.2.1"), "client_id names no client of this server")
+		return nil, because("unknown client", refuse(http.StatusBadRequest, "invalid_client", rfc6749("4.1.2.1"), "client_id names no client of this server"))
 	}
 	redirectURI, err := c.redirectURIFor(v["redirect_uri"])
 	if err != nil {
@@ -67,6 +67,11 @@ func (a *authorizationRequest) parseRest(p *profile) error {
 	a.responseType = a.values["response_type"] // tells where an error goes: query or fragment
 	a.state = a.values["state"]
 	a.prompt = strings.Fields(a.values["prompt"])
+	for name, prompt := range p.PromptParameters {
+		if isTrue(a.values[name]) {
+			a.prompt = append(a.prompt, prompt)
+		}
+	}
 	if err := checkFaulty(a.faulty); err != nil {
 		return err
 	}
@@ -90,8 +95,8 @@ func (a *authorizationRequest) parseRest(p *profile) error {
 	default:
 		return unsupportedResponseType(rfc6749("3.1.1"), "response_type must be code, or token for clients of the implicit grant")
 	}
-	if mode := a.values["response_mode"]; mode != "" && mode != a.responseMode() {
-		return invalidRequest(rfc6749("4.1.2"), "response_mode must be query with response_type code and fragment with token, or absent")
+	if mode := a.values["response_mode"]; mode != "" && mode != a.responseMode(p) {
+		return invalidRequest(rfc6749("4.1.2"), "response_mode is not the one that goes with this response_type; it is best left out")
 	}
 	scope, err := a.client.grantableScope(a.values["scope"], p)
 	if err != nil {
@@ -110,8 +115,8 @@ func (a *authorizationRequest) parseRest(p *profile) error {
 }
 
 // responseMode is where the answer's parameters stand: query or fragment.
-func (a *authorizationRequest) responseMode() string {
-	if a.responseType == "token" {
+func (a *authorizationRequest) responseMode(p *profile) string {
+	if a.responseType == "token" && !p.ImplicitInQuery {
 		return "fragment" // RFC 6749 §4.2.2
 	}
 	return "query" // RFC 6749 §4.1.2
@@ -131,9 +136,9 @@ func (a *authorizationRequest) parseCodeChallenge() error {
 	case challenge == "":
 		return nil
 	case method == "":
-		return invalidRequest(rfc7636("4.3"), "code_challenge_method must be S256; without it the method is plain, which this server refuses")
+		return because("code_challenge_method", invalidRequest(rfc7636("4.3"), "code_challenge_method must be S256; without it the method is plain, which this server refuses"))
 	case method != "S256":
-		return invalidRequest(rfc7636("4.3"), "code_challenge_method must be S256, so spelt")
+		return because("code_challenge_method", invalidRequest(rfc7636("4.3"), "code_challenge_method must be S256, so spelt"))
 	case len(challenge) != 43 || !isUnreserved(challenge):
 		return invalidRequest(rfc7636("4.2"), "code_challenge must be the base64url encoding of a SHA-256 hash: 43 characters without padding")
 	}
@@ -146,6 +151,11 @@ func isUnreserved(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool {
 		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-._~", r))
 	})
+}
+
+// isTrue reads a parameter of a service's own, as Ruby on Rails does.
+func isTrue(value string) bool {
+	return !slices.Contains([]string{"", "0", "f", "F", "false", "FALSE", "off", "OFF"}, value)
 }
 
 // handleAuthorize is the authorization endpoint (RFC 6749 §3.1): who asks,
@@ -193,7 +203,7 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 	case invalid != nil:
 		s.redirectError(w, x, request, invalid)
 	case request.prompts("login"), request.prompts("select_account"):
-		s.writeSignIn(w, v, http.StatusOK, signIn{Client: request.client, Username: request.values["login_hint"], Continue: r.URL.Path + "?" + withoutPrompt(r.URL.RawQuery)})
+		s.writeSignIn(w, v, http.StatusOK, signIn{Client: request.client, Username: request.values["login_hint"], Continue: r.URL.Path + "?" + s.withoutPrompt(r.URL.RawQuery)})
 	default:
 		s.consent(w, x, request, v)
 	}
@@ -232,11 +242,11 @@ func (s *server) autoApprover(request *authorizationRequest) (*user, error) {
 
 // withoutPrompt takes the demand for a sign-in, once met, out of a query and
 // leaves every other byte as it is.
-func withoutPrompt(query string) string {
+func (s *server) withoutPrompt(query string) string {
 	pairs := strings.Split(query, "&")
 	return strings.Join(slices.DeleteFunc(pairs, func(pair string) bool {
 		name, value, _ := strings.Cut(pair, "=")
-		return name == "prompt" && !strings.Contains(value, "consent")
+		return name == "prompt" && !strings.Contains(value, "consent") || s.profile.PromptParameters[name] == "login"
 	}), "&")
 }
 
@@ -249,7 +259,7 @@ func (s *server) consent(w http.ResponseWriter, x *exchange, request *authorizat
 	remembered := false
 	if !request.client.public() && !request.prompts("consent") {
 		var err error
-		remembered, err = s.store.consented(v.user.ID, request.client.ID, x.now, func(scope string) bool { return covers(scope, request.scope) })
+		remembered, err = s.store.consented(v.user.ID, request.client.ID, x.now, func(g *grant) bool { return s.profile.remembers(g, request.scope) })
 		if err != nil {
 			s.redirectError(w, x, request, err)
 			return
@@ -285,7 +295,7 @@ func (p pendingConsent) mac(v *visitor) string {
 // handleConsent takes the user's decision. All that it acts on is parsed and
 // checked anew: client, redirect URI or scope may be gone by now.
 func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchange) {
-	form, err := bodyValues(r)
+	form, err := s.formValues(r)
 	if err != nil {
 		s.writeErrorPage(w, x, err)
 		return
@@ -346,6 +356,9 @@ func (s *server) approve(w http.ResponseWriter, x *exchange, request *authorizat
 	case err != nil:
 		s.redirectError(w, x, request, err)
 	default:
+		if request.state != "" {
+			answer = append(answer, parameters{{"state", request.state}}...)
+		}
 		s.redirect(w, request, answer)
 	}
 }
@@ -353,7 +366,7 @@ func (s *server) approve(w http.ResponseWriter, x *exchange, request *authorizat
 // issueCode makes an authorization code, bound to all that its redemption is
 // checked against (RFC 6749 §4.1.2, RFC 7636 §4.4).
 func (s *server) issueCode(request *authorizationRequest, g *grant, now unixTime) (parameters, error) {
-	c := newCredential()
+	c := s.profile.CodeFormat.newCredential(claims{})
 	code := &authorizationCode{
 		id:            c.id,
 		Hash:          c.hash(),
@@ -362,7 +375,7 @@ func (s *server) issueCode(request *authorizationRequest, g *grant, now unixTime
 		CodeChallenge: request.codeChallenge,
 		Expires:       now.after(s.profile.CodeLifetime),
 	}
-	g.Expires = code.Expires
+	g.Expires = later(g.Expires, code.Expires)
 	if err := s.store.issue(issuance{grant: g, code: code}); err != nil {
 		return nil, err
 	}
@@ -385,20 +398,18 @@ func (p parameters) encode() string {
 
 // redirect sends the browser back to the client: the one place where a
 // redirect to a client is built. The registered URI's bytes stay as they are
-// (RFC 6749 §3.1.2); state comes back as it was sent (§4.1.2), and iss tells
-// which server answers (RFC 9207 §2).
+// (RFC 6749 §3.1.2), and iss tells which server answers (RFC 9207 §2).
 func (s *server) redirect(w http.ResponseWriter, request *authorizationRequest, answer parameters) {
 	location := request.redirectURI
 	if location == outOfBand {
 		location = s.base + s.profile.Endpoints["oob"][0] + "?" + answer.encode()
 	} else {
-		if request.state != "" {
-			answer = append(answer, parameters{{"state", request.state}}...)
+		if s.profile.Iss {
+			answer = append(answer, parameters{{"iss", s.issuer}}...)
 		}
-		answer = append(answer, parameters{{"iss", s.issuer}}...)
 		separator := "?"
 		switch {
-		case request.responseMode() == "fragment":
+		case request.responseMode(s.profile) == "fragment":
 			separator = "#"
 		case strings.Contains(location, "?"):
 			separator = "&"

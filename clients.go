@@ -5,8 +5,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
-	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -84,21 +82,23 @@ func hashSecret(secret string) []byte {
 // client is registered for where the profile has none.
 func (c *client) grantableScope(requested string, p *profile) (string, error) {
 	if requested == "" {
-		if p.DefaultScope != "" {
-			return p.DefaultScope, nil
+		if p.DefaultScope == "" || c.Scope != "" && !covers(c.Scope, p.DefaultScope) {
+			return c.Scope, nil
 		}
-		return c.Scope, nil
+		return p.DefaultScope, nil
 	}
 	tokens, err := parseScope(requested)
 	if err != nil {
 		return "", err
 	}
-	for _, token := range tokens {
-		if !p.hasScope(token) {
-			return "", invalidScope(rfc6749("3.3"), "the scope asks for something that this server does not have")
+	for i, token := range tokens {
+		known, ok := p.canonicalScope(token)
+		if !ok {
+			return "", about(token, invalidScope(rfc6749("3.3"), "the scope asks for something that this server does not have"))
 		}
+		tokens[i], token = known, known
 		if c.Scope != "" && !slices.Contains(strings.Fields(c.Scope), token) {
-			return "", invalidScope(rfc6749("3.3"), "the scope asks for more than the client is registered for")
+			return "", about(token, invalidScope(rfc6749("3.3"), "the scope asks for more than the client is registered for"))
 		}
 	}
 	return joinScope(tokens), nil
@@ -191,13 +191,13 @@ func (c *client) redirectURIFor(requested string) (string, error) {
 				return requested, nil
 			}
 		}
-		return "", invalidRequest(rfc6749("3.1.2.3"), "redirect_uri is not one that this client registered; the two are compared character by character")
+		return "", because("redirect_uri", invalidRequest(rfc6749("3.1.2.3"), "redirect_uri is not one that this client registered; the two are compared character by character"))
 	case len(c.RedirectURIs) == 1:
 		return c.RedirectURIs[0], nil
 	case len(c.RedirectURIs) == 0:
-		return "", invalidRequest(rfc6749("3.1.2.2"), "this client has no redirect URI registered")
+		return "", because("redirect_uri", invalidRequest(rfc6749("3.1.2.2"), "this client has no redirect URI registered"))
 	default:
-		return "", invalidRequest(rfc6749("3.1.2.3"), "redirect_uri is missing, and this client has several to choose from")
+		return "", because("redirect_uri", invalidRequest(rfc6749("3.1.2.3"), "redirect_uri is missing, and this client has several to choose from"))
 	}
 }
 
@@ -205,32 +205,40 @@ func (c *client) redirectURIFor(requested string) (string, error) {
 // have them of its own.
 var answerParameters = []string{"code", "state", "iss", "error", "error_description", "access_token", "token_type", "expires_in", "scope"}
 
+// uriProblem is why a redirect URI cannot be registered.
+type uriProblem struct {
+	reason string // short, for profiles that have words of their own
+	text   string
+}
+
+func (p uriProblem) Error() string { return p.text }
+
 // checkRedirectURI refuses to register what cannot work or is dangerous
-// (RFC 6749 §3.1.2, RFC 8252 §7, RFC 9700 §2.6). The error tells why.
+// (RFC 6749 §3.1.2, RFC 8252 §7, RFC 9700 §2.6). The error is a uriProblem.
 func checkRedirectURI(uri string) error {
 	if uri == outOfBand {
 		return nil
 	}
 	if len(uri) > 2048 {
-		return errors.New("is longer than 2048 characters")
+		return uriProblem{"too long", "is longer than 2048 characters"}
 	}
 	if strings.ContainsFunc(uri, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("\\\"<>^`{|}", r) }) {
-		return errors.New("has characters that no URI has")
+		return uriProblem{"malformed", "has characters that no URI has"}
 	}
 	if strings.Contains(uri, "#") {
-		return errors.New("has a fragment (RFC 6749 §3.1.2)")
+		return uriProblem{"fragment", "has a fragment (RFC 6749 §3.1.2)"}
 	}
 	u, err := url.Parse(uri)
 	if err != nil || u.Scheme == "" {
-		return errors.New("is not an absolute URI (RFC 6749 §3.1.2)")
+		return uriProblem{"relative", "is not an absolute URI (RFC 6749 §3.1.2)"}
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return errors.New("has a malformed query")
+		return uriProblem{"malformed", "has a malformed query"}
 	}
 	for _, name := range answerParameters {
 		if query.Has(name) {
-			return fmt.Errorf("has a parameter %s of its own, which is the server's to add", name)
+			return uriProblem{"parameter", "has a parameter " + name + " of its own, which is the server's to add"}
 		}
 	}
 	switch u.Scheme {
@@ -238,17 +246,17 @@ func checkRedirectURI(uri string) error {
 		_, loopback := withoutLoopbackPort(uri)
 		switch {
 		case u.Host == "" || u.Hostname() == "":
-			return errors.New("has no host")
+			return uriProblem{"relative", "has no host"}
 		case u.User != nil:
-			return errors.New("has a user name in it")
+			return uriProblem{"malformed", "has a user name in it"}
 		case strings.Contains(u.Host, "*"):
-			return errors.New("has a wildcard: redirect URIs are compared exactly (RFC 9700 §2.1)")
+			return uriProblem{"malformed", "has a wildcard: redirect URIs are compared exactly (RFC 9700 §2.1)"}
 		case u.Scheme == "http" && !loopback:
-			return errors.New("is http on a host other than 127.0.0.1, [::1] and localhost: use https (RFC 9700 §2.6)")
+			return uriProblem{"insecure", "is http on a host other than 127.0.0.1, [::1] and localhost: use https (RFC 9700 §2.6)"}
 		}
 	default:
 		if !strings.Contains(u.Scheme, ".") {
-			return errors.New("has a scheme that is neither https nor a reversed domain name, as com.example.app (RFC 8252 §7.1)")
+			return uriProblem{"scheme", "has a scheme that is neither https nor a reversed domain name, as com.example.app (RFC 8252 §7.1)"}
 		}
 	}
 	return nil
@@ -262,11 +270,14 @@ type clientCredentials struct {
 
 // parseClientCredentials takes them from the Authorization header or from the
 // body, never from both (RFC 6749 §2.3).
-func parseClientCredentials(header http.Header, body values) (clientCredentials, error) {
+func parseClientCredentials(header http.Header, body values, p *profile) (clientCredentials, error) {
 	authorization := header["Authorization"]
+	if p.OtherSchemesIgnored {
+		authorization = slices.DeleteFunc(slices.Clone(authorization), func(a string) bool { return !isBasic(a) })
+	}
 	if len(authorization) == 0 {
 		if body["client_id"] == "" {
-			return clientCredentials{}, invalidClient(rfc6749("3.2.1"), "the request does not say which client sends it: use HTTP Basic or client_id")
+			return clientCredentials{}, about("client_id", because("missing client", invalidClient(rfc6749("3.2.1"), "the request does not say which client sends it: use HTTP Basic or client_id")))
 		}
 		return clientCredentials{body["client_id"], body["client_secret"]}, nil
 	}
@@ -278,7 +289,7 @@ func parseClientCredentials(header http.Header, body values) (clientCredentials,
 		return clientCredentials{}, err
 	}
 	if body["client_secret"] != "" {
-		return clientCredentials{}, invalidRequest(rfc6749("2.3"), "the client authenticates twice: by HTTP Basic and by client_secret in the body")
+		return clientCredentials{}, because("two authentications", invalidRequest(rfc6749("2.3"), "the client authenticates twice: by HTTP Basic and by client_secret in the body"))
 	}
 	if body["client_id"] != "" && body["client_id"] != c.id {
 		return clientCredentials{}, invalidRequest(rfc6749("2.3"), "client_id in the body is not the client of the Authorization header")
@@ -292,8 +303,8 @@ func parseBasic(authorization string) (clientCredentials, error) {
 	refused := func(description string) (clientCredentials, error) {
 		return clientCredentials{}, invalidClient(rfc6749("2.3.1"), description)
 	}
-	scheme, encoded, _ := strings.Cut(authorization, " ")
-	if !strings.EqualFold(scheme, "Basic") {
+	_, encoded, _ := strings.Cut(authorization, " ")
+	if !isBasic(authorization) {
 		return refused("clients authenticate by HTTP Basic or in the body, not by this Authorization scheme")
 	}
 	encoded = strings.TrimLeft(encoded, " ")
@@ -316,13 +327,18 @@ func parseBasic(authorization string) (clientCredentials, error) {
 	return clientCredentials{id, secret}, nil
 }
 
+func isBasic(authorization string) bool {
+	scheme, _, _ := strings.Cut(authorization, " ")
+	return strings.EqualFold(scheme, "Basic")
+}
+
 // secretTries is how many wrong secrets one source may send for one client in a minute.
 const secretTries = 50
 
 // authenticateClient finds out which client sends a request (RFC 6749 §3.2.1):
 // a confidential client proves it by its secret, a public one has none.
 func (s *server) authenticateClient(r *http.Request, body values, x *exchange) (*client, error) {
-	credentials, err := parseClientCredentials(r.Header, body)
+	credentials, err := parseClientCredentials(r.Header, body, s.profile)
 	if err != nil {
 		return nil, err
 	}

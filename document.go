@@ -101,8 +101,10 @@ func (d *document) walkMember(decoder *json.Decoder, path string, t reflect.Type
 	if d.lines[path] != 0 {
 		return fmt.Errorf("%s:%d: %s: this key occurs twice", d.file, line, path)
 	}
-	switch t.Kind() {
-	case reflect.Struct:
+	switch {
+	case reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()):
+		return d.walk(decoder, path, reflect.TypeFor[any]()) // it knows its own form
+	case t.Kind() == reflect.Struct:
 		fields := reflect.VisibleFields(t)
 		var known []string
 		for _, field := range fields {
@@ -113,7 +115,7 @@ func (d *document) walkMember(decoder *json.Decoder, path string, t reflect.Type
 			known = append(known, tag)
 		}
 		return fmt.Errorf("%s:%d: %s: unknown key; here stand %s", d.file, line, path, strings.Join(known, ", "))
-	case reflect.Map:
+	case t.Kind() == reflect.Map:
 		return d.walk(decoder, path, t.Elem())
 	default:
 		return d.walk(decoder, path, t) // the decoder will say that no object can stand here

@@ -24,13 +24,15 @@ func rfc9700(number string) section { return section("RFC 9700 §" + number) }
 func openID(number string) section { return section("OpenID Connect Core §" + number) }
 
 // refusal is an OAuth error: what the client is told, and which rule it broke.
-// Each endpoint has its own way of writing one.
+// Each endpoint has its own way of writing one, and a profile its own words.
 type refusal struct {
 	Code        string // error, RFC 6749 §4.1.2.1, §5.2; RFC 6750 §3.1
 	Description string // error_description: for the client's author; never echoes input
 	Section     section
-	Status      int // where the answer's status tells: not in a redirect
-	RetryAfter  int // seconds; 0: not said
+	Status      int    // where the answer's status tells: not in a redirect
+	RetryAfter  int    // seconds; 0: not said
+	Reason      string // what exactly is wrong, where profiles have words for it
+	Parameter   string // the request's parameter that it is about, if one is
 }
 
 func (r *refusal) Error() string {
@@ -47,7 +49,19 @@ func invalidRequest(s section, description string) error {
 
 // missing refuses a request that lacks a required parameter.
 func missing(s section, parameter string) error {
-	return invalidRequest(s, parameter+" is missing")
+	return about(parameter, because("missing", invalidRequest(s, parameter+" is missing")))
+}
+
+// because adds the reason by which profiles know a refusal.
+func because(reason string, err error) error {
+	err.(*refusal).Reason = reason
+	return err
+}
+
+// about adds the parameter that a refusal is about.
+func about(parameter string, err error) error {
+	err.(*refusal).Parameter = parameter
+	return err
 }
 
 // The errors of RFC 6749 §5.2.
@@ -96,7 +110,7 @@ func consentRequired(description string) error {
 
 // noToken is answered with a bare challenge, without an error code.
 func noToken() error {
-	return refuse(http.StatusUnauthorized, "", rfc6750("3.1"), "this resource needs an access token: Authorization: Bearer, a blank, the token")
+	return because("no token", refuse(http.StatusUnauthorized, "", rfc6750("3.1"), "this resource needs an access token: Authorization: Bearer, a blank, the token"))
 }
 
 func invalidToken(description string) error {
@@ -154,55 +168,99 @@ func setRetryAfter(w http.ResponseWriter, r *refusal) {
 	}
 }
 
+// The members of an error answer where the profile does not have its own: in
+// a JSON body (RFC 6749 §5.2) and in a redirect (§4.1.2.1).
+var (
+	bodyMembers     = &shape{object{{"error", "${error?}"}, {"error_description", "${description}"}}}
+	redirectMembers = &shape{object{{"error", "${error}"}, {"error_description", "${description}"}, {"state", "${state?}"}}}
+)
+
 // writeError writes an error as a JSON body (RFC 6749 §5.2).
 func (s *server) writeError(w http.ResponseWriter, x *exchange, err error) {
-	r := x.refused(err)
-	setRetryAfter(w, r)
-	if r.Code == "invalid_client" && x.authorization {
+	t := s.profile.tell(x.endpoint, x.refused(err))
+	if t.Status == http.StatusUnauthorized && x.authorization {
 		w.Header().Set("WWW-Authenticate", `Basic realm="grantling", charset="UTF-8"`)
 	}
-	var body object
-	body.add("error", r.Code)
-	body.add("error_description", r.Description)
-	writeJSON(w, r.Status, body)
+	s.writeTold(w, t)
 }
 
 // writeBearerError writes an error as a WWW-Authenticate challenge (RFC 6750
 // §3), with the same in a JSON body for whoever looks there.
 func (s *server) writeBearerError(w http.ResponseWriter, x *exchange, err error) {
-	r := x.refused(err)
-	setRetryAfter(w, r)
-	var body object
+	t := s.profile.tell(x.endpoint, x.refused(err))
 	challenge := `Bearer realm="grantling"`
-	if r.Code != "" {
-		body.add("error", r.Code)
-		challenge += fmt.Sprintf(`, error="%s", error_description="%s"`, r.Code, r.Description)
+	if t.Code != "" {
+		challenge += fmt.Sprintf(`, error="%s", error_description="%s"`, t.Code, t.Description)
 	}
-	body.add("error_description", r.Description)
-	if r.Status == http.StatusUnauthorized || r.Status == http.StatusForbidden || r.Status == http.StatusBadRequest {
+	switch t.Status {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
 		w.Header().Set("WWW-Authenticate", challenge)
 	}
-	writeJSON(w, r.Status, body)
+	s.writeTold(w, t)
+}
+
+// writeTold writes an error in the profile's words as a JSON body.
+func (s *server) writeTold(w http.ResponseWriter, t told) {
+	setRetryAfter(w, t.refusal)
+	body := bodyMembers
+	if t.body != nil {
+		body = t.body
+	}
+	f := t.facts()
+	for name, value := range t.headers {
+		w.Header().Set(name, fillText(value, f))
+		if value == "" {
+			w.Header().Del(name)
+		}
+	}
+	writeJSON(w, t.Status, body.fill(f))
 }
 
 // writeErrorPage tells a person what is wrong with a request that leads
 // nowhere, and its author why.
 func (s *server) writeErrorPage(w http.ResponseWriter, x *exchange, err error) {
-	r := x.refused(err)
-	setRetryAfter(w, r)
-	s.writePage(w, r.Status, "error.html", r)
-}
-
-// redirectError sends the error back to the client (RFC 6749 §4.1.2.1, §4.2.2.1).
-func (s *server) redirectError(w http.ResponseWriter, x *exchange, request *authorizationRequest, err error) {
-	r := x.refused(err)
-	if request.redirectURI == outOfBand {
-		s.writePage(w, r.Status, "error.html", r)
+	t := s.profile.tell(x.endpoint, x.refused(err))
+	if t.by == "json" {
+		s.writeTold(w, t)
 		return
 	}
-	code := r.Code
-	if r.Status >= 500 {
-		code = "server_error"
+	setRetryAfter(w, t.refusal)
+	s.writePage(w, t.Status, "error.html", t.refusal)
+}
+
+// redirectError sends the error back to the client (RFC 6749 §4.1.2.1,
+// §4.2.2.1), unless the profile tells it on a page, or the client has no URI
+// to redirect to.
+func (s *server) redirectError(w http.ResponseWriter, x *exchange, request *authorizationRequest, err error) {
+	endpoint := "authorize"
+	if request.redirectURI == outOfBand {
+		endpoint = "oob"
 	}
-	s.redirect(w, request, parameters{{"error", code}, {"error_description", r.Description}})
+	t := s.profile.tell(endpoint, x.refused(err))
+	members := redirectMembers
+	if t.body != nil {
+		members = t.body
+	}
+	f := t.facts()
+	if request.state != "" {
+		f["state"] = request.state
+	}
+	switch {
+	case t.by == "json":
+		t.body = &shape{members.fill(f)}
+		s.writeTold(w, t)
+	case t.by == "page" || endpoint == "oob":
+		setRetryAfter(w, t.refusal)
+		s.writePage(w, t.Status, "error.html", t.refusal)
+	default:
+		if t.Status >= 500 {
+			f["error"] = "server_error" // RFC 6749 §4.1.2.1: a redirect has no status
+		}
+		var answer parameters
+		filled, _ := members.fill(f).(object)
+		for _, m := range filled {
+			answer = append(answer, parameters{{m.name, fmt.Sprint(m.value)}}...)
+		}
+		s.redirect(w, request, answer)
+	}
 }

@@ -6,7 +6,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/google/uuid"
 )
@@ -18,24 +20,30 @@ func (s *server) handleToken(w http.ResponseWriter, r *http.Request, x *exchange
 		s.writeError(w, x, err)
 		return
 	}
-	writeJSON(w, http.StatusOK, s.tokenObject(answer))
+	for name, value := range s.profile.TokenHeaders {
+		w.Header().Set(name, value)
+	}
+	writeJSON(w, http.StatusOK, s.profile.TokenAnswer.fill(answer.facts(s.profile.TokenType, x.now)))
 }
 
 // grantToken finds out what is asked for and who asks, and leaves the rest to
 // the grant.
 func (s *server) grantToken(r *http.Request, x *exchange) (*tokenAnswer, error) {
-	body, err := bodyValues(r)
+	body, err := s.bodyValues(r)
 	if err != nil {
 		return nil, err
 	}
 	grantType := body["grant_type"]
-	switch grantType {
-	case "authorization_code", "password", "client_credentials", "refresh_token":
-		x.grantType = grantType
-	case "":
+	switch {
+	case grantType == "":
 		return nil, missing(rfc6749("5.2"), "grant_type")
-	default:
-		return nil, unsupportedGrantType(rfc6749("5.2"), "grant_type must be authorization_code, refresh_token, client_credentials or password")
+	case grantType == "implicit" || !slices.Contains(s.profile.Grants, grantType):
+		return nil, unsupportedGrantType(rfc6749("5.2"), "this server does not have the grant of this grant_type")
+	}
+	x.grantType = grantType
+	incomplete := s.checkParameters(grantType, body)
+	if incomplete != nil && s.profile.ParametersFirst {
+		return nil, incomplete
 	}
 	c, err := s.authenticateClient(r, body, x)
 	if err != nil {
@@ -43,6 +51,12 @@ func (s *server) grantToken(r *http.Request, x *exchange) (*tokenAnswer, error) 
 	}
 	if !c.mayUse(grantType, s.profile) {
 		return nil, unauthorizedClient(rfc6749("5.2"), "this client is not registered for this grant type")
+	}
+	if incomplete != nil {
+		return nil, incomplete
+	}
+	if s.profile.TokenScopeIgnored {
+		delete(body, "scope")
 	}
 	switch grantType {
 	case "authorization_code":
@@ -56,7 +70,27 @@ func (s *server) grantToken(r *http.Request, x *exchange) (*tokenAnswer, error) 
 	}
 }
 
-// tokenAnswer is a successful answer (RFC 6749 §5.1).
+// checkParameters refuses a token request that lacks what its grant needs.
+func (s *server) checkParameters(grantType string, body values) error {
+	var required []string
+	var rule section
+	switch grantType {
+	case "authorization_code":
+		required, rule = []string{"code"}, rfc6749("4.1.3")
+	case "password":
+		required, rule = []string{"username", "password"}, rfc6749("4.3.2")
+	case "refresh_token":
+		required, rule = []string{"refresh_token"}, rfc6749("6")
+	}
+	for _, name := range append(required, s.profile.RequiredParameters[grantType]...) {
+		if body[name] == "" {
+			return missing(rule, name)
+		}
+	}
+	return nil
+}
+
+// tokenAnswer is a successful answer (RFC 6749 §5.1). The profile says how it looks.
 type tokenAnswer struct {
 	accessToken  string
 	expiresIn    seconds // 0: never expires
@@ -64,52 +98,46 @@ type tokenAnswer struct {
 	scope        string
 }
 
-// tokenObject is the answer as JSON.
-//
-// Choice: scope is always there when there is one, also where it is what was
-// asked for and §5.1 lets it be left out.
-func (s *server) tokenObject(a *tokenAnswer) object {
-	var o object
-	o.add("access_token", a.accessToken)
-	o.add("token_type", s.profile.TokenType)
+// tokenFacts are the placeholders of the profile's token_answer.
+var tokenFacts = []string{"access_token", "token_type", "expires_in", "refresh_token", "scope", "created_at"}
+
+func (a *tokenAnswer) facts(tokenType string, now unixTime) facts {
+	f := facts{"access_token": a.accessToken, "token_type": tokenType, "created_at": now}
 	if a.expiresIn != 0 {
-		o.add("expires_in", a.expiresIn)
+		f["expires_in"] = a.expiresIn
 	}
 	if a.refreshToken != "" {
-		o.add("refresh_token", a.refreshToken)
+		f["refresh_token"] = a.refreshToken
 	}
 	if a.scope != "" {
-		o.add("scope", a.scope)
+		f["scope"] = a.scope
 	}
-	return o
+	return f
 }
 
 // authorizationCodeGrant exchanges a code (RFC 6749 §4.1.3).
 func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*tokenAnswer, error) {
-	if body["code"] == "" {
-		return nil, missing(rfc6749("4.1.3"), "code")
-	}
-	presented, ok := parseCredential(body["code"])
+	presented, ok := s.profile.CodeFormat.parse(body["code"])
 	if !ok {
-		return nil, invalidGrant(rfc6749("4.1.3"), "the code is not one of this server's")
+		return nil, codeRefused(errUnknown)
 	}
 	check := func(code *authorizationCode) error {
 		// The code was issued to this client.
 		if code.Grant.client() != c.ID {
-			return invalidGrant(rfc6749("4.1.3"), "the code was issued to another client")
+			return because("code of another client", invalidGrant(rfc6749("4.1.3"), "the code was issued to another client"))
 		}
 		// redirect_uri is the authorization request's, and there if it was there.
 		switch sent := body["redirect_uri"]; {
-		case sent == code.RedirectURI:
+		case sent == code.RedirectURI, sent == "" && s.profile.RedirectURINotNeeded:
 		case sent == "":
-			return invalidGrant(rfc6749("4.1.3"), "redirect_uri is missing: the authorization request had one")
+			return about("redirect_uri", because("missing", invalidGrant(rfc6749("4.1.3"), "redirect_uri is missing: the authorization request had one")))
 		case code.RedirectURI == "":
 			// It may name what was used by default.
 			if used, err := c.redirectURIFor(""); err != nil || used != sent {
-				return invalidGrant(rfc6749("4.1.3"), "redirect_uri is not the one that the authorization request was answered at")
+				return because("redirect_uri differs", invalidGrant(rfc6749("4.1.3"), "redirect_uri is not the one that the authorization request was answered at"))
 			}
 		default:
-			return invalidGrant(rfc6749("4.1.3"), "redirect_uri differs from the one in the authorization request")
+			return because("redirect_uri differs", invalidGrant(rfc6749("4.1.3"), "redirect_uri differs from the one in the authorization request"))
 		}
 		if code.RedirectURI != "" {
 			// Choice: what has been unregistered since is as if it never was.
@@ -138,13 +166,13 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 func codeRefused(err error) error {
 	switch {
 	case errors.Is(err, errUnknown):
-		return invalidGrant(rfc6749("4.1.3"), "the code is not one of this server's")
+		return because("unknown code", invalidGrant(rfc6749("4.1.3"), "the code is not one of this server's"))
 	case errors.Is(err, errReused):
-		return invalidGrant(rfc6749("4.1.2"), "the code was redeemed before; the tokens issued for it are revoked now")
+		return because("code used", invalidGrant(rfc6749("4.1.2"), "the code was redeemed before; the tokens issued for it are revoked now"))
 	case errors.Is(err, errExpired):
-		return invalidGrant(rfc6749("4.1.2"), "the code has expired")
+		return because("code expired", invalidGrant(rfc6749("4.1.2"), "the code has expired"))
 	case errors.Is(err, errRevoked):
-		return invalidGrant(rfc6749("5.2"), "the authorization behind the code has been revoked")
+		return because("code revoked", invalidGrant(rfc6749("5.2"), "the authorization behind the code has been revoked"))
 	}
 	return err
 }
@@ -159,7 +187,7 @@ func checkCodeVerifier(challenge, verifier string) error {
 	case challenge == "":
 		return invalidGrant(rfc9700("4.8.2"), "code_verifier is there, but the authorization request had no code_challenge")
 	case verifier == "":
-		return invalidGrant(rfc7636("4.6"), "code_verifier is missing: the authorization request had a code_challenge")
+		return about("code_verifier", because("missing", invalidGrant(rfc7636("4.6"), "code_verifier is missing: the authorization request had a code_challenge")))
 	case len(verifier) < 43 || len(verifier) > 128 || !isUnreserved(verifier):
 		return invalidGrant(rfc7636("4.1"), "code_verifier must be 43 to 128 letters, digits, hyphens, dots, underscores or tildes")
 	}
@@ -177,8 +205,6 @@ func checkCodeVerifier(challenge, verifier string) error {
 // register it by name.
 func (s *server) implicitGrant(request *authorizationRequest, g *grant, now unixTime) (parameters, error) {
 	issued, answer := s.newAccessToken(g, request.client, request.scope, now)
-	issued.grant = g
-	g.Expires = issued.access.Expires
 	if err := s.store.issue(issued); err != nil {
 		return nil, err
 	}
@@ -198,11 +224,6 @@ func (s *server) implicitGrant(request *authorizationRequest, g *grant, now unix
 // Deviation: RFC 9700 §2.4 forbids it; it is for clients that register it by
 // name.
 func (s *server) passwordGrant(c *client, body values, r *http.Request, x *exchange) (*tokenAnswer, error) {
-	for _, required := range []string{"username", "password"} {
-		if body[required] == "" {
-			return nil, missing(rfc6749("4.3.2"), required)
-		}
-	}
 	scope, err := c.grantableScope(body["scope"], s.profile)
 	if err != nil {
 		return nil, err
@@ -226,13 +247,28 @@ func (s *server) passwordGrant(c *client, body values, r *http.Request, x *excha
 }
 
 // clientCredentialsGrant gives a confidential client a token of its own
-// (RFC 6749 §4.4), without a refresh token (§4.4.3).
+// (RFC 6749 §4.4), without a refresh token (§4.4.3). In some profiles it acts
+// for the user who owns the client.
 func (s *server) clientCredentialsGrant(c *client, body values, now unixTime) (*tokenAnswer, error) {
 	scope, err := c.grantableScope(body["scope"], s.profile)
 	if err != nil {
 		return nil, err
 	}
-	issued, answer := s.newAccessToken(nil, c, scope, now)
+	if s.profile.ClientScopeHasNoForce {
+		scope = ""
+	}
+	var g *grant
+	if s.profile.ClientActsForOwner {
+		owner, err := s.store.userNamed(c.Owner)
+		if err != nil {
+			return nil, err
+		}
+		if owner == nil {
+			return nil, unauthorizedClient(rfc6749("5.2"), "this client has no owner for whom it could act")
+		}
+		g = s.newGrant(owner, c, scope, now)
+	}
+	issued, answer := s.newAccessToken(g, c, scope, now)
 	if err := s.store.issue(issued); err != nil {
 		return nil, err
 	}
@@ -247,17 +283,14 @@ func (s *server) clientCredentialsGrant(c *client, body values, now unixTime) (*
 // keeps the scope of the old one. The access token issued before lives on
 // until it expires.
 func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenAnswer, error) {
-	if body["refresh_token"] == "" {
-		return nil, missing(rfc6749("6"), "refresh_token")
-	}
-	presented, ok := parseCredential(body["refresh_token"])
+	presented, ok := s.profile.RefreshTokenFormat.parse(body["refresh_token"])
 	if !ok {
-		return nil, invalidGrant(rfc6749("6"), "the refresh token is not one of this server's")
+		return nil, refreshTokenRefused(errUnknown)
 	}
 	var scope string
 	check := func(token *refreshToken, g *grant) error {
 		if token.Grant.client() != c.ID {
-			return invalidGrant(rfc6749("6"), "the refresh token was issued to another client")
+			return because("refresh token of another client", invalidGrant(rfc6749("6"), "the refresh token was issued to another client"))
 		}
 		if token.Used || g == nil {
 			return nil // for the store to judge
@@ -297,13 +330,13 @@ func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenA
 func refreshTokenRefused(err error) error {
 	switch {
 	case errors.Is(err, errUnknown):
-		return invalidGrant(rfc6749("6"), "the refresh token is not one of this server's")
+		return because("unknown refresh token", invalidGrant(rfc6749("6"), "the refresh token is not one of this server's"))
 	case errors.Is(err, errReused):
-		return invalidGrant(rfc9700("4.14.2"), "the refresh token was used before; all tokens of its grant are revoked now")
+		return because("refresh token used", invalidGrant(rfc9700("4.14.2"), "the refresh token was used before; all tokens of its grant are revoked now"))
 	case errors.Is(err, errExpired):
-		return invalidGrant(rfc6749("6"), "the refresh token has expired")
+		return because("refresh token expired", invalidGrant(rfc6749("6"), "the refresh token has expired"))
 	case errors.Is(err, errRevoked):
-		return invalidGrant(rfc6749("6"), "the refresh token has been revoked")
+		return because("refresh token revoked", invalidGrant(rfc6749("6"), "the refresh token has been revoked"))
 	}
 	return err
 }
@@ -316,6 +349,7 @@ func (s *server) newGrant(u *user, c *client, scope string, now unixTime) *grant
 		Username: u.Username,
 		Scope:    scope,
 		Issued:   now,
+		Expires:  now, // until something is issued on it
 	}
 }
 
@@ -323,11 +357,8 @@ func (s *server) newGrant(u *user, c *client, scope string, now unixTime) *grant
 // that may use it, a refresh token. The grant lasts as long as they do.
 func (s *server) newTokens(g *grant, c *client, scope string, now unixTime) (issuance, *tokenAnswer) {
 	issued, answer := s.newAccessToken(g, c, scope, now)
-	issued.grant = g
-	g.Used = now
-	g.Expires = later(g.Expires, issued.access.Expires)
 	if c.mayUse("refresh_token", s.profile) {
-		presented := newCredential()
+		presented := s.profile.RefreshTokenFormat.newCredential(claims{})
 		issued.refresh = &refreshToken{
 			id:      presented.id,
 			Hash:    presented.hash(),
@@ -344,22 +375,25 @@ func (s *server) newTokens(g *grant, c *client, scope string, now unixTime) (iss
 }
 
 // newAccessToken makes an access token on a grant, or, without one, for the
-// client itself.
+// client itself. The grant lasts as long as it does.
 func (s *server) newAccessToken(g *grant, c *client, scope string, now unixTime) (issuance, *tokenAnswer) {
-	presented := newCredential()
 	token := &accessToken{
-		id:       presented.id,
-		Hash:     presented.hash(),
 		ClientID: c.ClientID,
 		Client:   c.ID,
 		Scope:    scope,
 		Issued:   now,
 		Expires:  now.after(s.profile.AccessTokenLifetime),
 	}
+	about := claims{Audience: c.ClientID, Issued: now, NotBefore: now, Expires: token.Expires, Scopes: strings.Fields(scope)}
 	if g != nil {
 		token.Grant = &g.key
+		about.Subject = accountUUID(g.Username).String()
+		g.Used = now
+		g.Expires = later(g.Expires, token.Expires)
 	}
-	return issuance{access: token}, &tokenAnswer{accessToken: presented.String(), expiresIn: s.profile.AccessTokenLifetime, scope: scope}
+	presented := s.profile.AccessTokenFormat.newCredential(about)
+	token.id, token.Hash = presented.id, presented.hash()
+	return issuance{grant: g, access: token}, &tokenAnswer{accessToken: presented.String(), expiresIn: s.profile.AccessTokenLifetime, scope: scope}
 }
 
 // later returns the later of two expiries.

@@ -77,19 +77,21 @@ func (s *server) handleStart(w http.ResponseWriter, r *http.Request, x *exchange
 	s.keepCookie(w, v)
 	type row struct{ Method, URL, What string }
 	var rows []row
-	for _, endpoint := range []struct{ name, method, what string }{
-		{"authorize", "GET", "authorization endpoint"},
-		{"token", "POST", "token endpoint"},
-		{"tokeninfo", "GET", "about the token presented"},
-		{"revoke", "POST", "revocation"},
-		{"introspect", "POST", "introspection"},
-		{"userinfo", "GET", "who the token stands for"},
-		{"metadata", "GET", "metadata"},
-	} {
-		for _, path := range s.profile.Endpoints[endpoint.name] {
-			rows = append(rows, row{endpoint.method, s.issuer + path, endpoint.what})
+	add := func(method, what string, paths []string) {
+		for _, path := range paths {
+			rows = append(rows, row{method, s.issuer + path, what})
 		}
 	}
+	endpoints := s.profile.Endpoints
+	add("GET", "authorization endpoint", endpoints["authorize"])
+	add("POST", "token endpoint", endpoints["token"])
+	add("POST", "revocation", endpoints["revoke"])
+	add("POST", "introspection", endpoints["introspect"])
+	add("POST", "registers an application", endpoints["registration"])
+	for _, r := range s.profile.Resources {
+		add("GET", map[string]string{"tokeninfo": "about the token presented", "userinfo": "who the token stands for", "instance": "about this server"}[r.Endpoint], r.Paths)
+	}
+	add("GET", "metadata", endpoints["metadata"])
 	s.writePage(w, http.StatusOK, "start.html", struct {
 		Issuer, Profile string
 		Endpoints       []row
@@ -108,7 +110,7 @@ func (s *server) commands() []string {
 	if paths := s.profile.Endpoints["token"]; len(paths) > 0 {
 		commands = append(commands, "curl -u CLIENT_ID:CLIENT_SECRET -d grant_type=client_credentials "+s.issuer+paths[0])
 	}
-	if paths := s.profile.Endpoints["userinfo"]; len(paths) > 0 {
+	if paths := s.profile.resourcePaths("userinfo"); len(paths) > 0 {
 		commands = append(commands, "curl -H 'Authorization: Bearer ACCESS_TOKEN' "+s.issuer+paths[0])
 	}
 	return commands
@@ -147,7 +149,7 @@ func (s *server) handleLogin(w http.ResponseWriter, r *http.Request, x *exchange
 		s.writeSignIn(w, v, http.StatusOK, signIn{Continue: s.localTarget(r.URL.Query().Get("continue"))})
 		return
 	}
-	form, err := bodyValues(r)
+	form, err := s.formValues(r)
 	if err == nil {
 		err = v.checkFormToken(form)
 	}
@@ -185,7 +187,7 @@ func (s *server) handleLogin(w http.ResponseWriter, r *http.Request, x *exchange
 func (s *server) localTarget(target string) string {
 	u, err := url.ParseRequestURI(target)
 	if err == nil && u.Scheme == "" && u.Host == "" && !strings.ContainsAny(target, "\\\r\n\t") {
-		if found, ok := s.routes[u.Path]; ok && u.EscapedPath() == u.Path && (found.form || found.endpoint == "authorize") && strings.HasPrefix(found.methods, "GET") {
+		if found, _, ok := s.findRoute("GET", u.Path); ok && u.EscapedPath() == u.Path && (found.form || found.endpoint == "authorize") {
 			return target
 		}
 	}
@@ -197,7 +199,7 @@ func (s *server) handleLogout(w http.ResponseWriter, r *http.Request, x *exchang
 	v, err := s.visitor(r, x.now)
 	var form values
 	if err == nil {
-		form, err = bodyValues(r)
+		form, err = s.formValues(r)
 	}
 	if err == nil {
 		err = v.checkFormToken(form)
@@ -272,7 +274,7 @@ func (s *server) handleOutOfBand(w http.ResponseWriter, r *http.Request, x *exch
 		s.writeErrorPage(w, x, err)
 		return
 	}
-	presented, _ := parseCredential(r.URL.Query().Get("code"))
+	presented, _ := s.profile.CodeFormat.parse(r.URL.Query().Get("code"))
 	b, expires, err := s.store.liveCode(presented, x.now)
 	if err == nil && (b == nil || s.autoApprove == "" && (v.user == nil || v.user.ID != b.user.ID)) {
 		err = invalidRequest(rfc6749("4.1.2"), "there is no code here that is good and yours: it may have been used or have expired")

@@ -2,7 +2,9 @@ package main
 
 import (
 	"embed"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -11,23 +13,66 @@ import (
 //go:embed profiles
 var profileFiles embed.FS
 
-// profile is what differs between the services that grantling stands in for.
+// profile is what differs between the services that grantling stands in for,
+// as data: where things are, what is offered and how answers look. What is
+// checked is the same for all. README.md describes the file.
 type profile struct {
-	Name      string              `json:"name"`
-	Title     string              `json:"title"`     // what pages call the service
-	Endpoints map[string][]string `json:"endpoints"` // paths, by the names of the control API; the first is advertised
+	Name  string `json:"name"`
+	Title string `json:"title"` // what pages call the service
 
-	Grants       []string `json:"grants"` // grant types, and implicit
-	Scopes       []scope  `json:"scopes"` // none: any scope token will do
-	DefaultScope string   `json:"default_scope"`
+	// Endpoints has the paths of the protocol endpoints, by the names of the
+	// control API; the first path is the one that is told.
+	Endpoints map[string][]string `json:"endpoints"`
+	// Resources are what an access token gives access to, and open documents.
+	Resources []resource `json:"resources"`
+
+	Bodies           []string `json:"bodies"`             // of POST requests: form, json, multipart
+	OtherBodiesEmpty bool     `json:"other_bodies_empty"` // bodies of another type count as empty, instead of being refused
+
+	Grants            []string `json:"grants"` // grant types, and implicit
+	Scopes            []scope  `json:"scopes"` // none: any scope token will do
+	DefaultScope      string   `json:"default_scope"`
+	ScopesIgnoreCase  bool     `json:"scopes_ignore_case"`
+	TokenScopeIgnored bool     `json:"token_scope_ignored"` // the token endpoint does not look at scope
+	// RequiredParameters of token requests, by grant type, besides those that
+	// RFC 6749 requires.
+	RequiredParameters    map[string][]string `json:"required_parameters"`
+	ParametersFirst       bool                `json:"parameters_first"`        // required parameters are looked at before the client is
+	RedirectURINotNeeded  bool                `json:"redirect_uri_not_needed"` // at the token endpoint; what is sent is still compared (RFC 6749 §4.1.3)
+	OtherSchemesIgnored   bool                `json:"other_schemes_ignored"`   // an Authorization header that is not Basic is no client authentication
+	ClientActsForOwner    bool                `json:"client_acts_for_owner"`   // tokens by client credentials stand for the client's owner
+	ClientScopeHasNoForce bool                `json:"client_scope_has_no_force"`
 
 	// Lifetimes in seconds; 0 is for ever.
-	CodeLifetime           seconds `json:"code_lifetime"`
-	AccessTokenLifetime    seconds `json:"access_token_lifetime"`
-	RefreshTokenLifetime   seconds `json:"refresh_token_lifetime"` // from one use to the next
-	GrantLifetime          seconds `json:"grant_lifetime"`         // of all refreshing together
-	TokenType              string  `json:"token_type"`
-	RefreshEndsAccessToken bool    `json:"refresh_ends_access_token"` // the one issued before
+	CodeLifetime         seconds `json:"code_lifetime"`
+	AccessTokenLifetime  seconds `json:"access_token_lifetime"`
+	RefreshTokenLifetime seconds `json:"refresh_token_lifetime"` // from one use to the next
+	GrantLifetime        seconds `json:"grant_lifetime"`         // of all refreshing together
+
+	CodeFormat             format `json:"code_format"`
+	AccessTokenFormat      format `json:"access_token_format"`
+	RefreshTokenFormat     format `json:"refresh_token_format"`
+	TokenType              string `json:"token_type"`
+	RefreshEndsAccessToken bool   `json:"refresh_ends_access_token"` // the one issued before
+
+	// The authorization endpoint.
+	Iss              bool              `json:"iss"`               // answers carry iss (RFC 9207)
+	ImplicitInQuery  bool              `json:"implicit_in_query"` // instead of the fragment (RFC 6749 §4.2.2)
+	PromptParameters map[string]string `json:"prompt_parameters"` // of the service's own, with the prompt value that each stands for when it is true
+	ConsentMemory    string            `json:"consent_memory"`    // when the user is not asked again: covered, equal, never
+
+	// Answers.
+	TokenAnswer         shape             `json:"token_answer"`
+	TokenHeaders        map[string]string `json:"token_headers"`
+	IntrospectionAnswer shape             `json:"introspection_answer"`
+	RevocationAnswer    *shape            `json:"revocation_answer"` // absent: an empty body
+	Registration        *registration     `json:"registration"`
+
+	// Errors says how refusals are told, by what they are about, from the
+	// general to the particular: "*", "invalid_grant", "code expired",
+	// "token *", "token invalid_grant", "token code expired". Each adds to
+	// what those before it say.
+	Errors map[string]errorForm `json:"errors"`
 }
 
 // scope is a scope token with what people are told it allows.
@@ -36,11 +81,35 @@ type scope struct {
 	Description string `json:"description"`
 }
 
-// loadProfile reads an embedded profile by its name, or a file.
+// resource is a GET endpoint whose answer is filled from what the token stands for.
+type resource struct {
+	Endpoint string   `json:"endpoint"` // userinfo, tokeninfo, or instance for what needs no token
+	Paths    []string `json:"paths"`
+	Needs    string   `json:"needs"`   // user, token or nothing
+	Scopes   []string `json:"scopes"`  // one of them is needed; none: any token will do
+	Schemes  []string `json:"schemes"` // of the Authorization header; default Bearer (RFC 6750 §2.1)
+	Query    []string `json:"query"`   // parameters that may carry the token instead (RFC 6750 §2.3)
+	Answer   shape    `json:"answer"`
+}
+
+// errorForm is how a refusal is told. What is absent stays as it is.
+type errorForm struct {
+	Status      int               `json:"status"`
+	Error       string            `json:"error"`
+	Description string            `json:"description"`
+	Hint        string            `json:"hint"`
+	Body        *shape            `json:"body"`
+	Headers     map[string]string `json:"headers"` // an empty one is not sent
+	By          string            `json:"by"`      // at the authorization endpoint: page, json or redirect
+}
+
+// loadProfile reads an embedded profile by its name, or a file. Errors name
+// file, line and key.
 func loadProfile(name string) (*profile, error) {
-	file := name
-	data, err := profileFiles.ReadFile("profiles/" + name + ".json")
+	file := "profiles/" + name + ".json"
+	data, err := profileFiles.ReadFile(file)
 	if err != nil {
+		file = name
 		if data, err = os.ReadFile(name); err != nil {
 			if !strings.ContainsAny(name, "./\\") {
 				return nil, fmt.Errorf("profile %s: there is none of that name; there are %s", name, strings.Join(profileNames(), ", "))
@@ -48,11 +117,30 @@ func loadProfile(name string) (*profile, error) {
 			return nil, fmt.Errorf("profile: %w", err)
 		}
 	}
-	p := new(profile)
-	if _, err := parseDocument(file, data, p); err != nil {
+	return parseProfile(file, data)
+}
+
+func parseProfile(file string, data []byte) (*profile, error) {
+	p := &profile{TokenType: "Bearer", Iss: true, Bodies: []string{"form"}, ConsentMemory: "covered"}
+	d, err := parseDocument(file, data, p)
+	if err != nil {
 		return nil, err
 	}
+	var wrong memberError
+	if errors.As(p.check(), &wrong) {
+		return nil, d.errorAt(wrong.member, wrong.error)
+	}
 	return p, nil
+}
+
+// resourcePaths returns the paths of the first resource of an endpoint name.
+func (p *profile) resourcePaths(endpoint string) []string {
+	for _, r := range p.Resources {
+		if r.Endpoint == endpoint {
+			return r.Paths
+		}
+	}
+	return nil
 }
 
 func profileNames() []string {
@@ -67,9 +155,174 @@ func profileNames() []string {
 	return names
 }
 
-// hasScope reports whether the profile knows a scope token.
+// The words that a profile may use.
+var (
+	endpointNames = []string{"authorize", "oob", "token", "revoke", "introspect", "metadata", "registration"}
+	grantNames    = []string{"authorization_code", "implicit", "password", "client_credentials", "refresh_token"}
+)
+
+// check refuses a profile that contradicts itself.
+func (p *profile) check() error {
+	oneOf := func(member, value string, known ...string) error {
+		if !slices.Contains(known, value) {
+			return wrong(member, fmt.Sprintf("%q is not one of %s", value, strings.Join(known, ", ")))
+		}
+		return nil
+	}
+	for _, required := range []string{"authorize", "token", "oob"} {
+		if len(p.Endpoints[required]) == 0 {
+			return wrong("endpoints."+required, "has no path")
+		}
+	}
+	taken := make(map[string]string) // method and path
+	take := func(member, method, path string) error {
+		if !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "?#%") {
+			return wrong(member, fmt.Sprintf("%q is not a path", path))
+		}
+		for _, own := range []string{"/", "/login", "/logout", "/consent", "/style.css", "/script.js", "/healthz"} {
+			if path == own {
+				return wrong(member, path+" is the server's own")
+			}
+		}
+		if strings.HasPrefix(path, "/_control/") {
+			return wrong(member, "/_control/ is the server's own")
+		}
+		if other := taken[method+path]; other != "" {
+			return wrong(member, path+" is the path of "+other+" already")
+		}
+		taken[method+path] = member
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.Endpoints)) {
+		if err := oneOf("endpoints."+name, name, endpointNames...); err != nil {
+			return err
+		}
+		for i, path := range p.Endpoints[name] {
+			method := "POST"
+			if name == "authorize" || name == "metadata" || name == "oob" {
+				method = "GET"
+			}
+			if err := take(fmt.Sprintf("endpoints.%s[%d]", name, i), method, path); err != nil {
+				return err
+			}
+		}
+	}
+	for i, r := range p.Resources {
+		member := fmt.Sprintf("resources[%d]", i)
+		err := errors.Join(
+			oneOf(member+".endpoint", r.Endpoint, "userinfo", "tokeninfo", "instance"),
+			oneOf(member+".needs", r.Needs, "user", "token", "nothing"),
+			checkShape(member+".answer", r.Answer, resourceFacts))
+		for j, path := range r.Paths {
+			err = errors.Join(err, take(fmt.Sprintf("%s.paths[%d]", member, j), "GET", path))
+		}
+		for j, scope := range r.Scopes {
+			if !p.hasScope(scope) {
+				err = errors.Join(err, wrong(fmt.Sprintf("%s.scopes[%d]", member, j), "is not in the list of scopes"))
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for i, body := range p.Bodies {
+		if err := oneOf(fmt.Sprintf("bodies[%d]", i), body, "form", "json", "multipart"); err != nil {
+			return err
+		}
+	}
+	for i, grant := range p.Grants {
+		if err := oneOf(fmt.Sprintf("grants[%d]", i), grant, grantNames...); err != nil {
+			return err
+		}
+	}
+	for name := range p.RequiredParameters {
+		if err := oneOf("required_parameters."+name, name, p.Grants...); err != nil {
+			return err
+		}
+	}
+	for _, token := range strings.Fields(p.DefaultScope) {
+		if !p.hasScope(token) {
+			return wrong("default_scope", fmt.Sprintf("%q is not in the list of scopes", token))
+		}
+	}
+	for member, lifetime := range map[string]seconds{"code_lifetime": p.CodeLifetime, "access_token_lifetime": p.AccessTokenLifetime, "refresh_token_lifetime": p.RefreshTokenLifetime, "grant_lifetime": p.GrantLifetime} {
+		if lifetime < 0 {
+			return wrong(member, "is negative")
+		}
+	}
+	if p.CodeLifetime == 0 || p.CodeLifetime > 600 {
+		return wrong("code_lifetime", "must be 1 to 600 seconds (RFC 6749 §4.1.2)")
+	}
+	for member, f := range map[string]format{"code_format": p.CodeFormat, "access_token_format": p.AccessTokenFormat, "refresh_token_format": p.RefreshTokenFormat} {
+		known := []string{"", "base64url", "hex"}
+		if member == "access_token_format" {
+			known = append(known, "jwt")
+		}
+		if err := oneOf(member+".encoding", f.Encoding, known...); err != nil {
+			return err
+		}
+	}
+	for name, prompt := range p.PromptParameters {
+		if err := oneOf("prompt_parameters."+name, prompt, "login", "consent"); err != nil {
+			return err
+		}
+	}
+	if err := oneOf("consent_memory", p.ConsentMemory, "covered", "equal", "never"); err != nil {
+		return err
+	}
+	if p.TokenAnswer.value == nil {
+		return wrong("token_answer", "is missing")
+	}
+	if err := checkShape("token_answer", p.TokenAnswer, tokenFacts); err != nil {
+		return err
+	}
+	if p.Registration != nil {
+		if err := p.Registration.check(p); err != nil {
+			return err
+		}
+	}
+	for key, form := range p.Errors {
+		if form.By != "" {
+			if err := oneOf("errors."+key+".by", form.By, "page", "json", "redirect"); err != nil {
+				return err
+			}
+		}
+		if form.Body != nil {
+			if err := checkShape("errors."+key+".body", *form.Body, errorFacts); err != nil {
+				return err
+			}
+		}
+	}
+	return checkShape("introspection_answer", p.IntrospectionAnswer, resourceFacts)
+}
+
+// checkShape refuses placeholders that nothing stands behind.
+func checkShape(member string, s shape, known []string) error {
+	return s.placeholders(func(name string) error {
+		if !slices.Contains(known, name) {
+			return wrong(member, fmt.Sprintf("${%s} is not known here; there are %s", name, strings.Join(known, ", ")))
+		}
+		return nil
+	})
+}
+
+// canonicalScope returns the profile's spelling of a scope token, and whether
+// it knows it.
+func (p *profile) canonicalScope(token string) (string, bool) {
+	if len(p.Scopes) == 0 {
+		return token, true
+	}
+	for _, s := range p.Scopes {
+		if s.Name == token || p.ScopesIgnoreCase && strings.EqualFold(s.Name, token) {
+			return s.Name, true
+		}
+	}
+	return "", false
+}
+
 func (p *profile) hasScope(token string) bool {
-	return len(p.Scopes) == 0 || slices.ContainsFunc(p.Scopes, func(s scope) bool { return s.Name == token })
+	_, known := p.canonicalScope(token)
+	return known
 }
 
 func (p *profile) scopeNames() []string {
@@ -83,9 +336,86 @@ func (p *profile) scopeNames() []string {
 // describeScope is what people are told that a scope token allows.
 func (p *profile) describeScope(token string) string {
 	for _, s := range p.Scopes {
-		if s.Name == token && s.Description != "" {
+		if s.Name == token {
 			return s.Description
 		}
 	}
 	return ""
+}
+
+// told is a refusal in the profile's words.
+type told struct {
+	*refusal
+	hint    string
+	body    *shape
+	headers map[string]string
+	by      string
+}
+
+// tell words a refusal as the profile's errors say for this endpoint.
+func (p *profile) tell(endpoint string, r *refusal) told {
+	words := *r
+	t := told{refusal: &words, headers: make(map[string]string)}
+	keys := []string{"*", r.Code, r.Reason, r.Reason + " " + r.Parameter}
+	for _, key := range slices.Clone(keys) {
+		keys = append(keys, endpoint+" "+key)
+	}
+	for _, key := range keys {
+		form, ok := p.Errors[key]
+		if !ok {
+			continue
+		}
+		if form.Body != nil {
+			t.body = form.Body
+		}
+		if form.By != "" {
+			t.by = form.By
+		}
+		maps.Copy(t.headers, form.Headers)
+		if r.Status >= 500 {
+			continue // the server's own failure is never told as another's
+		}
+		if form.Status != 0 {
+			words.Status = form.Status
+		}
+		if form.Error != "" {
+			words.Code = form.Error
+		}
+		if form.Description != "" {
+			words.Description = form.Description
+		}
+		if form.Hint != "" {
+			t.hint = form.Hint
+		}
+	}
+	f := t.facts()
+	words.Description = fillText(words.Description, f)
+	t.hint = fillText(t.hint, f)
+	return t
+}
+
+// errorFacts are the placeholders of error answers, besides which
+// descriptions and hints know ${parameter} and ${scope}.
+var errorFacts = []string{"error", "description", "hint", "status", "parameter", "state"}
+
+func (t told) facts() facts {
+	f := facts{"description": t.Description, "status": t.Status}
+	for name, value := range map[string]string{"error": t.Code, "hint": t.hint, "parameter": t.Parameter} {
+		if value != "" {
+			f[name] = value
+		}
+	}
+	return f
+}
+
+// remembers reports whether a grant is reason enough not to ask the user
+// about a scope again.
+func (p *profile) remembers(g *grant, scope string) bool {
+	switch p.ConsentMemory {
+	case "covered":
+		return covers(g.Scope, scope)
+	case "equal":
+		return g.Used != 0 && covers(g.Scope, scope) && covers(scope, g.Scope)
+	}
+	return false
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"maps"
 	"mime"
+	"mime/multipart"
 	"net/http"
 	"net/url"
 	"path"
@@ -34,11 +35,13 @@ type server struct {
 	clock       clock
 	log         *slog.Logger
 
-	routes      map[string]*route
+	routes      map[string][]*route // by path
 	crossOrigin *http.CrossOriginProtection
 	hashing     chan struct{} // holds a value for each password being hashed
 	passwords   guesses       // by user and source
 	secrets     guesses       // by client and source
+
+	registrations guesses // by source
 }
 
 // newServer makes the server of an issuer, a URL without query and fragment.
@@ -109,26 +112,37 @@ type route struct {
 }
 
 // newRoutes is the one table of what this server answers.
-func (s *server) newRoutes() map[string]*route {
-	routes := make(map[string]*route)
-	endpoint := func(name, methods string, anyone bool, handle func(http.ResponseWriter, *http.Request, *exchange), fail func(http.ResponseWriter, *exchange, error)) {
-		for _, path := range s.profile.Endpoints[name] {
-			routes[s.base+path] = &route{endpoint: name, methods: methods, handle: handle, fail: fail, anyone: anyone}
+func (s *server) newRoutes() map[string][]*route {
+	routes := make(map[string][]*route)
+	add := func(r route, paths ...string) {
+		for _, path := range paths {
+			routes[path] = append(routes[path], &r)
 		}
 	}
-	endpoint("authorize", "GET, POST", false, s.handleAuthorize, s.writeErrorPage)
-	endpoint("oob", "GET", false, s.handleOutOfBand, s.writeErrorPage)
-	endpoint("token", "POST", true, s.handleToken, s.writeError)
-	endpoint("tokeninfo", "GET", true, s.handleTokenInfo, s.writeBearerError)
-	endpoint("revoke", "POST", true, s.handleRevoke, s.writeError)
-	endpoint("introspect", "POST", false, s.handleIntrospect, s.writeError)
-	endpoint("userinfo", "GET", true, s.handleUserInfo, s.writeBearerError)
-	for _, path := range s.profile.Endpoints["metadata"] {
+	here := func(paths []string) (full []string) {
+		for _, path := range paths {
+			full = append(full, s.base+path)
+		}
+		return full
+	}
+	endpoints := s.profile.Endpoints
+	add(route{endpoint: "authorize", methods: "GET, POST", handle: s.handleAuthorize, fail: s.writeErrorPage}, here(endpoints["authorize"])...)
+	add(route{endpoint: "oob", methods: "GET", handle: s.handleOutOfBand, fail: s.writeErrorPage}, here(endpoints["oob"])...)
+	add(route{endpoint: "token", methods: "POST", handle: s.handleToken, fail: s.writeError, anyone: true}, here(endpoints["token"])...)
+	add(route{endpoint: "revoke", methods: "POST", handle: s.handleRevoke, fail: s.writeError, anyone: true}, here(endpoints["revoke"])...)
+	add(route{endpoint: "introspect", methods: "POST", handle: s.handleIntrospect, fail: s.writeError}, here(endpoints["introspect"])...)
+	add(route{endpoint: "registration", methods: "POST", handle: s.handleRegistration, fail: s.writeError, anyone: true}, here(endpoints["registration"])...)
+	for i := range s.profile.Resources {
+		resource := &s.profile.Resources[i]
+		handle := func(w http.ResponseWriter, r *http.Request, x *exchange) { s.handleResource(w, r, x, resource) }
+		add(route{endpoint: resource.Endpoint, methods: "GET", handle: handle, fail: s.writeBearerError, anyone: true}, here(resource.Paths)...)
+	}
+	for _, path := range endpoints["metadata"] {
 		// RFC 8414 §3.1: the issuer's path stands behind the well-known one.
-		routes[path+s.base] = &route{endpoint: "metadata", methods: "GET", handle: s.handleMetadata, fail: s.writeError, anyone: true}
+		add(route{endpoint: "metadata", methods: "GET", handle: s.handleMetadata, fail: s.writeError, anyone: true}, path+s.base)
 	}
 	page := func(path, methods string, handle func(http.ResponseWriter, *http.Request, *exchange)) {
-		routes[s.base+path] = &route{methods: methods, handle: handle, fail: s.writeErrorPage, form: true}
+		add(route{methods: methods, handle: handle, fail: s.writeErrorPage, form: true}, s.base+path)
 	}
 	page("/", "GET", s.handleStart)
 	page("/login", "GET, POST", s.handleLogin)
@@ -137,6 +151,30 @@ func (s *server) newRoutes() map[string]*route {
 	page("/style.css", "GET", s.handleStyle)
 	page("/healthz", "GET", s.handleHealth)
 	return routes
+}
+
+// takes reports whether the route answers a method.
+func (r *route) takes(method string) bool {
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	return slices.Contains(strings.Split(r.methods, ", "), method)
+}
+
+// findRoute returns what answers a method at a path, or else what would
+// answer another method there, with all methods that are answered.
+func (s *server) findRoute(method, path string) (found *route, methods string, ok bool) {
+	for _, r := range s.routes[path] {
+		if r.takes(method) {
+			return r, r.methods, true
+		}
+		if found == nil {
+			found, methods = r, r.methods
+		} else {
+			methods += ", " + r.methods
+		}
+	}
+	return found, methods, false
 }
 
 // exchange is one request and its answer, as the log tells it.
@@ -215,8 +253,8 @@ func (s *server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 
 	// Exact paths: nothing is cleaned up and redirected, which would carry a
 	// form with it.
-	found, ok := s.routes[r.URL.Path]
-	if !ok {
+	found, methods, ok := s.findRoute(r.Method, r.URL.Path)
+	if found == nil {
 		s.writeErrorPage(w, x, refuse(http.StatusNotFound, "not_found", rfc9110("15.5.5"), "there is no such page here"))
 		return
 	}
@@ -225,20 +263,16 @@ func (s *server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		header.Set("Access-Control-Allow-Origin", "*")
 		header.Set("Access-Control-Expose-Headers", "WWW-Authenticate, Retry-After")
 		if r.Method == http.MethodOptions {
-			header.Set("Access-Control-Allow-Methods", found.methods)
+			header.Set("Access-Control-Allow-Methods", methods)
 			header.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
 			header.Set("Access-Control-Max-Age", "600")
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}
 	}
-	method := r.Method
-	if method == http.MethodHead {
-		method = http.MethodGet
-	}
-	if !slices.Contains(strings.Split(found.methods, ", "), method) {
-		header.Set("Allow", found.methods)
-		found.fail(w, x, methodNotAllowed(found.methods))
+	if !ok {
+		header.Set("Allow", methods)
+		found.fail(w, x, methodNotAllowed(methods))
 		return
 	}
 	if found.form {
@@ -282,30 +316,37 @@ func (s *server) logExchange(x *exchange, took time.Duration) {
 // values are the parameters of a request: each once, none empty.
 type values map[string]string
 
-// parseValues reads parameters in the form of RFC 6749 Appendix B. Malformed
-// encoding makes all of them unusable. A parameter that occurs twice (§3.1,
+// newValues checks parameters one by one. What occurs twice (RFC 6749 §3.1,
 // §3.2), or has characters that no parameter may have (Appendix A), is left
 // out and named in faulty, with what is wrong with it.
-func parseValues(encoded string) (v values, faulty map[string]string, err error) {
-	form, err := url.ParseQuery(encoded)
-	if err != nil {
-		return nil, nil, invalidRequest(rfc6749("B"), "the parameters are not well-formed application/x-www-form-urlencoded")
-	}
+func newValues(form url.Values) (v values, faulty map[string]string) {
 	v, faulty = values{}, map[string]string{}
 	for name, all := range form {
+		isClean := isText(all[0]) || name == "password" || name == "redirect_uris" && isText(strings.NewReplacer("\r", "", "\n", "").Replace(all[0]))
 		switch {
-		case !isParameter[name] && (len(all) > 1 || !isText(all[0])):
+		case !isParameter[name] && (len(all) > 1 || !isClean):
 			// Unknown to the server, so nothing to it (RFC 6749 §3.1).
 		case len(all) > 1:
 			faulty[name] = "occurs more than once"
 		case all[0] == "":
 			// As if it had not been sent (RFC 6749 §3.1).
-		case name != "password" && !isText(all[0]):
+		case !isClean:
 			faulty[name] = "has control characters or is not UTF-8"
 		default:
 			v[name] = all[0]
 		}
 	}
+	return v, faulty
+}
+
+// parseValues reads parameters in the form of RFC 6749 Appendix B. Malformed
+// encoding makes all of them unusable.
+func parseValues(encoded string) (v values, faulty map[string]string, err error) {
+	form, err := url.ParseQuery(encoded)
+	if err != nil {
+		return nil, nil, invalidRequest(rfc6749("B"), "the parameters are not well-formed application/x-www-form-urlencoded")
+	}
+	v, faulty = newValues(form)
 	return v, faulty, nil
 }
 
@@ -331,24 +372,118 @@ var isParameter = map[string]bool{
 }
 
 // bodyValues reads the parameters of a POST request from its body alone: what
-// the URL says does not count (RFC 6749 §2.3.1, §3.2).
-func bodyValues(r *http.Request) (values, error) {
-	body, err := formBody(r)
+// the URL says does not count (RFC 6749 §2.3.1, §3.2). The profile says which
+// types of body there are.
+func (s *server) bodyValues(r *http.Request) (values, error) {
+	form, err := s.parseBody(r, s.profile.Bodies)
 	if err != nil {
 		return nil, err
 	}
-	v, faulty, err := parseValues(body)
-	if err != nil {
-		return nil, err
-	}
+	v, faulty := newValues(form)
 	return v, checkFaulty(faulty)
 }
 
-// formBody reads a body of the one type that RFC 6749 Appendix B knows.
-func formBody(r *http.Request) (string, error) {
-	if r.Header.Get("Content-Encoding") != "" {
-		return "", unsupportedMediaType(rfc9110("15.5.16"), "the body must not be compressed")
+// formValues reads a form of the server's own pages.
+func (s *server) formValues(r *http.Request) (values, error) {
+	form, err := s.parseBody(r, []string{"form"})
+	if err != nil {
+		return nil, err
 	}
+	v, faulty := newValues(form)
+	return v, checkFaulty(faulty)
+}
+
+// bodyTypes are the kinds of body that a profile may take, by media type.
+var bodyTypes = map[string]string{
+	"application/x-www-form-urlencoded": "form",
+	"application/json":                  "json",
+	"multipart/form-data":               "multipart",
+}
+
+func (s *server) parseBody(r *http.Request, kinds []string) (url.Values, error) {
+	if r.Header.Get("Content-Encoding") != "" {
+		return nil, unsupportedMediaType(rfc9110("15.5.16"), "the body must not be compressed")
+	}
+	mediaType, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	kind := bodyTypes[mediaType]
+	if err != nil || !slices.Contains(kinds, kind) {
+		if s.profile.OtherBodiesEmpty {
+			return nil, nil
+		}
+		return nil, unsupportedMediaType(rfc6749("B"), "the Content-Type must be that of a "+strings.Join(kinds, " or ")+" body")
+	}
+	body, err := readBody(r)
+	if err != nil {
+		return nil, err
+	}
+	var form url.Values
+	switch kind {
+	case "form":
+		form, err = url.ParseQuery(body)
+	case "json":
+		form, err = parseJSONForm(body)
+	case "multipart":
+		form, err = parseMultipartForm(body, parameters["boundary"])
+	}
+	if err != nil {
+		return nil, because("malformed body", invalidRequest(rfc6749("B"), "the body is not well-formed "+mediaType))
+	}
+	return form, nil
+}
+
+// parseJSONForm reads an object whose members are the parameters. A list of
+// texts is one text with a line each.
+func parseJSONForm(body string) (url.Values, error) {
+	decoder := json.NewDecoder(strings.NewReader(body))
+	decoder.UseNumber()
+	decoded, err := decodeOrdered(decoder)
+	if err != nil {
+		return nil, err
+	}
+	o, ok := decoded.(object)
+	if _, err := decoder.Token(); err != io.EOF || !ok {
+		return nil, errors.New("not one JSON object")
+	}
+	form := url.Values{}
+	for _, m := range o {
+		switch value := m.value.(type) {
+		case nil:
+		case []any:
+			var lines []string
+			for _, element := range value {
+				lines = append(lines, fmt.Sprint(element))
+			}
+			form.Add(m.name, strings.Join(lines, "\n"))
+		case object:
+			form.Add(m.name, "\x00") // nothing that any parameter may be
+		default:
+			form.Add(m.name, fmt.Sprint(value))
+		}
+	}
+	return form, nil
+}
+
+func parseMultipartForm(body, boundary string) (url.Values, error) {
+	form := url.Values{}
+	reader := multipart.NewReader(strings.NewReader(body), boundary)
+	for {
+		part, err := reader.NextPart()
+		if err == io.EOF {
+			return form, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		value, err := io.ReadAll(part)
+		if err != nil {
+			return nil, err
+		}
+		form.Add(part.FormName(), string(value))
+	}
+}
+
+// formBody reads a body of the one type that an authorization request can have.
+func formBody(r *http.Request) (string, error) {
 	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mediaType != "application/x-www-form-urlencoded" {
 		return "", unsupportedMediaType(rfc6749("B"), "the body must be application/x-www-form-urlencoded")
@@ -406,7 +541,9 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 	if err != nil {
 		panic(err) // the server's own types
 	}
-	w.Header().Set("Content-Type", "application/json")
+	if w.Header().Get("Content-Type") == "" {
+		w.Header().Set("Content-Type", "application/json")
+	}
 	w.WriteHeader(status)
 	w.Write(append(data, '\n'))
 }

@@ -2,9 +2,7 @@ package main
 
 import (
 	"bytes"
-	"crypto/rand"
-	"crypto/sha256"
-	"crypto/subtle"
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -31,41 +29,6 @@ func (t unixTime) after(lifetime seconds) unixTime {
 }
 
 func (t unixTime) expired(now unixTime) bool { return t != 0 && t <= now }
-
-// credential is an authorization code, a token or a session identifier: a
-// public id, which is its key in the file, and a secret, of which the file has
-// only the hash. 128 bits of it are random beyond the id (RFC 6749 §10.10).
-type credential struct {
-	id     uuid.UUID // version 7: credentials made together lie together in the file
-	secret [16]byte
-}
-
-func newCredential() credential {
-	c := credential{id: uuid.Must(uuid.NewV7())}
-	rand.Read(c.secret[:]) // never fails: crypto/rand ends the process instead
-	return c
-}
-
-// String returns the credential as it goes over the wire: 43 characters.
-func (c credential) String() string {
-	return base64.RawURLEncoding.EncodeToString(append(c.id[:], c.secret[:]...))
-}
-
-// parseCredential accepts exactly what String returns and no other spelling of
-// the same bytes.
-func parseCredential(s string) (credential, bool) {
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	// The length of s counts too: decoding skips line breaks.
-	if err != nil || len(raw) != 32 || len(s) != 43 {
-		return credential{}, false
-	}
-	return credential{id: uuid.UUID(raw[:16]), secret: [16]byte(raw[16:])}, true
-}
-
-func (c credential) hash() []byte {
-	sum := sha256.Sum256(c.secret[:])
-	return sum[:]
-}
 
 // grantKey names a grant: user, client and the grant's own id, 16 bytes each,
 // so that all that a user granted to a client is one run of keys.
@@ -188,7 +151,7 @@ func (t *tx) grant(key grantKey) (*grant, error) {
 // secret are the same nil.
 func (t *tx) code(c credential) (*authorizationCode, error) {
 	record, err := read[authorizationCode](t, bucketCodes, c.id[:])
-	if record == nil || subtle.ConstantTimeCompare(record.Hash, c.hash()) == 0 {
+	if record == nil || !c.is(record.Hash) {
 		return nil, err
 	}
 	record.id = c.id
@@ -197,7 +160,7 @@ func (t *tx) code(c credential) (*authorizationCode, error) {
 
 func (t *tx) access(c credential) (*accessToken, error) {
 	record, err := read[accessToken](t, bucketAccess, c.id[:])
-	if record == nil || subtle.ConstantTimeCompare(record.Hash, c.hash()) == 0 {
+	if record == nil || !c.is(record.Hash) {
 		return nil, err
 	}
 	record.id = c.id
@@ -206,7 +169,7 @@ func (t *tx) access(c credential) (*accessToken, error) {
 
 func (t *tx) refresh(c credential) (*refreshToken, error) {
 	record, err := read[refreshToken](t, bucketRefresh, c.id[:])
-	if record == nil || subtle.ConstantTimeCompare(record.Hash, c.hash()) == 0 {
+	if record == nil || !c.is(record.Hash) {
 		return nil, err
 	}
 	record.id = c.id
@@ -364,34 +327,34 @@ func (s *store) rotateRefreshToken(c credential, now unixTime, endAccess bool, c
 }
 
 // revokeToken ends an access token alone, or a refresh token with all that
-// hangs on its grant (RFC 7009 §2.1). check is asked whether the client it was
+// hangs on its grant (RFC 7009 §2.1): what was presented may be either. check is asked whether the client it was
 // issued to may do so. A token that is not there is revoked already.
-func (s *store) revokeToken(c credential, check func(client uuid.UUID) error) error {
+func (s *store) revokeToken(access, refresh credential, check func(client uuid.UUID) error) error {
 	return s.update(func(t *tx) error {
-		refresh, err := t.refresh(c)
+		token, err := t.refresh(refresh)
 		if err != nil {
 			return err
 		}
-		if refresh != nil {
-			if err := check(refresh.Grant.client()); err != nil {
+		if token != nil {
+			if err := check(token.Grant.client()); err != nil {
 				return err
 			}
-			return t.delete(bucketGrants, refresh.Grant[:])
+			return t.delete(bucketGrants, token.Grant[:])
 		}
-		access, err := t.access(c)
-		if err != nil || access == nil {
+		bare, err := t.access(access)
+		if err != nil || bare == nil {
 			return err
 		}
-		if err := check(access.Client); err != nil {
+		if err := check(bare.Client); err != nil {
 			return err
 		}
-		if access.Grant != nil {
+		if bare.Grant != nil {
 			// Without a refresh token this one was all there was of the grant.
-			if g, err := t.grant(*access.Grant); err != nil || g != nil && !g.Refreshable {
-				return errors.Join(err, t.delete(bucketGrants, access.Grant[:]))
+			if g, err := t.grant(*bare.Grant); err != nil || g != nil && !g.Refreshable {
+				return errors.Join(err, t.delete(bucketGrants, bare.Grant[:]))
 			}
 		}
-		return t.delete(bucketAccess, access.id[:])
+		return t.delete(bucketAccess, bare.id[:])
 	})
 }
 
@@ -431,15 +394,14 @@ func (t *tx) grants(user, client uuid.UUID) iter.Seq2[*grant, error] {
 	}
 }
 
-// consented reports whether a live grant of the user to the client has a scope
-// that satisfies covers.
-func (s *store) consented(user, client uuid.UUID, now unixTime, covers func(scope string) bool) (found bool, err error) {
+// consented reports whether some live grant of the user to the client satisfies match.
+func (s *store) consented(user, client uuid.UUID, now unixTime, match func(*grant) bool) (found bool, err error) {
 	err = s.view(func(t *tx) error {
 		for g, err := range t.grants(user, client) {
 			if err != nil {
 				return err
 			}
-			if !g.Expires.expired(now) && covers(g.Scope) {
+			if !g.Expires.expired(now) && match(g) {
 				found = true
 				return nil
 			}
@@ -452,6 +414,7 @@ func (s *store) consented(user, client uuid.UUID, now unixTime, covers func(scop
 // bearer is a live token with all it stands for.
 type bearer struct {
 	id      uuid.UUID
+	text    string
 	client  *client
 	user    *user // nil after client credentials
 	grant   *grant
@@ -460,19 +423,25 @@ type bearer struct {
 	expires unixTime
 }
 
-// accessToken returns what a live access token stands for, or nil. A token
-// lives while it has not expired and its grant, client and user are there.
+// accessToken returns what a live access token stands for. A token lives while
+// it has not expired and its grant, client and user are there; otherwise the
+// error is errUnknown, errExpired or errRevoked.
 func (s *store) accessToken(c credential, now unixTime) (b *bearer, err error) {
 	err = s.view(func(t *tx) error {
 		token, err := t.access(c)
-		if err != nil || token == nil || token.Expires.expired(now) {
+		switch {
+		case err != nil:
 			return err
+		case token == nil:
+			return errUnknown
+		case token.Expires.expired(now):
+			return errExpired
 		}
-		b, err = t.bearer(token)
-		if b != nil {
-			b.id, b.scope, b.issued, b.expires = token.id, token.Scope, token.Issued, token.Expires
+		if b, err = t.bearer(token); b == nil {
+			return cmp.Or(err, errRevoked)
 		}
-		return err
+		b.id, b.text, b.scope, b.issued, b.expires = token.id, c.text, token.Scope, token.Issued, token.Expires
+		return nil
 	})
 	return b, err
 }
@@ -491,18 +460,25 @@ func (s *store) liveCode(c credential, now unixTime) (b *bearer, expires unixTim
 	return b, expires, err
 }
 
-// refreshToken returns what a live refresh token stands for, or nil.
+// refreshToken returns what a live refresh token stands for; errors as accessToken's.
 func (s *store) refreshToken(c credential, now unixTime) (b *bearer, err error) {
 	err = s.view(func(t *tx) error {
 		token, err := t.refresh(c)
-		if err != nil || token == nil || token.Used || token.Expires.expired(now) {
+		switch {
+		case err != nil:
 			return err
+		case token == nil:
+			return errUnknown
+		case token.Used:
+			return errReused
+		case token.Expires.expired(now):
+			return errExpired
 		}
-		b, err = t.granted(token.Grant)
-		if b != nil {
-			b.id, b.scope, b.issued, b.expires = token.id, b.grant.Scope, token.Issued, token.Expires
+		if b, err = t.granted(token.Grant); b == nil {
+			return cmp.Or(err, errRevoked)
 		}
-		return err
+		b.id, b.text, b.scope, b.issued, b.expires = token.id, c.text, b.grant.Scope, token.Issued, token.Expires
+		return nil
 	})
 	return b, err
 }
@@ -634,7 +610,7 @@ func (s *store) putSession(new *session, replaced *session) error {
 func (s *store) session(c credential, now unixTime) (live *session, u *user, err error) {
 	err = s.view(func(t *tx) error {
 		record, err := read[session](t, bucketSessions, c.id[:])
-		if record == nil || subtle.ConstantTimeCompare(record.Hash, c.hash()) == 0 || record.Expires.expired(now) {
+		if record == nil || !c.is(record.Hash) || record.Expires.expired(now) {
 			return err
 		}
 		record.id = c.id

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"cmp"
+	"encoding/binary"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -9,32 +12,37 @@ import (
 )
 
 // bearerToken returns what the access token of a request stands for (RFC 6750
-// §2.1: the Authorization header).
+// §2.1: the Authorization header; the profile may add §2.3's query).
 //
-// Choice: the body (§2.2) and the query (§2.3) are no way in. A token that
-// comes there as well as in the header is refused (§2).
-func (s *server) bearerToken(r *http.Request, x *exchange) (*bearer, error) {
-	ways := len(r.Header["Authorization"]) + len(r.URL.Query()["access_token"])
-	if body, err := bodyValues(r); err == nil && body["access_token"] != "" {
+// Choice: the body (§2.2) is no way in, nor, in most profiles, the query. A
+// token that comes there as well as in the header is refused (§2).
+func (s *server) bearerToken(r *http.Request, x *exchange, into *resource) (*bearer, error) {
+	query := r.URL.Query()
+	ways := len(r.Header["Authorization"]) + len(query["access_token"])
+	if form, err := s.parseBody(r, []string{"form"}); err == nil && form.Get("access_token") != "" {
 		ways++
 	}
 	if ways > 1 {
 		return nil, invalidRequest(rfc6750("2"), "the request carries more than one access token, or one in two ways")
 	}
 	scheme, presented, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return nil, noToken()
+	presented = strings.TrimLeft(presented, " ")
+	schemes := into.Schemes
+	if schemes == nil {
+		schemes = []string{"Bearer"}
 	}
-	c, ok := parseCredential(strings.TrimLeft(presented, " "))
-	if !ok {
-		return nil, invalidToken("the access token is not one of this server's")
+	if !slices.ContainsFunc(schemes, func(s string) bool { return strings.EqualFold(s, scheme) }) {
+		presented = ""
+		for _, name := range into.Query {
+			presented = cmp.Or(presented, query.Get(name))
+		}
+		if presented == "" {
+			return nil, noToken()
+		}
 	}
-	b, err := s.store.accessToken(c, x.now)
+	b, err := s.findToken(presented, x.now)
 	if err != nil {
 		return nil, err
-	}
-	if b == nil {
-		return nil, invalidToken("the access token is unknown, expired or revoked")
 	}
 	x.clientID = b.client.ClientID
 	if b.user != nil {
@@ -43,36 +51,106 @@ func (s *server) bearerToken(r *http.Request, x *exchange) (*bearer, error) {
 	return b, nil
 }
 
-// handleUserInfo is a protected resource: who the token stands for.
-func (s *server) handleUserInfo(w http.ResponseWriter, r *http.Request, x *exchange) {
-	b, err := s.bearerToken(r, x)
-	if err == nil && b.user == nil {
-		err = refuse(http.StatusForbidden, "insufficient_scope", rfc6750("3.1"), "this token stands for a client, not for a user")
+// findToken returns what an access token stands for. Its holder may know why
+// it is good for nothing any more.
+func (s *server) findToken(text string, now unixTime) (*bearer, error) {
+	err := errUnknown
+	var b *bearer
+	if c, ok := s.profile.AccessTokenFormat.parse(text); ok {
+		b, err = s.store.accessToken(c, now)
 	}
-	if err != nil {
-		s.writeBearerError(w, x, err)
-		return
+	switch {
+	case errors.Is(err, errUnknown):
+		return nil, invalidToken("the access token is not one of this server's, or was revoked")
+	case errors.Is(err, errExpired):
+		return nil, because("token expired", invalidToken("the access token has expired"))
+	case errors.Is(err, errRevoked):
+		return nil, because("token revoked", invalidToken("the access token has been revoked"))
 	}
-	var o object
-	o.add("sub", b.user.Username)
-	o.add("preferred_username", b.user.Username)
-	if b.user.Name != "" {
-		o.add("name", b.user.Name)
-	}
-	if b.user.Email != "" {
-		o.add("email", b.user.Email)
-	}
-	writeJSON(w, http.StatusOK, o)
+	return b, err
 }
 
-// handleTokenInfo tells the holder of an access token what it is good for.
-func (s *server) handleTokenInfo(w http.ResponseWriter, r *http.Request, x *exchange) {
-	b, err := s.bearerToken(r, x)
+// handleResource answers with what the profile says, about the token's user,
+// its client, or the server itself.
+func (s *server) handleResource(w http.ResponseWriter, r *http.Request, x *exchange, into *resource) {
+	if into.Needs == "nothing" {
+		writeJSON(w, http.StatusOK, into.Answer.fill(s.serverFacts()))
+		return
+	}
+	b, err := s.bearerToken(r, x, into)
+	switch {
+	case err != nil:
+	case into.Needs == "user" && b.user == nil:
+		err = because("no user", refuse(http.StatusForbidden, "insufficient_scope", rfc6750("3.1"), "this token stands for a client, not for a user"))
+	case len(into.Scopes) > 0 && !slices.ContainsFunc(into.Scopes, func(scope string) bool { return covers(b.scope, scope) }):
+		err = refuse(http.StatusForbidden, "insufficient_scope", rfc6750("3.1"), "the token does not have the scope that this resource needs")
+	}
 	if err != nil {
 		s.writeBearerError(w, x, err)
 		return
 	}
-	writeJSON(w, http.StatusOK, s.introspection(b, s.profile.TokenType))
+	writeJSON(w, http.StatusOK, into.Answer.fill(s.bearerFacts(b, s.profile.TokenType, x.now)))
+}
+
+// resourceFacts are the placeholders of the answers of resources and of introspection.
+var resourceFacts = []string{
+	"issuer", "host",
+	"access_token", "token_type", "scope", "scopes", "iat", "exp", "expires_in",
+	"client_id", "client_name", "client_uri", "client_number", "redirect_uri", "redirect_uris",
+	"username", "name", "first_name", "last_name", "email", "account_uuid", "account_number",
+}
+
+// serverFacts are those that need no token.
+func (s *server) serverFacts() facts {
+	_, host, _ := strings.Cut(s.issuer, "://")
+	return facts{"issuer": s.issuer, "host": host}
+}
+
+// bearerFacts are what is known of a token, its client and its user.
+func (s *server) bearerFacts(b *bearer, tokenType string, now unixTime) facts {
+	f := s.serverFacts()
+	set := func(name, value string) {
+		if value != "" {
+			f[name] = value
+		}
+	}
+	set("access_token", b.text)
+	set("token_type", tokenType)
+	set("scope", b.scope)
+	f["scopes"] = strings.Fields(b.scope)
+	f["iat"] = b.issued
+	if b.expires != 0 {
+		f["exp"], f["expires_in"] = b.expires, b.expires-now
+	}
+	set("client_id", b.client.ClientID)
+	set("client_name", b.client.displayName())
+	set("client_uri", b.client.URI)
+	f["client_number"] = accountNumber("client " + b.client.ClientID)
+	set("redirect_uri", strings.Join(b.client.RedirectURIs, "\n"))
+	f["redirect_uris"] = b.client.RedirectURIs
+	if u := b.user; u != nil {
+		first, last, _ := strings.Cut(u.displayName(), " ")
+		set("username", u.Username)
+		set("name", u.Name)
+		set("first_name", first)
+		set("last_name", last)
+		set("email", u.Email)
+		set("account_uuid", accountUUID(u.Username).String())
+		f["account_number"] = accountNumber(u.Username)
+	}
+	return f
+}
+
+// accountUUID is the account identifier of services that have UUIDs: the same
+// for the same username everywhere.
+func accountUUID(username string) uuid.UUID {
+	return uuid.NewSHA1(uuid.NameSpaceURL, []byte("grantling:user:"+username))
+}
+
+// accountNumber is that of services that count: 1 to 2^31.
+func accountNumber(username string) uint32 {
+	id := accountUUID(username)
+	return binary.BigEndian.Uint32(id[:])>>1 + 1
 }
 
 // handleIntrospect tells a client what a token is good for (RFC 7662 §2).
@@ -81,7 +159,7 @@ func (s *server) handleTokenInfo(w http.ResponseWriter, r *http.Request, x *exch
 // list of grant types is a resource server and sees all. A refresh token is
 // described without token_type.
 func (s *server) handleIntrospect(w http.ResponseWriter, r *http.Request, x *exchange) {
-	body, err := bodyValues(r)
+	body, err := s.bodyValues(r)
 	if err != nil {
 		s.writeError(w, x, err)
 		return
@@ -97,52 +175,39 @@ func (s *server) handleIntrospect(w http.ResponseWriter, r *http.Request, x *exc
 		s.writeError(w, x, err)
 		return
 	}
-	var b *bearer
-	tokenType := s.profile.TokenType
-	if presented, ok := parseCredential(body["token"]); ok {
-		b, err = s.store.accessToken(presented, x.now)
-		if b == nil && err == nil {
-			tokenType = ""
-			b, err = s.store.refreshToken(presented, x.now)
-		}
-	}
+	b, tokenType, err := s.describeToken(body["token"], x.now)
 	switch {
 	case err != nil:
 		s.writeError(w, x, err)
 	case b == nil || b.client.ID != c.ID && !c.resourceServer():
 		writeJSON(w, http.StatusOK, object{{"active", false}})
 	default:
-		writeJSON(w, http.StatusOK, s.introspection(b, tokenType))
+		writeJSON(w, http.StatusOK, s.profile.IntrospectionAnswer.fill(s.bearerFacts(b, tokenType, x.now)))
 	}
 }
 
-// introspection is RFC 7662 §2.2's answer about a live token.
-func (s *server) introspection(b *bearer, tokenType string) object {
-	o := object{{"active", true}}
-	if b.scope != "" {
-		o.add("scope", b.scope)
+// describeToken returns what a live access or refresh token stands for, or
+// nil, and the token_type of an access token.
+func (s *server) describeToken(text string, now unixTime) (b *bearer, tokenType string, err error) {
+	if c, ok := s.profile.AccessTokenFormat.parse(text); ok {
+		if b, err = s.store.accessToken(c, now); err == nil {
+			return b, s.profile.TokenType, nil
+		}
 	}
-	o.add("client_id", b.client.ClientID)
-	if b.user != nil {
-		o.add("username", b.user.Username)
-		o.add("sub", b.user.Username)
+	if c, ok := s.profile.RefreshTokenFormat.parse(text); ok && !errors.Is(err, errStorage) {
+		b, err = s.store.refreshToken(c, now)
 	}
-	if tokenType != "" {
-		o.add("token_type", tokenType)
+	if errors.Is(err, errStorage) {
+		return nil, "", err
 	}
-	o.add("iat", b.issued)
-	if b.expires != 0 {
-		o.add("exp", b.expires)
-	}
-	o.add("iss", s.issuer)
-	return o
+	return b, "", nil
 }
 
 // handleRevoke ends a token (RFC 7009 §2). One that is unknown is gone
 // already, which is what the client wants. token_type_hint is not needed: all
 // kinds are looked through (§2.1).
 func (s *server) handleRevoke(w http.ResponseWriter, r *http.Request, x *exchange) {
-	body, err := bodyValues(r)
+	body, err := s.bodyValues(r)
 	if err != nil {
 		s.writeError(w, x, err)
 		return
@@ -156,19 +221,22 @@ func (s *server) handleRevoke(w http.ResponseWriter, r *http.Request, x *exchang
 		s.writeError(w, x, missing(rfc7009("2.1"), "token"))
 		return
 	}
-	if presented, ok := parseCredential(body["token"]); ok {
-		err = s.store.revokeToken(presented, func(owner uuid.UUID) error {
-			if owner != c.ID {
-				return unauthorizedClient(rfc7009("2.1"), "the token was issued to another client")
-			}
-			return nil
-		})
-		if err != nil {
-			s.writeError(w, x, err)
-			return
+	access, _ := s.profile.AccessTokenFormat.parse(body["token"])
+	refresh, _ := s.profile.RefreshTokenFormat.parse(body["token"])
+	err = s.store.revokeToken(access, refresh, func(owner uuid.UUID) error {
+		if owner != c.ID {
+			return because("token of another client", unauthorizedClient(rfc7009("2.1"), "the token was issued to another client"))
 		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		s.writeError(w, x, err)
+	case s.profile.RevocationAnswer != nil:
+		writeJSON(w, http.StatusOK, s.profile.RevocationAnswer.fill(nil))
+	default:
+		w.WriteHeader(http.StatusOK)
 	}
-	w.WriteHeader(http.StatusOK)
 }
 
 // handleMetadata describes the server (RFC 8414 §2). What the profile, or
@@ -225,9 +293,11 @@ func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *excha
 	if add("introspection_endpoint", "introspect"); len(s.profile.Endpoints["introspect"]) > 0 {
 		o.add("introspection_endpoint_auth_methods_supported", confidential)
 	}
-	add("userinfo_endpoint", "userinfo")
+	if paths := s.profile.resourcePaths("userinfo"); len(paths) > 0 {
+		o.add("userinfo_endpoint", s.issuer+paths[0])
+	}
 	o.add("code_challenge_methods_supported", []string{"S256"})
-	o.add("authorization_response_iss_parameter_supported", true)
+	o.add("authorization_response_iss_parameter_supported", s.profile.Iss)
 	o.add("prompt_values_supported", []string{"none", "login", "consent", "select_account"})
 	writeJSON(w, http.StatusOK, o)
 }

@@ -206,12 +206,12 @@ const sessionLifetime seconds = 12 * 60 * 60
 // make nobody.
 func (s *server) visitor(r *http.Request, now unixTime) (*visitor, error) {
 	if cookies := r.CookiesNamed(s.cookieName); len(cookies) == 1 {
-		if c, ok := parseCredential(cookies[0].Value); ok {
+		if c, ok := cookieFormat.parse(cookies[0].Value); ok {
 			live, u, err := s.store.session(c, now)
 			return &visitor{cookie: c, session: live, user: u}, err
 		}
 	}
-	return &visitor{cookie: newCredential(), new: true}, nil
+	return &visitor{cookie: cookieFormat.newCredential(claims{}), new: true}, nil
 }
 
 func (s *server) setCookie(w http.ResponseWriter, value string) {
@@ -232,7 +232,7 @@ func (s *server) setCookie(w http.ResponseWriter, value string) {
 // signIn makes a session for the user and gives the browser a new cookie;
 // nothing made under the old one is good any more.
 func (s *server) signIn(w http.ResponseWriter, v *visitor, u *user, now unixTime) error {
-	c := newCredential()
+	c := cookieFormat.newCredential(claims{})
 	live := &session{
 		id:           c.id,
 		Hash:         c.hash(),
@@ -250,7 +250,7 @@ func (s *server) signIn(w http.ResponseWriter, v *visitor, u *user, now unixTime
 
 // mac binds a form to the visitor's cookie, which only that browser knows.
 func (v *visitor) mac(parts ...string) string {
-	m := hmac.New(sha256.New, append(v.cookie.id[:], v.cookie.secret[:]...))
+	m := hmac.New(sha256.New, []byte(v.cookie.text))
 	for _, part := range parts {
 		m.Write([]byte(part))
 		m.Write([]byte{0})

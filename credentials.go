@@ -1,0 +1,138 @@
+package main
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"strings"
+	"sync"
+
+	"github.com/google/uuid"
+)
+
+// credential is an authorization code, a token or a session identifier: a
+// public id, which is its key in the file, and a secret. The file has only a
+// hash of the whole. 128 bits of it are random beyond the id (RFC 6749 §10.10).
+type credential struct {
+	id   uuid.UUID // version 7: credentials made together lie together in the file
+	text string    // as it goes over the wire
+}
+
+func (c credential) String() string { return c.text }
+
+// hash covers the text as it was issued: no other spelling of it will do.
+func (c credential) hash() []byte {
+	sum := sha256.Sum256([]byte(c.text))
+	return sum[:]
+}
+
+// is reports in constant time whether hash is the credential's.
+func (c credential) is(hash []byte) bool { return subtle.ConstantTimeCompare(hash, c.hash()) == 1 }
+
+// format is how a credential looks: 43 characters of base64url, 64 of
+// hexadecimal, or a JSON Web Token; opaque to clients, whatever it is
+// (RFC 6749 §1.4).
+type format struct {
+	Encoding string `json:"encoding"` // base64url, hex or jwt
+	Prefix   string `json:"prefix"`
+}
+
+// cookieFormat is that of session identifiers.
+var cookieFormat = format{Encoding: "base64url"}
+
+// claims are what a JSON Web Token tells its bearer (RFC 7519 §4.1). The
+// server itself goes by its own records.
+type claims struct {
+	Audience  string   `json:"aud"`
+	ID        string   `json:"jti"`
+	Issued    unixTime `json:"iat"`
+	NotBefore unixTime `json:"nbf"`
+	Expires   unixTime `json:"exp"`
+	Subject   string   `json:"sub"`
+	Scopes    []string `json:"scopes"`
+}
+
+// newCredential makes one. about is for JSON Web Tokens only.
+func (f format) newCredential(about claims) credential {
+	c := credential{id: uuid.Must(uuid.NewV7())}
+	var secret [24]byte
+	rand.Read(secret[:]) // never fails: crypto/rand ends the process instead
+	short := append(c.id[:], secret[:16]...)
+	switch f.Encoding {
+	case "hex":
+		c.text = f.Prefix + hex.EncodeToString(short)
+	case "jwt":
+		about.ID = hex.EncodeToString(append(c.id[:], secret[:]...))
+		c.text = signJWT(about)
+	default:
+		c.text = f.Prefix + base64.RawURLEncoding.EncodeToString(short)
+	}
+	return c
+}
+
+// parse finds the id in what may be a credential. Whether it is one is for its
+// hash to tell.
+func (f format) parse(text string) (credential, bool) {
+	encoded, ok := strings.CutPrefix(text, f.Prefix)
+	if !ok || len(text) > 4096 {
+		return credential{}, false
+	}
+	var raw []byte
+	var err error
+	switch f.Encoding {
+	case "hex":
+		raw, err = hex.DecodeString(encoded)
+	case "jwt":
+		parts := strings.Split(encoded, ".")
+		if len(parts) != 3 {
+			return credential{}, false
+		}
+		var payload []byte
+		if payload, err = base64.RawURLEncoding.DecodeString(parts[1]); err != nil {
+			return credential{}, false
+		}
+		var about claims
+		if err = json.Unmarshal(payload, &about); err != nil {
+			return credential{}, false
+		}
+		raw, err = hex.DecodeString(about.ID)
+	default:
+		raw, err = base64.RawURLEncoding.DecodeString(encoded)
+	}
+	if err != nil || len(raw) < 32 {
+		return credential{}, false
+	}
+	return credential{uuid.UUID(raw[:16]), text}, true
+}
+
+// signingKey is made when the first JSON Web Token is: it takes a moment.
+//
+// Choice: it lives as long as the process. Nothing publishes it, and a token
+// is checked by its hash.
+var signingKey = sync.OnceValue(func() *rsa.PrivateKey {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err) // crypto/rand does not fail
+	}
+	return key
+})
+
+// signJWT makes a JSON Web Token with RS256 (RFC 7515 §3.1, RFC 7518 §3.3).
+func signJWT(about claims) string {
+	payload, err := json.Marshal(about)
+	if err != nil {
+		panic(err) // strings and numbers
+	}
+	signed := base64.RawURLEncoding.EncodeToString([]byte(`{"typ":"JWT","alg":"RS256"}`)) + "." + base64.RawURLEncoding.EncodeToString(payload)
+	sum := sha256.Sum256([]byte(signed))
+	signature, err := rsa.SignPKCS1v15(nil, signingKey(), crypto.SHA256, sum[:])
+	if err != nil {
+		panic(err) // the key is long enough for SHA-256
+	}
+	return signed + "." + base64.RawURLEncoding.EncodeToString(signature)
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// registration is how clients register themselves, in a service's own words
+// (the purpose is that of RFC 7591).
+type registration struct {
+	Parameters map[string]string `json:"parameters"` // client_name, client_uri, redirect_uris, scope: what the service calls them
+	Required   []string          `json:"required"`   // by their names here
+	Scope      string            `json:"scope"`      // of a client that asks for none
+	MaxName    int               `json:"max_name"`   // characters
+	Answer     shape             `json:"answer"`
+}
+
+// registrationFacts are the placeholders of the registration's answer.
+var registrationFacts = []string{"client_id", "client_secret", "client_name", "client_uri", "client_number", "redirect_uri", "redirect_uris", "scopes"}
+
+func (g *registration) check(p *profile) error {
+	members := []string{"client_name", "client_uri", "redirect_uris", "scope"}
+	for name := range g.Parameters {
+		if !slices.Contains(members, name) {
+			return wrong("registration.parameters."+name, "is not one of "+strings.Join(members, ", "))
+		}
+	}
+	for token := range strings.FieldsSeq(g.Scope) {
+		if !p.hasScope(token) {
+			return wrong("registration.scope", "has what is not in the list of scopes")
+		}
+	}
+	return checkShape("registration.answer", g.Answer, registrationFacts)
+}
+
+// registrationTries is how many clients one source may register in a minute.
+const registrationTries = 1000
+
+// handleRegistration makes a confidential client.
+func (s *server) handleRegistration(w http.ResponseWriter, r *http.Request, x *exchange) {
+	c, secret, err := s.registerClient(r, x)
+	if err != nil {
+		s.writeError(w, x, err)
+		return
+	}
+	x.clientID = c.ClientID
+	f := s.bearerFacts(&bearer{client: c, scope: c.Scope}, "", x.now)
+	f["client_secret"] = secret
+	writeJSON(w, http.StatusOK, s.profile.Registration.Answer.fill(f))
+}
+
+func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, error) {
+	g := s.profile.Registration
+	body, err := s.bodyValues(r)
+	if err != nil {
+		return nil, "", err
+	}
+	if wait := s.registrations.try(source(r), registrationTries, x.now); wait > 0 {
+		return nil, "", tooManyGuesses("invalid_client_metadata", section("RFC 7591 §5"), wait)
+	}
+	value := func(name string) string { return body[g.Parameters[name]] }
+	refused := func(name, reason, description string) error {
+		return about(name, because(reason, refuse(http.StatusBadRequest, "invalid_client_metadata", section("RFC 7591 §3.2.2"), g.Parameters[name]+" "+description)))
+	}
+	for _, name := range g.Required {
+		if value(name) == "" {
+			return nil, "", refused(name, "missing", "is missing")
+		}
+	}
+	if len([]rune(value("client_name"))) > g.MaxName {
+		return nil, "", refused("client_name", "too long", "is too long")
+	}
+	f := &clientFixture{
+		ClientID:     newClientSecret(), // as unguessable as the services make theirs
+		ClientName:   value("client_name"),
+		ClientURI:    value("client_uri"),
+		RedirectURIs: strings.Fields(value("redirect_uris")),
+		Scope:        value("scope"),
+	}
+	if f.Scope == "" {
+		f.Scope = g.Scope
+	}
+	var wrong memberError
+	if errors.As(f.check(s.profile), &wrong) {
+		name, _, _ := strings.Cut(wrong.member, "[")
+		var problem uriProblem
+		if errors.As(wrong.error, &problem) {
+			return nil, "", refused(name, string(problem.reason), problem.text)
+		}
+		return nil, "", refused(name, "invalid", wrong.Error())
+	}
+	c, secret := newClient(f, nil)
+	return c, secret, s.store.register(nil, []*client{c})
+}
