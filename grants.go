@@ -185,15 +185,15 @@ func checkCodeVerifier(challenge, verifier string) error {
 	case challenge == "" && verifier == "":
 		return nil
 	case challenge == "":
-		return invalidGrant(rfc9700("4.8.2"), "code_verifier is there, but the authorization request had no code_challenge")
+		return because("code_verifier", invalidGrant(rfc9700("4.8.2"), "code_verifier is there, but the authorization request had no code_challenge"))
 	case verifier == "":
 		return about("code_verifier", because("missing", invalidGrant(rfc7636("4.6"), "code_verifier is missing: the authorization request had a code_challenge")))
 	case len(verifier) < 43 || len(verifier) > 128 || !isUnreserved(verifier):
-		return invalidGrant(rfc7636("4.1"), "code_verifier must be 43 to 128 letters, digits, hyphens, dots, underscores or tildes")
+		return because("code_verifier", invalidGrant(rfc7636("4.1"), "code_verifier must be 43 to 128 letters, digits, hyphens, dots, underscores or tildes"))
 	}
 	sum := sha256.Sum256([]byte(verifier))
 	if subtle.ConstantTimeCompare([]byte(base64.RawURLEncoding.EncodeToString(sum[:])), []byte(challenge)) == 0 {
-		return invalidGrant(rfc7636("4.6"), "code_verifier does not belong to the code_challenge of the authorization request")
+		return because("code_verifier", invalidGrant(rfc7636("4.6"), "code_verifier does not belong to the code_challenge of the authorization request"))
 	}
 	return nil
 }

@@ -116,7 +116,7 @@ func (i *instance) advance(d time.Duration) {
 
 func (i *instance) endpoint(name string) string {
 	i.Helper()
-	paths := i.server.profile.Endpoints[name]
+	paths := append(i.server.profile.Endpoints[name], i.server.profile.resourcePaths(name)...)
 	if len(paths) == 0 {
 		i.Fatalf("the profile has no endpoint %s", name)
 	}

@@ -18,7 +18,7 @@ type registration struct {
 }
 
 // registrationFacts are the placeholders of the registration's answer.
-var registrationFacts = []string{"client_id", "client_secret", "client_name", "client_uri", "client_number", "redirect_uri", "redirect_uris", "scopes"}
+var registrationFacts = []string{"client_id", "client_secret", "client_name", "client_uri", "client_number", "client_number_text", "client_scopes", "redirect_uri", "redirect_uris", "scope", "issuer"}
 
 func (g *registration) check(p *profile) error {
 	members := []string{"client_name", "client_uri", "redirect_uris", "scope"}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -92,12 +93,13 @@ func (s *server) handleResource(w http.ResponseWriter, r *http.Request, x *excha
 	writeJSON(w, http.StatusOK, into.Answer.fill(s.bearerFacts(b, s.profile.TokenType, x.now)))
 }
 
-// resourceFacts are the placeholders of the answers of resources and of introspection.
+// resourceFacts are the placeholders of the answers of resources and of
+// introspection. What ends in _text is a number as text.
 var resourceFacts = []string{
 	"issuer", "host",
 	"access_token", "token_type", "scope", "scopes", "iat", "exp", "expires_in",
-	"client_id", "client_name", "client_uri", "client_number", "redirect_uri", "redirect_uris",
-	"username", "name", "first_name", "last_name", "email", "account_uuid", "account_number",
+	"client_id", "client_name", "client_uri", "client_number", "client_number_text", "client_scopes", "redirect_uri", "redirect_uris",
+	"username", "name", "display_name", "first_name", "last_name", "email", "account_uuid", "account_number", "account_number_text",
 }
 
 // serverFacts are those that need no token.
@@ -126,17 +128,21 @@ func (s *server) bearerFacts(b *bearer, tokenType string, now unixTime) facts {
 	set("client_name", b.client.displayName())
 	set("client_uri", b.client.URI)
 	f["client_number"] = accountNumber("client " + b.client.ClientID)
+	f["client_number_text"] = fmt.Sprint(f["client_number"])
+	f["client_scopes"] = strings.Fields(b.client.Scope)
 	set("redirect_uri", strings.Join(b.client.RedirectURIs, "\n"))
 	f["redirect_uris"] = b.client.RedirectURIs
 	if u := b.user; u != nil {
 		first, last, _ := strings.Cut(u.displayName(), " ")
 		set("username", u.Username)
 		set("name", u.Name)
+		set("display_name", u.displayName())
 		set("first_name", first)
 		set("last_name", last)
 		set("email", u.Email)
 		set("account_uuid", accountUUID(u.Username).String())
 		f["account_number"] = accountNumber(u.Username)
+		f["account_number_text"] = fmt.Sprint(f["account_number"])
 	}
 	return f
 }
