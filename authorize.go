@@ -402,7 +402,7 @@ func (p parameters) encode() string {
 func (s *server) redirect(w http.ResponseWriter, request *authorizationRequest, answer parameters) {
 	location := request.redirectURI
 	if location == outOfBand {
-		location = s.base + s.profile.Endpoints["oob"][0] + "?" + answer.encode()
+		location = s.base + s.profile.Endpoints["oob"][0] + "?" + answer[:1].encode() // the code: nobody is there to check state
 	} else {
 		if s.profile.Iss {
 			answer = append(answer, parameters{{"iss", s.issuer}}...)

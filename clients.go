@@ -255,7 +255,10 @@ func checkRedirectURI(uri string) error {
 			return uriProblem{"insecure", "is http on a host other than 127.0.0.1, [::1] and localhost: use https (RFC 9700 §2.6)"}
 		}
 	default:
-		if !strings.Contains(u.Scheme, ".") {
+		switch {
+		case !strings.Contains(u.Scheme, ".") && u.Opaque != "": // localhost:8080/cb
+			return uriProblem{"no scheme", "has no scheme, or one that is neither https nor a reversed domain name, as com.example.app (RFC 8252 §7.1)"}
+		case !strings.Contains(u.Scheme, "."):
 			return uriProblem{"scheme", "has a scheme that is neither https nor a reversed domain name, as com.example.app (RFC 8252 §7.1)"}
 		}
 	}
@@ -277,7 +280,7 @@ func parseClientCredentials(header http.Header, body values, p *profile) (client
 	}
 	if len(authorization) == 0 {
 		if body["client_id"] == "" {
-			return clientCredentials{}, about("client_id", because("missing client", invalidClient(rfc6749("3.2.1"), "the request does not say which client sends it: use HTTP Basic or client_id")))
+			return clientCredentials{}, about(body["grant_type"], because("missing client", invalidClient(rfc6749("3.2.1"), "the request does not say which client sends it: use HTTP Basic or client_id")))
 		}
 		return clientCredentials{body["client_id"], body["client_secret"]}, nil
 	}

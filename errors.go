@@ -179,7 +179,7 @@ var (
 func (s *server) writeError(w http.ResponseWriter, x *exchange, err error) {
 	t := s.profile.tell(x.endpoint, x.refused(err))
 	if t.Status == http.StatusUnauthorized && x.authorization {
-		w.Header().Set("WWW-Authenticate", `Basic realm="grantling", charset="UTF-8"`)
+		w.Header().Set("WWW-Authenticate", s.profile.BasicChallenge)
 	}
 	s.writeTold(w, t)
 }
@@ -256,11 +256,6 @@ func (s *server) redirectError(w http.ResponseWriter, x *exchange, request *auth
 		if t.Status >= 500 {
 			f["error"] = "server_error" // RFC 6749 §4.1.2.1: a redirect has no status
 		}
-		var answer parameters
-		filled, _ := members.fill(f).(object)
-		for _, m := range filled {
-			answer = append(answer, parameters{{m.name, fmt.Sprint(m.value)}}...)
-		}
-		s.redirect(w, request, answer)
+		s.redirect(w, request, members.parameters(f))
 	}
 }

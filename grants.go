@@ -7,7 +7,6 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
@@ -49,7 +48,10 @@ func (s *server) grantToken(r *http.Request, x *exchange) (*tokenAnswer, error) 
 	if err != nil {
 		return nil, err
 	}
-	if !c.mayUse(grantType, s.profile) {
+	switch {
+	case c.public() && grantType == "client_credentials":
+		return nil, because("public client", unauthorizedClient(rfc6749("4.4"), "this is a public client: it has no credentials that could grant anything"))
+	case !c.mayUse(grantType, s.profile):
 		return nil, unauthorizedClient(rfc6749("5.2"), "this client is not registered for this grant type")
 	}
 	if incomplete != nil {
@@ -137,6 +139,9 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 				return because("redirect_uri differs", invalidGrant(rfc6749("4.1.3"), "redirect_uri is not the one that the authorization request was answered at"))
 			}
 		default:
+			if _, err := c.redirectURIFor(sent); err != nil {
+				return because("redirect_uri not registered", invalidGrant(rfc6749("4.1.3"), "redirect_uri differs from the one in the authorization request, and this client has not registered it"))
+			}
 			return because("redirect_uri differs", invalidGrant(rfc6749("4.1.3"), "redirect_uri differs from the one in the authorization request"))
 		}
 		if code.RedirectURI != "" {
@@ -208,15 +213,7 @@ func (s *server) implicitGrant(request *authorizationRequest, g *grant, now unix
 	if err := s.store.issue(issued); err != nil {
 		return nil, err
 	}
-	fragment := parameters{
-		{"access_token", answer.accessToken},
-		{"token_type", s.profile.TokenType},
-		{"expires_in", strconv.FormatInt(int64(answer.expiresIn), 10)},
-	}
-	if answer.scope != "" {
-		fragment = append(fragment, parameters{{"scope", answer.scope}}...)
-	}
-	return fragment, nil
+	return s.profile.ImplicitAnswer.parameters(answer.facts(s.profile.TokenType, now)), nil
 }
 
 // passwordGrant takes the user's password from the client (RFC 6749 §4.3).

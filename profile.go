@@ -63,10 +63,12 @@ type profile struct {
 
 	// Answers.
 	TokenAnswer         shape             `json:"token_answer"`
+	ImplicitAnswer      shape             `json:"implicit_answer"` // each member a parameter of the redirect (RFC 6749 §4.2.2)
 	TokenHeaders        map[string]string `json:"token_headers"`
 	IntrospectionAnswer shape             `json:"introspection_answer"`
 	RevocationAnswer    *shape            `json:"revocation_answer"` // absent: an empty body
 	Registration        *registration     `json:"registration"`
+	BasicChallenge      string            `json:"basic_challenge"` // WWW-Authenticate where HTTP Basic failed (RFC 6749 §5.2)
 
 	// Errors says how refusals are told, by what they are about, from the
 	// general to the particular: "*", "invalid_grant", "code expired",
@@ -121,7 +123,8 @@ func loadProfile(name string) (*profile, error) {
 }
 
 func parseProfile(file string, data []byte) (*profile, error) {
-	p := &profile{TokenType: "Bearer", Iss: true, Bodies: []string{"form"}, ConsentMemory: "covered"}
+	p := &profile{TokenType: "Bearer", Iss: true, Bodies: []string{"form"}, ConsentMemory: "covered",
+		BasicChallenge: `Basic realm="grantling", charset="UTF-8"`}
 	d, err := parseDocument(file, data, p)
 	if err != nil {
 		return nil, err

@@ -71,6 +71,16 @@ type facts map[string]any
 // fill returns the value with every placeholder replaced.
 func (s shape) fill(f facts) any { return fill(s.value, f) }
 
+// parameters returns the members of an object, filled, as what a redirect carries.
+func (s shape) parameters(f facts) parameters {
+	var p parameters
+	filled, _ := s.fill(f).(object)
+	for _, m := range filled {
+		p = append(p, parameters{{m.name, fmt.Sprint(m.value)}}...)
+	}
+	return p
+}
+
 func fill(value any, f facts) any {
 	switch value := value.(type) {
 	case object:
