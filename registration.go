@@ -2,9 +2,12 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // registration is how clients register themselves, in a service's own words
@@ -13,7 +16,7 @@ type registration struct {
 	Parameters map[string]string `json:"parameters"` // client_name, client_uri, redirect_uris, scope: what the service calls them
 	Required   []string          `json:"required"`   // by their names here
 	Scope      string            `json:"scope"`      // of a client that asks for none
-	MaxName    int               `json:"max_name"`   // characters
+	MaxLength  map[string]int    `json:"max_length"` // in characters, by their names here; what is absent has no limit
 	Answer     shape             `json:"answer"`
 }
 
@@ -22,9 +25,25 @@ var registrationFacts = []string{"client_id", "client_secret", "client_name", "c
 
 func (g *registration) check(p *profile) error {
 	members := []string{"client_name", "client_uri", "redirect_uris", "scope"}
-	for name := range g.Parameters {
+	known := func(member, name string) error {
 		if !slices.Contains(members, name) {
-			return wrong("registration.parameters."+name, "is not one of "+strings.Join(members, ", "))
+			return wrong("registration."+member, fmt.Sprintf("%q is not one of %s", name, strings.Join(members, ", ")))
+		}
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(g.Parameters)) {
+		if err := known("parameters."+name, name); err != nil {
+			return err
+		}
+	}
+	for i, name := range g.Required {
+		if err := known(fmt.Sprintf("required[%d]", i), name); err != nil {
+			return err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(g.MaxLength)) {
+		if err := known("max_length."+name, name); err != nil {
+			return err
 		}
 	}
 	for token := range strings.FieldsSeq(g.Scope) {
@@ -69,8 +88,10 @@ func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, 
 			return nil, "", refused(name, "missing", "is missing")
 		}
 	}
-	if len([]rune(value("client_name"))) > g.MaxName {
-		return nil, "", refused("client_name", "too long", "is too long")
+	for _, name := range slices.Sorted(maps.Keys(g.MaxLength)) {
+		if utf8.RuneCountInString(value(name)) > g.MaxLength[name] {
+			return nil, "", refused(name, "too long", "is too long")
+		}
 	}
 	f := &clientFixture{
 		ClientID:     newClientSecret(), // as unguessable as the services make theirs

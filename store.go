@@ -94,6 +94,7 @@ type accessToken struct {
 	Scope    string    `json:"scope,omitempty"`
 	Issued   unixTime  `json:"iat"`
 	Expires  unixTime  `json:"exp,omitempty"`
+	Revoked  bool      `json:"revoked,omitempty"` // by itself: its grant may live on
 }
 
 // refreshToken is RFC 6749 §1.5's. Used ones stay: a second use is noticed by them.
@@ -310,7 +311,7 @@ func (s *store) rotateRefreshToken(c credential, now unixTime, endAccess bool, c
 			return errRevoked
 		}
 		if endAccess {
-			if err := t.delete(bucketAccess, token.Access[:]); err != nil {
+			if err := t.endAccess(token.Access); err != nil {
 				return err
 			}
 		}
@@ -354,8 +355,19 @@ func (s *store) revokeToken(access, refresh credential, check func(client uuid.U
 				return errors.Join(err, t.delete(bucketGrants, bare.Grant[:]))
 			}
 		}
-		return t.delete(bucketAccess, bare.id[:])
+		return t.endAccess(bare.id)
 	})
+}
+
+// endAccess revokes an access token alone. It stays until it would expire, so
+// that whoever presents it can be told.
+func (t *tx) endAccess(id uuid.UUID) error {
+	token, err := read[accessToken](t, bucketAccess, id[:])
+	if err != nil || token == nil {
+		return err
+	}
+	token.Revoked = true
+	return t.put(bucketAccess, id[:], token)
 }
 
 // revokeGrants ends all that a user granted to a client.
@@ -436,6 +448,8 @@ func (s *store) accessToken(c credential, now unixTime) (b *bearer, err error) {
 			return errUnknown
 		case token.Expires.expired(now):
 			return errExpired
+		case token.Revoked:
+			return errRevoked
 		}
 		if b, err = t.bearer(token); b == nil {
 			return cmp.Or(err, errRevoked)

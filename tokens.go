@@ -62,7 +62,7 @@ func (s *server) findToken(text string, now unixTime) (*bearer, error) {
 	}
 	switch {
 	case errors.Is(err, errUnknown):
-		return nil, invalidToken("the access token is not one of this server's, or was revoked")
+		return nil, invalidToken("the access token is not one of this server's")
 	case errors.Is(err, errExpired):
 		return nil, because("token expired", invalidToken("the access token has expired"))
 	case errors.Is(err, errRevoked):
