@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/google/uuid"
@@ -29,14 +30,14 @@ func (s *server) grantToken(r *http.Request, x *exchange) (*tokenAnswer, error) 
 		return nil, err
 	}
 	grantType := body["grant_type"]
-	switch grantType {
-	case "authorization_code", "password", "client_credentials", "refresh_token":
-		x.grantType = grantType
-	case "":
+	switch {
+	case grantType == "":
 		return nil, missing(rfc6749("5.2"), "grant_type")
-	default:
-		return nil, unsupportedGrantType(rfc6749("5.2"), "grant_type must be authorization_code, refresh_token, client_credentials or password")
+	case grantType == "implicit", !slices.Contains(s.profile.Grants, grantType):
+		// The implicit grant is the authorization endpoint's (RFC 6749 §4.2).
+		return nil, unsupportedGrantType(rfc6749("5.2"), "the token endpoint of this server has no grant_type so spelt")
 	}
+	x.grantType = grantType
 	c, err := s.authenticateClient(r, body, x)
 	if err != nil {
 		return nil, err
@@ -316,6 +317,7 @@ func (s *server) newGrant(u *user, c *client, scope string, now unixTime) *grant
 		Username: u.Username,
 		Scope:    scope,
 		Issued:   now,
+		Expires:  now, // until something is issued on it
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"embed"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -49,8 +50,14 @@ func loadProfile(name string) (*profile, error) {
 		}
 	}
 	p := new(profile)
-	if _, err := parseDocument(file, data, p); err != nil {
+	d, err := parseDocument(file, data, p)
+	if err != nil {
 		return nil, err
+	}
+	for _, name := range []string{"authorize", "oob", "token"} {
+		if len(p.Endpoints[name]) == 0 {
+			return nil, d.errorAt("endpoints."+name, errors.New("is missing: nothing works without it"))
+		}
 	}
 	return p, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -15,8 +16,9 @@ import (
 // comes there as well as in the header is refused (§2).
 func (s *server) bearerToken(r *http.Request, x *exchange) (*bearer, error) {
 	ways := len(r.Header["Authorization"]) + len(r.URL.Query()["access_token"])
-	if body, err := bodyValues(r); err == nil && body["access_token"] != "" {
-		ways++
+	if body, err := formBody(r); err == nil {
+		form, _ := url.ParseQuery(body) // a token in a malformed body is one too many as well
+		ways += len(form["access_token"])
 	}
 	if ways > 1 {
 		return nil, invalidRequest(rfc6750("2"), "the request carries more than one access token, or one in two ways")
