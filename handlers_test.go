@@ -281,7 +281,7 @@ func (r *reply) location() *url.URL {
 func (r *reply) param(name string) string {
 	r.i.Helper()
 	u := r.location()
-	if fragment, err := url.ParseQuery(u.Fragment); err == nil && fragment.Has(name) {
+	if fragment, err := url.ParseQuery(u.EscapedFragment()); err == nil && fragment.Has(name) {
 		return fragment.Get(name)
 	}
 	return u.Query().Get(name)
