@@ -29,9 +29,9 @@ type profile struct {
 	Bodies           []string `json:"bodies"`             // of POST requests: form, json, multipart
 	OtherBodiesEmpty bool     `json:"other_bodies_empty"` // bodies of another type count as empty, instead of being refused
 
-	Grants            []string `json:"grants"` // grant types, and implicit
-	Scopes            []scope  `json:"scopes"` // none: any scope token will do
-	DefaultScope      string   `json:"default_scope"`
+	Grants            []string `json:"grants"`        // grant types, and implicit
+	Scopes            []scope  `json:"scopes"`        // none: any scope token will do
+	DefaultScope      *string  `json:"default_scope"` // absent: all that the client is registered for
 	ScopesIgnoreCase  bool     `json:"scopes_ignore_case"`
 	TokenScopeIgnored bool     `json:"token_scope_ignored"` // the token endpoint does not look at scope
 	// RequiredParameters of token requests, by grant type, besides those that
@@ -243,8 +243,11 @@ func (p *profile) check() error {
 			return err
 		}
 	}
-	for _, token := range strings.Fields(p.DefaultScope) {
-		if !p.hasScope(token) {
+	if p.DefaultScope != nil {
+		for token := range strings.FieldsSeq(*p.DefaultScope) {
+			if p.hasScope(token) {
+				continue
+			}
 			return wrong("default_scope", fmt.Sprintf("%q is not in the list of scopes", token))
 		}
 	}

@@ -2,10 +2,11 @@ package main
 
 import (
 	"cmp"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -20,8 +21,9 @@ import (
 func (s *server) bearerToken(r *http.Request, x *exchange, into *resource) (*bearer, error) {
 	query := r.URL.Query()
 	ways := len(r.Header["Authorization"]) + len(query["access_token"])
-	if form, err := s.parseBody(r, []string{"form"}); err == nil && form.Get("access_token") != "" {
-		ways++
+	if body, err := formBody(r); err == nil {
+		form, _ := url.ParseQuery(body) // a token in a malformed body is one too many as well
+		ways += len(form["access_token"])
 	}
 	if ways > 1 {
 		return nil, invalidRequest(rfc6750("2"), "the request carries more than one access token, or one in two ways")
@@ -155,8 +157,9 @@ func accountUUID(username string) uuid.UUID {
 
 // accountNumber is that of services that count: 1 to 2^31.
 func accountNumber(username string) uint32 {
-	id := accountUUID(username)
-	return binary.BigEndian.Uint32(id[:])>>1 + 1
+	h := fnv.New32a()
+	h.Write([]byte(username))
+	return h.Sum32()>>1 + 1
 }
 
 // handleIntrospect tells a client what a token is good for (RFC 7662 §2).
@@ -268,12 +271,15 @@ func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *excha
 			grantTypes = append(grantTypes, grantType)
 		}
 	}
-	var responseTypes, responseModes []string
+	responseTypes, responseModes := []string{}, []string{} // required, and never null
 	if slices.Contains(grantTypes, "authorization_code") {
 		responseTypes, responseModes = append(responseTypes, "code"), append(responseModes, "query")
 	}
 	if slices.Contains(grantTypes, "implicit") {
-		responseTypes, responseModes = append(responseTypes, "token"), append(responseModes, "fragment")
+		responseTypes = append(responseTypes, "token")
+		if !s.profile.ImplicitInQuery {
+			responseModes = append(responseModes, "fragment")
+		}
 	}
 	confidential := []string{"client_secret_basic", "client_secret_post"}
 	all := append(confidential[:2:2], "none")
