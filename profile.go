@@ -161,8 +161,30 @@ func profileNames() []string {
 // The words that a profile may use.
 var (
 	endpointNames = []string{"authorize", "oob", "token", "revoke", "introspect", "metadata", "registration"}
+	resourceNames = []string{"userinfo", "tokeninfo", "instance"}
 	grantNames    = []string{"authorization_code", "implicit", "password", "client_credentials", "refresh_token"}
+	// errorSubjects are what a refusal may be about: its code, or its reason.
+	errorSubjects = []string{
+		"access_denied", "consent_required", "insufficient_scope", "invalid_client", "invalid_client_metadata", "invalid_grant", "invalid_request",
+		"invalid_scope", "invalid_token", "login_required", "server_error", "temporarily_unavailable", "unauthorized_client",
+		"unsupported_grant_type", "unsupported_response_type",
+		"code expired", "code of another client", "code revoked", "code used", "code_challenge_method", "code_verifier", "fragment", "insecure",
+		"invalid", "malformed", "malformed body", "missing", "missing client", "no scheme", "no token", "no user", "parameter", "public client",
+		"redirect_uri", "redirect_uri differs", "redirect_uri not registered", "refresh token expired", "refresh token of another client",
+		"refresh token revoked", "refresh token used", "relative", "scheme", "token expired", "token of another client", "token revoked",
+		"too long", "two authentications", "unknown client", "unknown code", "unknown refresh token",
+	}
 )
+
+// isErrorKey reports whether a key of errors may say something: a subject, and
+// perhaps the parameter that it is about, or *, each perhaps at an endpoint.
+func isErrorKey(key string) bool {
+	is := func(key string) bool {
+		return key == "*" || slices.ContainsFunc(errorSubjects, func(s string) bool { return key == s || strings.HasPrefix(key, s+" ") })
+	}
+	endpoint, rest, _ := strings.Cut(key, " ")
+	return is(key) || is(rest) && slices.Contains(slices.Concat(endpointNames, resourceNames), endpoint)
+}
 
 // check refuses a profile that contradicts itself.
 func (p *profile) check() error {
@@ -171,6 +193,9 @@ func (p *profile) check() error {
 			return wrong(member, fmt.Sprintf("%q is not one of %s", value, strings.Join(known, ", ")))
 		}
 		return nil
+	}
+	if p.Title == "" {
+		return wrong("title", "is missing")
 	}
 	for _, required := range []string{"authorize", "token", "oob"} {
 		if len(p.Endpoints[required]) == 0 {
@@ -213,9 +238,12 @@ func (p *profile) check() error {
 	for i, r := range p.Resources {
 		member := fmt.Sprintf("resources[%d]", i)
 		err := errors.Join(
-			oneOf(member+".endpoint", r.Endpoint, "userinfo", "tokeninfo", "instance"),
+			oneOf(member+".endpoint", r.Endpoint, resourceNames...),
 			oneOf(member+".needs", r.Needs, "user", "token", "nothing"),
 			checkShape(member+".answer", r.Answer, resourceFacts))
+		if len(r.Paths) == 0 {
+			err = errors.Join(err, wrong(member+".paths", "has no path"))
+		}
 		for j, path := range r.Paths {
 			err = errors.Join(err, take(fmt.Sprintf("%s.paths[%d]", member, j), "GET", path))
 		}
@@ -227,6 +255,18 @@ func (p *profile) check() error {
 		if err != nil {
 			return err
 		}
+	}
+	for i, s := range p.Scopes {
+		member := fmt.Sprintf("scopes[%d].name", i)
+		if tokens, err := parseScope(s.Name); err != nil || len(tokens) != 1 {
+			return wrong(member, fmt.Sprintf("%q is not a scope token (RFC 6749 §3.3)", s.Name))
+		}
+		if slices.Index(p.scopeNames(), s.Name) != i {
+			return wrong(member, s.Name+" is in the list already")
+		}
+	}
+	if len(p.Bodies) == 0 {
+		return wrong("bodies", "has none")
 	}
 	for i, body := range p.Bodies {
 		if err := oneOf(fmt.Sprintf("bodies[%d]", i), body, "form", "json", "multipart"); err != nil {
@@ -267,6 +307,9 @@ func (p *profile) check() error {
 		if err := oneOf(member+".encoding", f.Encoding, known...); err != nil {
 			return err
 		}
+		if f.Prefix != "" && (f.Encoding == "jwt" || !isUnreserved(f.Prefix)) {
+			return wrong(member+".prefix", "cannot begin such a token")
+		}
 	}
 	for name, prompt := range p.PromptParameters {
 		if err := oneOf("prompt_parameters."+name, prompt, "login", "consent"); err != nil {
@@ -276,30 +319,65 @@ func (p *profile) check() error {
 	if err := oneOf("consent_memory", p.ConsentMemory, "covered", "equal", "never"); err != nil {
 		return err
 	}
-	if p.TokenAnswer.value == nil {
-		return wrong("token_answer", "is missing")
+	for _, answer := range []struct {
+		member string
+		shape  shape
+		needed bool
+		known  []string
+	}{
+		{"token_answer", p.TokenAnswer, true, tokenFacts},
+		{"implicit_answer", p.ImplicitAnswer, slices.Contains(p.Grants, "implicit"), tokenFacts},
+		{"introspection_answer", p.IntrospectionAnswer, len(p.Endpoints["introspect"]) > 0, resourceFacts},
+	} {
+		if _, ok := answer.shape.value.(object); !ok && (answer.needed || answer.shape.value != nil) {
+			return wrong(answer.member, "must be an object: something answers with it")
+		}
+		if err := checkShape(answer.member, answer.shape, answer.known); err != nil {
+			return err
+		}
 	}
-	if err := checkShape("token_answer", p.TokenAnswer, tokenFacts); err != nil {
-		return err
+	if p.RevocationAnswer != nil {
+		if err := checkShape("revocation_answer", *p.RevocationAnswer, nil); err != nil {
+			return err
+		}
+	}
+	if (p.Registration != nil) != (len(p.Endpoints["registration"]) > 0) {
+		return wrong("registration", "goes with endpoints.registration: both or none")
 	}
 	if p.Registration != nil {
 		if err := p.Registration.check(p); err != nil {
 			return err
 		}
 	}
-	for key, form := range p.Errors {
-		if form.By != "" {
-			if err := oneOf("errors."+key+".by", form.By, "page", "json", "redirect"); err != nil {
-				return err
-			}
+	for _, key := range slices.Sorted(maps.Keys(p.Errors)) {
+		if err := p.Errors[key].check("errors." + key); err != nil {
+			return err
 		}
-		if form.Body != nil {
-			if err := checkShape("errors."+key+".body", *form.Body, errorFacts); err != nil {
-				return err
-			}
+		if !isErrorKey(key) {
+			return wrong("errors."+key, "is nothing that a refusal may be about; there are *, "+strings.Join(errorSubjects, ", "))
 		}
 	}
-	return checkShape("introspection_answer", p.IntrospectionAnswer, resourceFacts)
+	return nil
+}
+
+// check refuses a form that cannot be told.
+func (e errorForm) check(member string) error {
+	if e.Status != 0 && (e.Status < 400 || e.Status > 499) {
+		return wrong(member+".status", "must be one of 400 to 499: the client is to blame (RFC 9110 §15.5)")
+	}
+	if e.By != "" && !slices.Contains([]string{"page", "json", "redirect"}, e.By) {
+		return wrong(member+".by", fmt.Sprintf("%q is not one of page, json, redirect", e.By))
+	}
+	var err error
+	if e.Body != nil {
+		err = checkShape(member+".body", *e.Body, errorFacts)
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.Headers)) {
+		err = errors.Join(err, checkShape(member+".headers."+name, shape{e.Headers[name]}, errorFacts))
+	}
+	return errors.Join(err,
+		checkShape(member+".description", shape{e.Description}, []string{"parameter"}),
+		checkShape(member+".hint", shape{e.Hint}, []string{"parameter", "description"}))
 }
 
 // checkShape refuses placeholders that nothing stands behind.
@@ -400,8 +478,8 @@ func (p *profile) tell(endpoint string, r *refusal) told {
 	return t
 }
 
-// errorFacts are the placeholders of error answers, besides which
-// descriptions and hints know ${parameter} and ${scope}.
+// errorFacts are the placeholders of error answers; descriptions and hints
+// know ${parameter}.
 var errorFacts = []string{"error", "description", "hint", "status", "parameter", "state"}
 
 func (t told) facts() facts {

@@ -3,9 +3,12 @@ package main
 import (
 	"encoding/base64"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // answerCase is one thing that a service answers: whole, with all its members
@@ -154,4 +157,214 @@ func (i *instance) postMultipart(target string, form url.Values, header ...strin
 func withBasic(form url.Values) (url.Values, string, string) {
 	header := "Basic " + base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(form.Get("client_id"))+":"+url.QueryEscape(form.Get("client_secret"))))
 	return but(form, "client_id", "", "client_secret", ""), "Authorization", header
+}
+
+// TestProfileFile runs a service that does not exist: other paths, JSON bodies
+// only, and names of its own for fields, statuses and texts.
+func TestProfileFile(t *testing.T) {
+	t.Parallel()
+	i := startProfile(t, "testdata/parcels.json")
+	problem := func(name, text, number, hint string) string {
+		if hint != "" {
+			hint = `,"hint":"` + hint + `"`
+		}
+		return `{"problem":{"name":"` + name + `","text":"` + text + `","number":` + number + hint + `}}`
+	}
+	const answer = `{"session":{"token":"parcel_<hex64>","kind":"Parcel","seconds":60,"again":"<base64url43>"},"rights":"You may track.","access_token":"parcel_<hex64>"}`
+	send := func(change ...string) func(*instance) *reply {
+		return func(i *instance) *reply {
+			return i.postJSON("/v9/session", plainExchange("web", i.plainCode("web"), change...))
+		}
+	}
+	session := func(i *instance) map[string]any {
+		session, _ := send()(i).json["session"].(map[string]any)
+		return session
+	}
+	testAnswers(t, i, []answerCase{
+		{"token", send(), 200, answer, []string{"Content-Type", "application/vnd.parcels+json"}},
+		{"token/form", func(i *instance) *reply {
+			return i.post("/v9/session", plainExchange("web", i.plainCode("web")))
+		}, 415, problem("invalid_request", "the Content-Type must be that of a json body", "415", ""), nil},
+		{"token/refresh", func(i *instance) *reply {
+			again, _ := session(i)["again"].(string)
+			return i.postJSON("/v9/session", withClient("web", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {again}}))
+		}, 200, answer, nil},
+		{"token/wrong secret", send("client_secret", "guess"), 403, problem("who_are_you", "Nobody knows this sender.", "403", ""), nil},
+		{"token/no code", send("code", ""), 422, problem("incomplete", "There is no code.", "422", "Send code"), nil},
+		{"token/another code", send("code", "another"), 410, problem("gone", "That is over.", "410", ""), nil},
+		{"token/grant that it does not have", send("grant_type", "password"), 400, problem("unsupported_grant_type", "<text>", "400", ""), nil},
+		{"revoke", func(i *instance) *reply {
+			token, _ := session(i)["token"].(string)
+			return i.postJSON("/v9/session/end", withClient("web", url.Values{"token": {token}}))
+		}, 200, `{"ended":true}`, nil},
+		{"userinfo", func(i *instance) *reply {
+			token, _ := session(i)["token"].(string)
+			return i.get("/v9/sender", "Authorization", "Parcel "+token)
+		}, 200, `{"sender":{"number":<number>,"called":"Alice Liddell","mail":"alice@example.com"},"links":["` + i.URL + `/v9/sender"]}`, nil},
+		{"userinfo/another scheme", func(i *instance) *reply {
+			token, _ := session(i)["token"].(string)
+			return i.get("/v9/sender", "Authorization", "Bearer "+token)
+		}, 401, `{"problem":{"text":"<text>","number":401}}`, nil},
+		{"userinfo/another token", func(i *instance) *reply {
+			return i.get("/v9/sender", "Authorization", "Parcel another")
+		}, 407, problem("gone", "<text>", "407", ""), []string{"WWW-Authenticate", `Parcel problem="gone"`}},
+	})
+	t.Run("denied", func(t *testing.T) {
+		t.Parallel()
+		b := i.in(t).as("bob")
+		b.decide(b.authorize(plain("web")), "deny").wantLocation("https://cb.example/cb?problem=returned_to_sender&for=xyz")
+	})
+	t.Run("code expired", func(t *testing.T) {
+		t.Parallel()
+		i := startProfile(t, "testdata/parcels.json")
+		form := plainExchange("web", i.plainCode("web"))
+		i.advance(31 * time.Second)
+		i.postJSON("/v9/session", form).wantAnswer(410, problem("gone", "That is over.", "410", "Be quicker"))
+	})
+	t.Run("other paths", func(t *testing.T) {
+		t.Parallel()
+		i := i.in(t)
+		for _, path := range []string{"/oauth/authorize", "/oauth/token", "/userinfo"} {
+			if r := i.get(path); r.StatusCode != 404 {
+				t.Errorf("%s: status %d", path, r.StatusCode)
+			}
+		}
+	})
+}
+
+// TestProfileCheck begins from the one valid file; each row changes one thing.
+func TestProfileCheck(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile("testdata/parcels.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	valid := string(data)
+	for _, row := range []struct{ name, old, new, key, problem string }{
+		{"unknown key", `"title"`, `"titel"`, "titel", "unknown key"},
+		{"unknown key in a resource", `"needs"`, `"need"`, "resources[0].need", "unknown key"},
+		{"unknown key in an error", `"hint": "Be quicker"`, `"tip": "Be quicker"`, "errors.token code expired.tip", "unknown key"},
+		{"key in other case", `"grants"`, `"Grants"`, "Grants", "unknown key"},
+		{"key twice", `"iss": false`, `"iss": false, "iss": true`, "iss", "occurs twice"},
+		{"text for a number", `"code_lifetime": 30`, `"code_lifetime": "30"`, "code_lifetime", "cannot stand here"},
+		{"number for a list", `"bodies": ["json"]`, `"bodies": 1`, "bodies", "cannot stand here"},
+		{"not JSON", `"bodies": ["json"]`, `"bodies": ["json"`, "", "invalid character"},
+		{"no title", `"title": "Parcels"`, `"title": ""`, "title", "is missing"},
+		{"no path", `["/connect"]`, `[]`, "endpoints.authorize", "has no path"},
+		{"unknown endpoint", `"revoke":`, `"logout":`, "endpoints.logout", "is not one of"},
+		{"relative path", `"/connect"`, `"connect"`, "endpoints.authorize[0]", "is not a path"},
+		{"path with a query", `"/connect"`, `"/connect?x"`, "endpoints.authorize[0]", "is not a path"},
+		{"the server's own path", `"/connect"`, `"/login"`, "endpoints.authorize[0]", "the server's own"},
+		{"a path of the control API", `"/connect"`, `"/_control/x"`, "endpoints.authorize[0]", "the server's own"},
+		{"two endpoints on one path", `"/v9/session/end"`, `"/v9/session"`, "endpoints.token[0]", "is the path of endpoints.revoke[0] already"},
+		{"resource and endpoint on one path", `["/v9/sender"]`, `["/connect"]`, "resources[0].paths[0]", "is the path of endpoints.authorize[0] already"},
+		{"resource without path", `["/v9/sender"]`, `[]`, "resources[0].paths", "has no path"},
+		{"resource of another kind", `"endpoint": "userinfo"`, `"endpoint": "friends"`, "resources[0].endpoint", "is not one of"},
+		{"resource that needs another thing", `"needs": "user"`, `"needs": "luck"`, "resources[0].needs", "is not one of"},
+		{"resource with an unknown scope", `"scopes": ["track"]`, `"scopes": ["see"]`, "resources[0].scopes[0]", "not in the list of scopes"},
+		{"unknown placeholder in a resource", `${display_name}`, `${nickname}`, "resources[0].answer", "${nickname} is not known here"},
+		{"registration without its endpoint", `"iss": false,`, `"iss": false, "registration": {"answer": {}},`, "registration", "both or none"},
+		{"registration endpoint without registration", `"revoke":`, `"registration": ["/register"], "revoke":`, "registration", "both or none"},
+		{"introspection endpoint without answer", `"revoke":`, `"introspect": ["/look"], "revoke":`, "introspection_answer", "must be an object"},
+		{"implicit grant without answer", `"refresh_token"],`, `"refresh_token", "implicit"],`, "implicit_answer", "must be an object"},
+		{"unknown body", `["json"]`, `["xml"]`, "bodies[0]", "is not one of"},
+		{"no body", `["json"]`, `[]`, "bodies", "has none"},
+		{"unknown grant", `"refresh_token"],`, `"magic"],`, "grants[1]", "is not one of"},
+		{"required parameter of another grant", `"iss": false,`, `"iss": false, "required_parameters": {"password": ["scope"]},`, "required_parameters.password", "is not one of"},
+		{"scope that is none", `"name": "send"`, `"name": "send it"`, "scopes[1].name", "is not a scope token"},
+		{"scope twice", `"name": "send"`, `"name": "track"`, "scopes[1].name", "in the list already"},
+		{"default scope outside the list", `"default_scope": "track"`, `"default_scope": "track steal"`, "default_scope", `"steal" is not in the list of scopes`},
+		{"negative lifetime", `"access_token_lifetime": 60`, `"access_token_lifetime": -60`, "access_token_lifetime", "is negative"},
+		{"codes for ever", `"code_lifetime": 30`, `"code_lifetime": 0`, "code_lifetime", "must be 1 to 600"},
+		{"codes that live too long", `"code_lifetime": 30`, `"code_lifetime": 601`, "code_lifetime", "must be 1 to 600"},
+		{"unknown encoding", `"encoding": "hex"`, `"encoding": "rot13"`, "access_token_format.encoding", "is not one of"},
+		{"codes that are JSON Web Tokens", `"iss": false,`, `"iss": false, "code_format": {"encoding": "jwt"},`, "code_format.encoding", "is not one of"},
+		{"prefix of a JSON Web Token", `"encoding": "hex"`, `"encoding": "jwt"`, "access_token_format.prefix", "cannot begin"},
+		{"prefix with a blank", `"parcel_"`, `"parcel "`, "access_token_format.prefix", "cannot begin"},
+		{"unknown prompt", `"iss": false,`, `"iss": false, "prompt_parameters": {"again": "dance"},`, "prompt_parameters.again", "is not one of"},
+		{"unknown memory", `"iss": false,`, `"iss": false, "consent_memory": "sometimes",`, "consent_memory", "is not one of"},
+		{"unknown placeholder in the token answer", `${scope}.`, `${scopes}.`, "token_answer", "${scopes} is not known here"},
+		{"unknown placeholder in the revocation answer", `{"ended": true}`, `{"ended": "${error}"}`, "revocation_answer", "${error} is not known here"},
+		{"unknown subject of an error", `"token code expired"`, `"token code too old"`, "errors.token code too old", "is nothing that a refusal may be about"},
+		{"unknown endpoint of an error", `"token code expired"`, `"tokens code expired"`, "errors.tokens code expired", "is nothing that a refusal may be about"},
+		{"error that is none", `"status": 410`, `"status": 200`, "errors.invalid_grant.status", "must be one of 400 to 499"},
+		{"told in another way", `{"hint": "Be quicker"}`, `{"by": "pigeon"}`, "errors.token code expired.by", "is not one of"},
+		{"unknown placeholder in an error", `"number": "${status}"`, `"number": "${code}"`, "errors.*.body", "${code} is not known here"},
+		{"unknown placeholder in a description", `There is no ${parameter}`, `There is no ${name}`, "errors.missing.description", "${name} is not known here"},
+		{"unknown placeholder in a hint", `Be quicker`, `Be quicker than ${time}`, "errors.token code expired.hint", "${time} is not known here"},
+		{"unknown placeholder in a header", `problem=\"${error}\"`, `problem=\"${number}\"`, "errors.userinfo invalid_token.headers.WWW-Authenticate", "${number} is not known here"},
+		{"something behind the end", "\n}\n", "\n}\n{}\n", "", "behind the end"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			before, after, found := strings.Cut(valid, row.old)
+			if !found {
+				t.Fatalf("the valid file has no %s", row.old)
+			}
+			file := filepath.Join(t.TempDir(), "service.json")
+			if err := os.WriteFile(file, []byte(before+row.new+after), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, err := loadProfile(file)
+			if err == nil {
+				t.Fatal("the profile was accepted")
+			}
+			where := regexp.QuoteMeta(file) + `:[0-9]+: ` + regexp.QuoteMeta(row.key)
+			if !regexp.MustCompile(`\A`+where).MatchString(err.Error()) || !strings.Contains(err.Error(), row.problem) {
+				t.Errorf("got %v, want %s:LINE: %s: %s", err, file, row.key, row.problem)
+			}
+		})
+	}
+	t.Run("line", func(t *testing.T) {
+		t.Parallel()
+		for old, row := range map[string]struct{ new, place string }{
+			`"default_scope": "track"`: {`"default_scope": "steal"`, "23: default_scope: "},
+			`"title"`:                  {`"titel"`, "3: titel: "},
+			`"status": 410`:            {`"status": 99`, "42: errors.invalid_grant.status: "},
+			`"code_lifetime": 30`:      {`"code_lifetime": "x"`, "24: code_lifetime: "},
+		} {
+			_, err := parseProfile("service.json", []byte(strings.Replace(valid, old, row.new, 1)))
+			if err == nil || !strings.HasPrefix(err.Error(), "service.json:"+row.place) {
+				t.Errorf("got %v, want service.json:%s", err, row.place)
+			}
+		}
+	})
+	t.Run("no such profile", func(t *testing.T) {
+		t.Parallel()
+		if _, err := loadProfile("myspace"); err == nil || !strings.Contains(err.Error(), "figshare, mastodon, rfc6749, sharesight, trackmania") {
+			t.Errorf("got %v", err)
+		}
+		if _, err := loadProfile("./myspace.json"); err == nil || !strings.Contains(err.Error(), "myspace.json") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// TestProfileErrorSubjects wants every reason that the server gives among
+// those that profiles may have words for.
+func TestProfileErrorSubjects(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	given := regexp.MustCompile(`(?:because\(|uriProblem\{|refuse\([^,]*, |tooManyGuesses\(|Code: )"([^"]+)"`)
+	seen := make(map[string]bool)
+	for _, file := range files {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range given.FindAllStringSubmatch(string(source), -1) {
+			seen[match[1]] = true
+			if !isErrorKey(match[1]) && match[1] != "not_found" {
+				t.Errorf("%s: %q is not one of errorSubjects", file, match[1])
+			}
+		}
+	}
+	for _, subject := range errorSubjects {
+		if !seen[subject] && subject != "invalid" {
+			t.Errorf("no refusal is about %q", subject)
+		}
+	}
 }
