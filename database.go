@@ -93,11 +93,18 @@ func createDatabase(path string) error {
 		os.Remove(making) // unless it has become that database
 		return err
 	}
-	if err := errors.Join(initialize(db), db.Close()); err != nil {
+	if err := initialize(db); err != nil {
+		return databaseError(path, errors.Join(err, db.Close()))
+	}
+	moved := os.Rename(making, path) // with the lock held
+	if err := db.Close(); err != nil {
 		return databaseError(path, err)
 	}
-	if err := os.Rename(making, path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return databaseError(path, err)
+	if moved != nil {
+		moved = os.Rename(making, path) // Windows moves no open file
+	}
+	if moved != nil && !errors.Is(moved, os.ErrNotExist) {
+		return databaseError(path, moved)
 	}
 	return syncDirectory(filepath.Dir(path))
 }

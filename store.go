@@ -351,8 +351,12 @@ func (s *store) revokeToken(access, refresh credential, check func(client uuid.U
 		}
 		if bare.Grant != nil {
 			// Without a refresh token this one was all there was of the grant.
-			if g, err := t.grant(*bare.Grant); err != nil || g != nil && !g.Refreshable {
-				return errors.Join(err, t.delete(bucketGrants, bare.Grant[:]))
+			g, err := t.grant(*bare.Grant)
+			if err != nil {
+				return err
+			}
+			if g != nil && !g.Refreshable {
+				return t.delete(bucketGrants, bare.Grant[:])
 			}
 		}
 		return t.endAccess(bare.id)
