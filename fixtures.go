@@ -119,8 +119,8 @@ func (c *clientFixture) check(p *profile) error {
 		return wrong("client_secret", "cannot go with token_endpoint_auth_method none: a public client has no secret")
 	}
 	if c.ClientURI != "" {
-		if u, err := url.Parse(c.ClientURI); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-			return wrong("client_uri", "must be a URL with https:// or http://")
+		if u, err := url.Parse(c.ClientURI); err != nil || len(c.ClientURI) > 2048 || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+			return wrong("client_uri", "must be a URL with https:// or http://, of at most 2048 characters")
 		}
 	}
 	for i, uri := range c.RedirectURIs {
@@ -172,7 +172,7 @@ func newClient(f *clientFixture, existing *client) (c *client, secret string) {
 		Owner:        f.Owner,
 	}
 	if existing != nil {
-		c.ID = existing.ID
+		c.ID, c.Description = existing.ID, existing.Description
 	}
 	switch {
 	case f.public():

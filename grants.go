@@ -93,7 +93,7 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 	if !ok {
 		return nil, invalidGrant(rfc6749("4.1.3"), "the code is not one of this server's")
 	}
-	check := func(code *authorizationCode) error {
+	check := func(code *authorizationCode, g *grant) error {
 		// The code was issued to this client.
 		if code.Grant.client() != c.ID {
 			return invalidGrant(rfc6749("4.1.3"), "the code was issued to another client")
@@ -117,7 +117,13 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 				return invalidGrant(rfc6749("4.1.3"), "redirect_uri is no longer registered")
 			}
 		}
-		return checkCodeVerifier(code.CodeChallenge, body["code_verifier"])
+		if err := checkCodeVerifier(code.CodeChallenge, body["code_verifier"]); err != nil {
+			return err
+		}
+		if !code.Redeemed && g != nil && c.Scope != "" && !covers(c.Scope, g.Scope) {
+			return invalidScope(rfc6749("5.2"), "the scope has something that this client is no longer registered for")
+		}
+		return nil
 	}
 	var answer *tokenAnswer
 	var username string
@@ -178,6 +184,7 @@ func checkCodeVerifier(challenge, verifier string) error {
 func (s *server) implicitGrant(request *authorizationRequest, g *grant, now unixTime) (parameters, error) {
 	issued, answer := s.newAccessToken(g, request.client, request.scope, now)
 	issued.grant = g
+	g.Used = now
 	g.Expires = issued.access.Expires
 	if err := s.store.issue(issued); err != nil {
 		return nil, err

@@ -134,7 +134,16 @@ func (s *server) newRoutes() map[string]*route {
 	page("/login", "GET, POST", s.handleLogin)
 	page("/logout", "POST", s.handleLogout)
 	page("/consent", "POST", s.handleConsent)
-	page("/style.css", "GET", s.handleStyle)
+	page("/account/applications", "GET", s.account(s.handleApplications))
+	page("/account/applications/new", "GET, POST", s.account(s.handleNewApplication))
+	page("/account/applications/edit", "GET, POST", s.account(s.handleEditApplication))
+	page("/account/applications/regenerate", "POST", s.account(s.handleRegenerateSecret))
+	page("/account/applications/delete", "POST", s.account(s.handleDeleteApplication))
+	page("/account/authorized", "GET", s.account(s.handleAuthorized))
+	page("/account/authorized/revoke", "POST", s.account(s.handleRevokeAuthorized))
+	for name, a := range assets {
+		page("/"+name, "GET", a.handle)
+	}
 	page("/healthz", "GET", s.handleHealth)
 	return routes
 }
@@ -342,6 +351,21 @@ func bodyValues(r *http.Request) (values, error) {
 		return nil, err
 	}
 	return v, checkFaulty(faulty)
+}
+
+// formFields reads the fields of one of this server's own forms. Unlike a
+// parameter of the protocol a field may occur more than once, as tick boxes
+// do, be empty, and have line breaks.
+func formFields(r *http.Request) (url.Values, error) {
+	body, err := formBody(r)
+	if err != nil {
+		return nil, err
+	}
+	form, err := url.ParseQuery(body)
+	if err != nil {
+		return nil, invalidRequest(rfc6749("B"), "the form is not well-formed application/x-www-form-urlencoded")
+	}
+	return form, nil
 }
 
 // formBody reads a body of the one type that RFC 6749 Appendix B knows.
