@@ -273,18 +273,19 @@ type applicationPage struct {
 	Saved    bool
 }
 
-func (s *server) writeApplication(w http.ResponseWriter, status int, p applicationPage) {
+func (s *server) writeApplication(w http.ResponseWriter, status int, a *accountRequest, p applicationPage) {
+	p.accountPage = newAccountPage(a)
 	if p.Client != nil {
-		p.Examples = s.examples(p.Client, "")
+		p.Examples = s.examples(a.visitor, p.Client, "")
 	}
 	s.writePage(w, status, "application.html", p)
 }
 
 // handleNewApplication registers an application.
 func (s *server) handleNewApplication(w http.ResponseWriter, a *accountRequest, x *exchange) {
-	page := applicationPage{accountPage: newAccountPage(a), Form: s.blankForm()}
+	page := applicationPage{Form: s.blankForm()}
 	if a.Method != http.MethodPost {
-		s.writeApplication(w, http.StatusOK, page)
+		s.writeApplication(w, http.StatusOK, a, page)
 		return
 	}
 	page.Form = s.formFrom(a.form)
@@ -296,10 +297,10 @@ func (s *server) handleNewApplication(w http.ResponseWriter, a *accountRequest, 
 	switch {
 	case errors.As(err, &m):
 		page.Form = page.Form.withProblem(err)
-		s.writeApplication(w, http.StatusUnprocessableEntity, page)
+		s.writeApplication(w, http.StatusUnprocessableEntity, a, page)
 	case errors.Is(err, errTooMany):
 		page.Form = page.Form.withProblem(fmt.Errorf("You have %d applications, which is as many as one may: delete one first.", maxApplications))
-		s.writeApplication(w, http.StatusUnprocessableEntity, page)
+		s.writeApplication(w, http.StatusUnprocessableEntity, a, page)
 	case err != nil:
 		s.writeErrorPage(w, x, err)
 	default:
@@ -315,7 +316,7 @@ func (s *server) writeRegistered(w http.ResponseWriter, a *accountRequest, c *cl
 		Client       *client
 		Secret, What string
 		Examples     []example
-	}{newAccountPage(a), c, secret, what, s.examples(c, secret)})
+	}{newAccountPage(a), c, secret, what, s.examples(a.visitor, c, secret)})
 }
 
 // ownClient returns the user's application of a client_id.
@@ -342,9 +343,9 @@ func (s *server) handleEditApplication(w http.ResponseWriter, a *accountRequest,
 		return
 	}
 	x.clientID = c.ClientID
-	page := applicationPage{accountPage: newAccountPage(a), Client: c, Form: s.formOf(c), Saved: a.URL.Query().Has("saved")}
+	page := applicationPage{Client: c, Form: s.formOf(c), Saved: a.URL.Query().Has("saved")}
 	if a.Method != http.MethodPost {
-		s.writeApplication(w, http.StatusOK, page)
+		s.writeApplication(w, http.StatusOK, a, page)
 		return
 	}
 	page.Form = s.formFrom(a.form)
@@ -361,10 +362,10 @@ func (s *server) handleEditApplication(w http.ResponseWriter, a *accountRequest,
 	switch {
 	case errors.As(err, &m):
 		page.Form = page.Form.withProblem(err)
-		s.writeApplication(w, http.StatusUnprocessableEntity, page)
+		s.writeApplication(w, http.StatusUnprocessableEntity, a, page)
 	case errors.Is(err, errChanged):
 		page.Form = page.Form.withProblem(err)
-		s.writeApplication(w, http.StatusConflict, page)
+		s.writeApplication(w, http.StatusConflict, a, page)
 	case errors.Is(err, errUnknown):
 		s.writeErrorPage(w, x, noApplication())
 	case err != nil:

@@ -126,7 +126,7 @@ func (s *server) handleStart(w http.ResponseWriter, r *http.Request, x *exchange
 	v, err := s.visitor(r, x.now)
 	var examples []example
 	if err == nil {
-		examples, err = s.examplesFor(v.user)
+		examples, err = s.startExamples(v)
 	}
 	if err != nil {
 		s.writeErrorPage(w, x, err)
@@ -179,58 +179,55 @@ func (p *profile) grantTypes() []grantType {
 type example struct {
 	grantType
 	URL, Command string
+	Link         string // URL as seen from here
 }
 
-// examples are for the grants that a client may use. secret may be empty.
-func (s *server) examples(c *client, secret string) []example {
+// examples show the visitor the grants that a client may use. secret may be
+// empty.
+func (s *server) examples(v *visitor, c *client, secret string) []example {
 	var all []example
 	for _, g := range s.profile.grantTypes() {
 		if c.mayUse(g.Name, s.profile) {
-			all = append(all, s.example(g, c, secret, "USERNAME"))
+			all = append(all, s.example(v, g, c, secret))
 		}
 	}
-	return slices.DeleteFunc(all, func(e example) bool { return e.URL+e.Command == "" })
+	return slices.DeleteFunc(all, example.empty)
 }
 
-// examplesFor are for all grants of the profile, each with a client that may
-// use it if the visitor, who may be nobody, can know of one: the demo client,
-// the visitor's own, and those that came from fixtures without an owner.
-func (s *server) examplesFor(u *user) ([]example, error) {
+// startExamples show the visitor all grants of the profile, each with a client
+// that may use it and that the visitor may know of: the demo client, the
+// visitor's own, or one that fixtures brought without an owner.
+func (s *server) startExamples(v *visitor) ([]example, error) {
 	demo, err := s.store.clientNamed("demo")
 	if err != nil {
 		return nil, err
 	}
-	username := "USERNAME"
-	if u != nil {
-		username = u.Username
-	}
-	all := []example{}
+	var all []example
 	for _, g := range s.profile.grantTypes() {
 		c := demo
 		if c == nil || !c.mayUse(g.Name, s.profile) {
 			c = &client{ClientID: "CLIENT_ID", SecretHash: []byte{}}
 			_, err := s.store.anyClient(func(candidate *client) bool {
-				known := candidate.Owner == "" || u != nil && candidate.Owner == u.Username
-				if !known || !candidate.mayUse(g.Name, s.profile) {
-					return false
+				own := v.user != nil && candidate.Owner == v.user.Username
+				if (own || candidate.Owner == "") && candidate.mayUse(g.Name, s.profile) {
+					c = candidate
 				}
-				c = candidate
-				return true
+				return own && c == candidate
 			})
 			if err != nil {
 				return nil, err
 			}
 		}
-		if e := s.example(g, c, "", username); e.URL+e.Command != "" {
-			all = append(all, e)
-		}
+		all = append(all, s.example(v, g, c, ""))
 	}
-	return all, nil
+	return slices.DeleteFunc(all, example.empty), nil
 }
 
-// example tells how a client uses a grant. It is empty if the profile lacks
-// the endpoint.
-func (s *server) example(g grantType, c *client, secret, username string) example {
+// empty reports whether there is nothing to try: the profile lacks the endpoint.
+func (e example) empty() bool { return e.URL == "" && e.Command == "" }
+
+// example shows the visitor how a client uses a grant.
+func (s *server) example(v *visitor, g grantType, c *client, secret string) example {
 	e := example{grantType: g}
 	authorize, token := s.advertised("authorize"), s.advertised("token")
 	scope := c.Scope
@@ -269,23 +266,33 @@ func (s *server) example(g grantType, c *client, secret, username string) exampl
 		}
 		return line + " " + token
 	}
+	ask := func(request parameters) {
+		if authorize != "" {
+			e.URL = authorize + "?" + request.encode()
+			e.Link = s.base + strings.TrimPrefix(e.URL, s.issuer)
+		}
+	}
 	switch g.Name {
 	case "authorization_code":
 		if authorize == "" {
 			break
 		}
-		verifier := newClientSecret() // 43 characters that nobody can guess: RFC 7636 §4.1
+		// 43 characters that only this browser can know (RFC 7636 §4.1), and
+		// the same when the page is reloaded between the two steps.
+		verifier := v.mac("code_verifier", c.ClientID)
 		challenge := sha256.Sum256([]byte(verifier))
-		e.URL = authorize + "?" + append(append(parameters{{"response_type", "code"}}, request...), parameters{
+		ask(append(append(parameters{{"response_type", "code"}}, request...), parameters{
 			{"code_challenge", base64.RawURLEncoding.EncodeToString(challenge[:])},
 			{"code_challenge_method", "S256"},
-		}...).encode()
+		}...))
 		e.Command = command(parameters{{"redirect_uri", redirectURI}, {"code_verifier", verifier}, {"code", "CODE"}})
 	case "implicit":
-		if authorize != "" {
-			e.URL = authorize + "?" + append(parameters{{"response_type", "token"}}, request...).encode()
-		}
+		ask(append(parameters{{"response_type", "token"}}, request...))
 	case "password":
+		username := "USERNAME"
+		if v.user != nil {
+			username = v.user.Username
+		}
 		e.Command = command(parameters{{"username", username}, {"scope", scope}, {"password", "PASSWORD"}})
 	case "client_credentials":
 		e.Command = command(parameters{{"scope", scope}})
