@@ -35,6 +35,7 @@ func parsePages() map[string]*template.Template {
 type asset struct {
 	mediaType string
 	data      []byte
+	version   string
 }
 
 var assets = map[string]asset{
@@ -48,7 +49,8 @@ func newAsset(name, mediaType string) asset {
 	if err != nil {
 		panic(err) // embedded
 	}
-	return asset{mediaType, data}
+	sum := sha256.Sum256(data)
+	return asset{mediaType, data, hex.EncodeToString(sum[:6])}
 }
 
 func (a asset) handle(w http.ResponseWriter, r *http.Request, x *exchange) {
@@ -71,10 +73,7 @@ type page struct {
 }
 
 // Asset returns the URL of an asset as it is now.
-func (p page) Asset(name string) string {
-	sum := sha256.Sum256(assets[name].data)
-	return p.Base + "/" + name + "?" + hex.EncodeToString(sum[:6])
-}
+func (p page) Asset(name string) string { return p.Base + "/" + name + "?" + assets[name].version }
 
 func (s *server) writePage(w http.ResponseWriter, status int, name string, data any) {
 	var b bytes.Buffer
