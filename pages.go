@@ -516,8 +516,8 @@ var expectations = map[string]string{
 	"prompt":                "none, login, consent or select_account; or nothing",
 }
 
-// Parameter is the one that the description speaks of, or "".
-func (r *refusal) Parameter() string {
+// About is the parameter that the description speaks of, or "".
+func (r *refusal) About() string {
 	for word := range strings.FieldsFuncSeq(r.Description, func(c rune) bool { return c != '_' && (c < 'a' || c > 'z') }) {
 		if expectations[word] != "" {
 			return word
@@ -527,4 +527,4 @@ func (r *refusal) Parameter() string {
 }
 
 // Expected is what the parameter must be.
-func (r *refusal) Expected() string { return expectations[r.Parameter()] }
+func (r *refusal) Expected() string { return expectations[r.About()] }
