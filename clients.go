@@ -23,6 +23,7 @@ type client struct {
 	SecretHash   []byte    `json:"client_secret_hash,omitempty"` // SHA-256; none: a public client
 	Name         string    `json:"client_name,omitempty"`
 	URI          string    `json:"client_uri,omitempty"`
+	Description  string    `json:"description,omitempty"` // in its owner's words
 	RedirectURIs []string  `json:"redirect_uris"`
 	GrantTypes   []string  `json:"grant_types"`     // null: see mayUse
 	Scope        string    `json:"scope,omitempty"` // empty: whatever the profile has

@@ -117,8 +117,8 @@ func (c *clientFixture) check(p *profile) error {
 		return wrong("client_secret", "cannot go with token_endpoint_auth_method none: a public client has no secret")
 	}
 	if c.ClientURI != "" {
-		if u, err := url.Parse(c.ClientURI); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-			return wrong("client_uri", "must be a URL with https:// or http://")
+		if u, err := url.Parse(c.ClientURI); err != nil || len(c.ClientURI) > 2048 || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+			return wrong("client_uri", "must be a URL with https:// or http://, of at most 2048 characters")
 		}
 	}
 	for i, uri := range c.RedirectURIs {
@@ -167,6 +167,9 @@ func newClient(f *clientFixture, existing *client) (c *client, secret string) {
 		GrantTypes:   f.GrantTypes,
 		Scope:        f.Scope,
 		Owner:        f.Owner,
+	}
+	if existing != nil {
+		c.Description = existing.Description
 	}
 	switch {
 	case f.public():

@@ -124,7 +124,7 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 	if !ok {
 		return nil, codeRefused(errUnknown)
 	}
-	check := func(code *authorizationCode) error {
+	check := func(code *authorizationCode, g *grant) error {
 		// The code was issued to this client.
 		if code.Grant.client() != c.ID {
 			return because("code of another client", invalidGrant(rfc6749("4.1.3"), "the code was issued to another client"))
@@ -151,7 +151,13 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 				return invalidGrant(rfc6749("4.1.3"), "redirect_uri is no longer registered")
 			}
 		}
-		return checkCodeVerifier(code.CodeChallenge, body["code_verifier"])
+		if err := checkCodeVerifier(code.CodeChallenge, body["code_verifier"]); err != nil {
+			return err
+		}
+		if !code.Redeemed && g != nil && c.Scope != "" && !covers(c.Scope, g.Scope) {
+			return invalidScope(rfc6749("5.2"), "the scope has something that this client is no longer registered for")
+		}
+		return nil
 	}
 	var answer *tokenAnswer
 	var username string

@@ -127,7 +127,7 @@ func (i *instance) advance(d time.Duration) {
 
 func (i *instance) endpoint(name string) string {
 	i.Helper()
-	paths := append(i.server.profile.Endpoints[name], i.server.profile.resourcePaths(name)...)
+	paths := i.server.profile.paths(name)
 	if len(paths) == 0 {
 		i.Fatalf("the profile has no endpoint %s", name)
 	}

@@ -22,6 +22,7 @@
 //	sweep.go      removing what has expired
 //	users.go      users, passwords, guess limits, browser sessions, RFC 6749 §10.10, §10.12
 //	pages.go      what people see
+//	applications.go  registering applications, and who may act for a user
 //	profile.go    what differs between services
 //	fixtures.go   users and clients from a file
 //	document.go   JSON files whose errors name line and key

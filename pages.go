@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"embed"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"html/template"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -21,32 +23,61 @@ var pages = parsePages()
 func parsePages() map[string]*template.Template {
 	base := template.Must(template.ParseFS(templateFiles, "templates/base.html"))
 	all := make(map[string]*template.Template)
-	for _, name := range []string{"start.html", "login.html", "consent.html", "code.html", "error.html"} {
+	for _, name := range []string{"start.html", "login.html", "consent.html", "code.html", "error.html",
+		"applications.html", "application.html", "registered.html", "authorized.html"} {
 		all[name] = template.Must(template.Must(base.Clone()).ParseFS(templateFiles, "templates/"+name))
 	}
 	return all
 }
 
-var (
-	style, _  = templateFiles.ReadFile("templates/style.css")
-	styleHash = func() string { sum := sha256.Sum256(style); return hex.EncodeToString(sum[:6]) }()
-)
+// asset is a file that pages refer to. Browsers may keep it: its URL changes
+// with it.
+type asset struct {
+	mediaType string
+	data      []byte
+	version   string
+}
+
+var assets = map[string]asset{
+	"style.css": newAsset("style.css", "text/css; charset=utf-8"),
+	"script.js": newAsset("script.js", "text/javascript; charset=utf-8"),
+	"icon.svg":  newAsset("icon.svg", "image/svg+xml"),
+}
+
+func newAsset(name, mediaType string) asset {
+	data, err := templateFiles.ReadFile("templates/" + name)
+	if err != nil {
+		panic(err) // embedded
+	}
+	sum := sha256.Sum256(data)
+	return asset{mediaType, data, hex.EncodeToString(sum[:6])}
+}
+
+func (a asset) handle(w http.ResponseWriter, r *http.Request, x *exchange) {
+	w.Header().Del("Pragma")
+	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	w.Header().Set("Content-Type", a.mediaType)
+	w.Write(a.data)
+}
 
 // contentSecurityPolicy has no form-action: browsers apply it to the redirect
-// that answers a form as well, and that one goes to the client.
-const contentSecurityPolicy = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+// that answers a form as well, and that one goes to the client. The one script
+// adds buttons that copy; without it nothing is missing.
+const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 // page is what every template gets.
 type page struct {
 	Base  string // path of the issuer
 	Title string // of the service
-	Style string // version of the stylesheet
 	Data  any
 }
 
+// Asset returns the URL of an asset as it is now.
+func (p page) Asset(name string) string { return p.Base + "/" + name + "?" + assets[name].version }
+
 func (s *server) writePage(w http.ResponseWriter, status int, name string, data any) {
 	var b bytes.Buffer
-	if err := pages[name].ExecuteTemplate(&b, "base.html", page{s.base, s.profile.Title, styleHash, data}); err != nil {
+	if err := pages[name].ExecuteTemplate(&b, "base.html", page{s.base, s.profile.Title, data}); err != nil {
 		panic(err) // the server's own template
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -54,66 +85,224 @@ func (s *server) writePage(w http.ResponseWriter, status int, name string, data 
 	w.Write(b.Bytes())
 }
 
-// handleStyle serves the one stylesheet, under a name that changes with it.
-func (s *server) handleStyle(w http.ResponseWriter, r *http.Request, x *exchange) {
-	w.Header().Del("Pragma")
-	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
-	w.Header().Set("Content-Type", "text/css; charset=utf-8")
-	w.Write(style)
-}
-
 func (s *server) handleHealth(w http.ResponseWriter, r *http.Request, x *exchange) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Write([]byte("ok\n"))
 }
 
-// handleStart shows what runs here.
+// endpointRow is an endpoint on the start page.
+type endpointRow struct{ What, Methods, URL string }
+
+// endpointRows are the endpoints of the profile, in the order in which one
+// meets them.
+func (s *server) endpointRows() []endpointRow {
+	described := []struct{ name, what string }{
+		{"authorize", "Authorization"},
+		{"token", "Token"},
+		{"userinfo", "User info"},
+		{"tokeninfo", "Token info"},
+		{"revoke", "Revocation"},
+		{"introspect", "Introspection"},
+		{"registration", "Registration"},
+		{"instance", "About the server"},
+		{"metadata", "Metadata"},
+	}
+	var rows []endpointRow
+	for _, endpoint := range described {
+		for _, path := range s.profile.paths(endpoint.name) {
+			at := s.base + path
+			if endpoint.name == "metadata" {
+				at = path + s.base // RFC 8414 §3.1
+			}
+			for _, r := range s.routes[at] {
+				if r.endpoint == endpoint.name {
+					rows = append(rows, endpointRow{endpoint.what, r.methods, strings.TrimSuffix(s.issuer, s.base) + at})
+				}
+			}
+		}
+	}
+	return rows
+}
+
+// handleStart shows what runs here and how to try it.
 func (s *server) handleStart(w http.ResponseWriter, r *http.Request, x *exchange) {
 	v, err := s.visitor(r, x.now)
+	var examples []example
+	if err == nil {
+		examples, err = s.startExamples(v)
+	}
 	if err != nil {
 		s.writeErrorPage(w, x, err)
 		return
 	}
 	s.keepCookie(w, v)
-	type row struct{ Method, URL, What string }
-	var rows []row
-	add := func(method, what string, paths []string) {
-		for _, path := range paths {
-			rows = append(rows, row{method, s.issuer + path, what})
-		}
-	}
-	endpoints := s.profile.Endpoints
-	add("GET", "authorization endpoint", endpoints["authorize"])
-	add("POST", "token endpoint", endpoints["token"])
-	add("POST", "revocation", endpoints["revoke"])
-	add("POST", "introspection", endpoints["introspect"])
-	add("POST", "registers an application", endpoints["registration"])
-	for _, r := range s.profile.Resources {
-		add("GET", map[string]string{"tokeninfo": "about the token presented", "userinfo": "who the token stands for", "instance": "about this server"}[r.Endpoint], r.Paths)
-	}
-	add("GET", "metadata", endpoints["metadata"])
 	s.writePage(w, http.StatusOK, "start.html", struct {
+		accountPage
 		Issuer, Profile string
-		Endpoints       []row
-		Commands        []string
-		User            *user
-		Token           string
-	}{s.issuer, s.profile.Name, rows, s.commands(), v.user, v.formToken()})
+		Endpoints       []endpointRow
+		Examples        []example
+		UserInfo        string
+	}{accountPage{v.user, v.formToken(), r.URL.Path}, s.issuer, s.profile.Name, s.endpointRows(), examples, s.advertised("userinfo")})
 }
 
-// commands are what one can paste into a shell.
-func (s *server) commands() []string {
-	var commands []string
-	if paths := s.profile.Endpoints["metadata"]; len(paths) > 0 {
-		commands = append(commands, "curl "+s.issuer+paths[0])
+// advertised is the URL of an endpoint, or "" if the profile has none.
+func (s *server) advertised(endpoint string) string {
+	if paths := s.profile.paths(endpoint); len(paths) > 0 {
+		return s.issuer + paths[0]
 	}
-	if paths := s.profile.Endpoints["token"]; len(paths) > 0 {
-		commands = append(commands, "curl -u CLIENT_ID:CLIENT_SECRET -d grant_type=client_credentials "+s.issuer+paths[0])
+	return ""
+}
+
+// grantType is a grant type as people choose it.
+type grantType struct {
+	Name, Title, Hint string
+	Old               bool // RFC 9700 advises against it
+}
+
+// grantTypes are those of the profile.
+func (p *profile) grantTypes() []grantType {
+	var offered []grantType
+	for _, g := range []grantType{
+		{"authorization_code", "Authorization code", "people sign in here and approve", false},
+		{"refresh_token", "Refresh token", "new access tokens without asking again", false},
+		{"client_credentials", "Client credentials", "the application acts for itself; not for public ones", false},
+		{"implicit", "Implicit", "the token travels in the redirect", true},
+		{"password", "Password", "the application sees the password", true},
+	} {
+		if slices.Contains(p.Grants, g.Name) {
+			offered = append(offered, g)
+		}
 	}
-	if paths := s.profile.resourcePaths("userinfo"); len(paths) > 0 {
-		commands = append(commands, "curl -H 'Authorization: Bearer ACCESS_TOKEN' "+s.issuer+paths[0])
+	return offered
+}
+
+// example is how to try a grant: a URL to open in the browser, or a command
+// for the shell, or first the one and then the other. Words in capitals are
+// for the reader to replace.
+type example struct {
+	grantType
+	URL, Command string
+	Link         string // URL as seen from here
+}
+
+// examples show the visitor the grants that a client may use. secret may be
+// empty.
+func (s *server) examples(v *visitor, c *client, secret string) []example {
+	var all []example
+	for _, g := range s.profile.grantTypes() {
+		if c.mayUse(g.Name, s.profile) {
+			all = append(all, s.example(v, g, c, secret))
+		}
 	}
-	return commands
+	return slices.DeleteFunc(all, example.empty)
+}
+
+// startExamples show the visitor all grants of the profile, each with a client
+// that may use it and that the visitor may know of: the demo client, the
+// visitor's own, or one that fixtures brought without an owner.
+func (s *server) startExamples(v *visitor) ([]example, error) {
+	demo, err := s.store.clientNamed("demo")
+	if err != nil {
+		return nil, err
+	}
+	var all []example
+	for _, g := range s.profile.grantTypes() {
+		c := demo
+		if c == nil || !c.mayUse(g.Name, s.profile) {
+			c = &client{ClientID: "CLIENT_ID", SecretHash: []byte{}}
+			_, err := s.store.anyClient(func(candidate *client) bool {
+				own := v.user != nil && candidate.Owner == v.user.Username
+				if (own || candidate.Owner == "") && candidate.mayUse(g.Name, s.profile) {
+					c = candidate
+				}
+				return own && c == candidate
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
+		all = append(all, s.example(v, g, c, ""))
+	}
+	return slices.DeleteFunc(all, example.empty), nil
+}
+
+// empty reports whether there is nothing to try: the profile lacks the endpoint.
+func (e example) empty() bool { return e.URL == "" && e.Command == "" }
+
+// example shows the visitor how a client uses a grant.
+func (s *server) example(v *visitor, g grantType, c *client, secret string) example {
+	e := example{grantType: g}
+	authorize, token := s.advertised("authorize"), s.advertised("token")
+	scope := c.Scope
+	switch {
+	case scope != "":
+	case s.profile.defaultScope() != "":
+		scope = s.profile.defaultScope()
+	case len(s.profile.Scopes) > 0:
+		scope = s.profile.Scopes[0].Name
+	default:
+		scope = "read"
+	}
+	redirectURI := "REDIRECT_URI"
+	if slices.Contains(c.RedirectURIs, outOfBand) && g.Name != "implicit" {
+		redirectURI = outOfBand
+	} else if len(c.RedirectURIs) > 0 {
+		redirectURI = c.RedirectURIs[0]
+	}
+	request := parameters{{"client_id", c.ClientID}, {"redirect_uri", redirectURI}, {"scope", scope}}
+	command := func(body parameters) string {
+		if token == "" {
+			return ""
+		}
+		if c.public() {
+			body = append(parameters{{"client_id", c.ClientID}}, body...)
+		}
+		line := "curl"
+		if !c.public() {
+			if secret == "" {
+				secret = "CLIENT_SECRET"
+			}
+			line += " -u " + url.QueryEscape(c.ClientID) + ":" + url.QueryEscape(secret) // RFC 6749 §2.3.1
+		}
+		for _, p := range append(parameters{{"grant_type", g.Name}}, body...) {
+			line += " -d " + p.name + "=" + url.QueryEscape(p.value)
+		}
+		return line + " " + token
+	}
+	ask := func(request parameters) {
+		if authorize != "" {
+			e.URL = authorize + "?" + request.encode()
+			e.Link = s.base + strings.TrimPrefix(e.URL, s.issuer)
+		}
+	}
+	switch g.Name {
+	case "authorization_code":
+		if authorize == "" {
+			break
+		}
+		// 43 characters that only this browser can know (RFC 7636 §4.1), and
+		// the same when the page is reloaded between the two steps.
+		verifier := v.mac("code_verifier", c.ClientID)
+		challenge := sha256.Sum256([]byte(verifier))
+		ask(append(append(parameters{{"response_type", "code"}}, request...), parameters{
+			{"code_challenge", base64.RawURLEncoding.EncodeToString(challenge[:])},
+			{"code_challenge_method", "S256"},
+		}...))
+		e.Command = command(parameters{{"redirect_uri", redirectURI}, {"code_verifier", verifier}, {"code", "CODE"}})
+	case "implicit":
+		ask(append(parameters{{"response_type", "token"}}, request...))
+	case "password":
+		username := "USERNAME"
+		if v.user != nil {
+			username = v.user.Username
+		}
+		e.Command = command(parameters{{"username", username}, {"scope", scope}, {"password", "PASSWORD"}})
+	case "client_credentials":
+		e.Command = command(parameters{{"scope", scope}})
+	case "refresh_token":
+		e.Command = command(parameters{{"refresh_token", "REFRESH_TOKEN"}})
+	}
+	return e
 }
 
 // signIn is what the sign-in page shows.
@@ -151,7 +340,7 @@ func (s *server) handleLogin(w http.ResponseWriter, r *http.Request, x *exchange
 	}
 	form, err := s.formValues(r)
 	if err == nil {
-		err = v.checkFormToken(form)
+		err = v.checkFormToken(form["token"])
 	}
 	if err != nil {
 		s.writeErrorPage(w, x, err)
@@ -202,7 +391,7 @@ func (s *server) handleLogout(w http.ResponseWriter, r *http.Request, x *exchang
 		form, err = s.formValues(r)
 	}
 	if err == nil {
-		err = v.checkFormToken(form)
+		err = v.checkFormToken(form["token"])
 	}
 	if err == nil && v.session != nil {
 		x.username = v.user.Username
@@ -218,18 +407,11 @@ func (s *server) handleLogout(w http.ResponseWriter, r *http.Request, x *exchang
 
 // writeConsent asks the user.
 func (s *server) writeConsent(w http.ResponseWriter, v *visitor, request *authorizationRequest, pending pendingConsent) {
-	type asked struct{ Scope, Description string }
-	var scope []asked
-	for token := range strings.FieldsSeq(request.scope) {
-		scope = append(scope, asked{token, s.profile.describeScope(token)})
-	}
 	s.writePage(w, http.StatusOK, "consent.html", struct {
 		Client           *client
-		Name             string
-		Public, Implied  bool
 		RedirectHost     string
 		User             *user
-		Scope            []asked
+		Scope            []scope
 		ID, Registration string
 		Expires          unixTime
 		Request, MAC     string
@@ -237,11 +419,9 @@ func (s *server) writeConsent(w http.ResponseWriter, v *visitor, request *author
 		Continue         string
 	}{
 		Client:       request.client,
-		Name:         request.client.displayName(),
-		Public:       request.client.public(),
 		RedirectHost: redirectHost(request.redirectURI),
 		User:         v.user,
-		Scope:        scope,
+		Scope:        s.profile.described(strings.Fields(request.scope)),
 		ID:           pending.id.String(),
 		Registration: pending.client.String(),
 		Expires:      pending.expires,
@@ -251,6 +431,26 @@ func (s *server) writeConsent(w http.ResponseWriter, v *visitor, request *author
 		Continue:     s.base + s.profile.Endpoints["authorize"][0] + "?" + pending.query,
 	})
 }
+
+// described are scope tokens with what people are told they allow.
+func (p *profile) described(tokens []string) []scope {
+	var all []scope
+	for _, token := range tokens {
+		all = append(all, scope{token, p.describeScope(token)})
+	}
+	return all
+}
+
+// What templates show of a client.
+
+func (c *client) DisplayName() string { return c.displayName() }
+func (c *client) Public() bool        { return c.public() }
+
+// Host is that of the website which the client says is its own.
+func (c *client) Host() string { return redirectHost(c.URI) }
+
+// Unverified reports whether nobody who is known here stands for the client.
+func (c *client) Unverified() bool { return c.public() || c.Owner == "" || c.URI == "" }
 
 // redirectHost is where the browser goes next, for people; empty for a code
 // that is shown.
@@ -290,3 +490,46 @@ func (s *server) handleOutOfBand(w http.ResponseWriter, r *http.Request, x *exch
 		Minutes    unixTime
 	}{presented.String(), b.client.displayName(), (expires - x.now + 59) / 60})
 }
+
+// What the error page shows of a refusal.
+
+// Heading tells a person in a few words.
+func (r *refusal) Heading() string {
+	switch {
+	case r.Status == http.StatusNotFound:
+		return "There is no such page"
+	case r.Status == http.StatusTooManyRequests:
+		return "Too many tries"
+	case r.Status >= 500:
+		return "This server has a problem"
+	case r.Code == "access_denied":
+		return "Access denied"
+	default:
+		return "This request cannot be answered"
+	}
+}
+
+// expectations are what the parameters of an authorization request must be.
+var expectations = map[string]string{
+	"client_id":             "the client_id of an application that is registered here",
+	"redirect_uri":          "one of the redirect URIs that the application registered, character by character; only the port of http on a loopback host may differ",
+	"response_type":         "code",
+	"scope":                 "scope tokens that this server has and the application is registered for, with one blank between them; or nothing",
+	"code_challenge":        "the base64url encoding, without padding, of the SHA-256 hash of the code_verifier: 43 characters",
+	"code_challenge_method": "S256",
+	"response_mode":         "query for response_type code, fragment for token; or nothing",
+	"prompt":                "none, login, consent or select_account; or nothing",
+}
+
+// About is the parameter that the description speaks of, or "".
+func (r *refusal) About() string {
+	for word := range strings.FieldsFuncSeq(r.Description, func(c rune) bool { return c != '_' && (c < 'a' || c > 'z') }) {
+		if expectations[word] != "" {
+			return word
+		}
+	}
+	return ""
+}
+
+// Expected is what the parameter must be.
+func (r *refusal) Expected() string { return expectations[r.About()] }

@@ -136,14 +136,15 @@ func parseProfile(file string, data []byte) (*profile, error) {
 	return p, nil
 }
 
-// resourcePaths returns the paths of the first resource of an endpoint name.
-func (p *profile) resourcePaths(endpoint string) []string {
+// paths returns where an endpoint answers, resources included.
+func (p *profile) paths(endpoint string) []string {
+	paths := slices.Clone(p.Endpoints[endpoint])
 	for _, r := range p.Resources {
 		if r.Endpoint == endpoint {
-			return r.Paths
+			paths = append(paths, r.Paths...)
 		}
 	}
-	return nil
+	return paths
 }
 
 func profileNames() []string {
@@ -207,13 +208,8 @@ func (p *profile) check() error {
 		if !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "?#%") {
 			return wrong(member, fmt.Sprintf("%q is not a path", path))
 		}
-		for _, own := range []string{"/", "/login", "/logout", "/consent", "/style.css", "/script.js", "/healthz"} {
-			if path == own {
-				return wrong(member, path+" is the server's own")
-			}
-		}
-		if strings.HasPrefix(path, "/_control/") {
-			return wrong(member, "/_control/ is the server's own")
+		if slices.Contains(ownPaths, path) || strings.HasPrefix(path, "/_control/") {
+			return wrong(member, path+" is the server's own")
 		}
 		if other := taken[method+path]; other != "" {
 			return wrong(member, path+" is the path of "+other+" already")
@@ -283,11 +279,8 @@ func (p *profile) check() error {
 			return err
 		}
 	}
-	if p.DefaultScope != nil {
-		for token := range strings.FieldsSeq(*p.DefaultScope) {
-			if p.hasScope(token) {
-				continue
-			}
+	for token := range strings.FieldsSeq(p.defaultScope()) {
+		if !p.hasScope(token) {
 			return wrong("default_scope", fmt.Sprintf("%q is not in the list of scopes", token))
 		}
 	}
@@ -415,6 +408,14 @@ func (p *profile) scopeNames() []string {
 		names = append(names, s.Name)
 	}
 	return names
+}
+
+// defaultScope is what the profile gives who asks for no scope; see grantableScope.
+func (p *profile) defaultScope() string {
+	if p.DefaultScope == nil {
+		return ""
+	}
+	return *p.DefaultScope
 }
 
 // describeScope is what people are told that a scope token allows.

@@ -113,6 +113,13 @@ type route struct {
 	form     bool                                        // its POSTs come from this server's own pages
 }
 
+// ownPaths are the pages', which no profile can take.
+var ownPaths = []string{
+	"/", "/login", "/logout", "/consent", "/style.css", "/script.js", "/icon.svg", "/healthz",
+	"/account/applications", "/account/applications/new", "/account/applications/edit", "/account/applications/regenerate",
+	"/account/applications/delete", "/account/authorized", "/account/authorized/revoke",
+}
+
 // newRoutes is the one table of what this server answers.
 func (s *server) newRoutes() map[string][]*route {
 	routes := make(map[string][]*route)
@@ -150,7 +157,16 @@ func (s *server) newRoutes() map[string][]*route {
 	page("/login", "GET, POST", s.handleLogin)
 	page("/logout", "POST", s.handleLogout)
 	page("/consent", "POST", s.handleConsent)
-	page("/style.css", "GET", s.handleStyle)
+	page("/account/applications", "GET", s.account(s.handleApplications))
+	page("/account/applications/new", "GET, POST", s.account(s.handleNewApplication))
+	page("/account/applications/edit", "GET, POST", s.account(s.handleEditApplication))
+	page("/account/applications/regenerate", "POST", s.account(s.handleRegenerateSecret))
+	page("/account/applications/delete", "POST", s.account(s.handleDeleteApplication))
+	page("/account/authorized", "GET", s.account(s.handleAuthorized))
+	page("/account/authorized/revoke", "POST", s.account(s.handleRevokeAuthorized))
+	for name, a := range assets {
+		page("/"+name, "GET", a.handle)
+	}
 	page("/healthz", "GET", s.handleHealth)
 	return routes
 }
@@ -389,9 +405,16 @@ func (s *server) bodyValues(r *http.Request) (values, error) {
 	return v, checkFaulty(faulty)
 }
 
-// formValues reads a form of the server's own pages.
+// formFields reads the fields of one of this server's own forms. Unlike a
+// parameter of the protocol a field may occur more than once, as tick boxes
+// do, be empty, and have line breaks.
+func (s *server) formFields(r *http.Request) (url.Values, error) {
+	return s.parseBody(r, []string{"form"})
+}
+
+// formValues reads a form whose fields are like parameters.
 func (s *server) formValues(r *http.Request) (values, error) {
-	form, err := s.parseBody(r, []string{"form"})
+	form, err := s.formFields(r)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -29,6 +31,9 @@ func (t unixTime) after(lifetime seconds) unixTime {
 }
 
 func (t unixTime) expired(now unixTime) bool { return t != 0 && t <= now }
+
+// UTC is the time as pages format it.
+func (t unixTime) UTC() time.Time { return time.Unix(int64(t), 0).UTC() }
 
 // grantKey names a grant: user, client and the grant's own id, 16 bytes each,
 // so that all that a user granted to a client is one run of keys.
@@ -227,8 +232,9 @@ var (
 )
 
 // redeemCode exchanges a code for what issue returns: RFC 6749 §4.1.3 with
-// §4.1.2's once-only rule, in one transaction. check sees the code first; what
-// it refuses stays redeemable, and revokes nothing.
+// §4.1.2's once-only rule, in one transaction. check sees the code first, and
+// its grant, which is nil if it was revoked; what it refuses stays redeemable,
+// and revokes nothing.
 //
 // A code that passes check and was redeemed before is a replay, and its grant
 // is to be revoked. The revocation must be committed although the caller gets
@@ -236,7 +242,7 @@ var (
 // returns nil, and the verdict leaves it by a variable. Returning errReused
 // from the verb itself would look right, pass every test of the answer, and
 // leave the tokens of a stolen code alive.
-func (s *store) redeemCode(c credential, now unixTime, check func(*authorizationCode) error, issue func(*grant) issuance) error {
+func (s *store) redeemCode(c credential, now unixTime, check func(*authorizationCode, *grant) error, issue func(*grant) issuance) error {
 	var verdict error
 	err := s.update(func(t *tx) error {
 		code, err := t.code(c)
@@ -246,7 +252,11 @@ func (s *store) redeemCode(c credential, now unixTime, check func(*authorization
 		if code == nil {
 			return errUnknown
 		}
-		if err := check(code); err != nil {
+		g, err := t.grant(code.Grant)
+		if err != nil {
+			return err
+		}
+		if err := check(code, g); err != nil {
 			return err
 		}
 		if code.Redeemed {
@@ -427,6 +437,52 @@ func (s *store) consented(user, client uuid.UUID, now unixTime, match func(*gran
 	return found, err
 }
 
+// permission is all that a user granted to one client and that still lives.
+type permission struct {
+	Client *client
+	Scope  []string
+	Since  unixTime
+	Used   unixTime // when something was last issued on it; 0: not yet
+}
+
+// permissions returns what a user granted, by client.
+func (s *store) permissions(user uuid.UUID, now unixTime) (all []*permission, err error) {
+	err = s.view(func(t *tx) error {
+		var a *permission
+		var of uuid.UUID // the client whose run of grants this is
+		for g, err := range t.grants(user, uuid.Nil) {
+			if err != nil {
+				return err
+			}
+			if g.Expires.expired(now) {
+				continue
+			}
+			if g.key.client() != of {
+				of, a = g.key.client(), nil
+				c, err := t.registered(g.ClientID, of)
+				if err != nil {
+					return err
+				}
+				if c != nil {
+					a = &permission{Client: c, Since: g.Issued}
+					all = append(all, a)
+				}
+			}
+			if a == nil {
+				continue // the client is gone
+			}
+			a.Since, a.Used = min(a.Since, g.Issued), max(a.Used, g.Used)
+			for token := range strings.FieldsSeq(g.Scope) {
+				if !slices.Contains(a.Scope, token) {
+					a.Scope = append(a.Scope, token)
+				}
+			}
+		}
+		return nil
+	})
+	return all, err
+}
+
 // bearer is a live token with all it stands for.
 type bearer struct {
 	id      uuid.UUID
@@ -539,38 +595,48 @@ func (t *tx) registered(clientID string, registration uuid.UUID) (*client, error
 	return c, nil
 }
 
-// register stores users and clients, all of them or none, and gives them
-// their ids. One that takes the place of another of its name has its id, on
-// which hangs what was issued for it. This is decided here, since the caller
-// may have seen one that has been deleted meanwhile.
+// register stores users and clients, all of them or none.
 func (s *store) register(users []*user, clients []*client) error {
 	return s.update(func(t *tx) error {
 		for _, u := range users {
-			existing, err := read[user](t, bucketUsers, []byte(u.Username))
-			if err != nil {
-				return err
-			}
-			if u.ID = uuid.New(); existing != nil {
-				u.ID = existing.ID
-			}
-			if err := t.put(bucketUsers, []byte(u.Username), u); err != nil {
+			if err := t.putUser(u); err != nil {
 				return err
 			}
 		}
 		for _, c := range clients {
-			existing, err := read[client](t, bucketClients, []byte(c.ClientID))
-			if err != nil {
-				return err
-			}
-			if c.ID = uuid.New(); existing != nil {
-				c.ID = existing.ID
-			}
-			if err := t.put(bucketClients, []byte(c.ClientID), c); err != nil {
+			if err := t.putClient(c); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+// putUser stores a user and gives it its id. One that takes the place of
+// another of its name has its id, on which hangs what was issued for it. This
+// is decided here, since the caller may have seen one that has been deleted
+// meanwhile.
+func (t *tx) putUser(u *user) error {
+	existing, err := read[user](t, bucketUsers, []byte(u.Username))
+	if err != nil {
+		return err
+	}
+	if u.ID = uuid.New(); existing != nil {
+		u.ID = existing.ID
+	}
+	return t.put(bucketUsers, []byte(u.Username), u)
+}
+
+// putClient stores a client, as putUser does a user.
+func (t *tx) putClient(c *client) error {
+	existing, err := read[client](t, bucketClients, []byte(c.ClientID))
+	if err != nil {
+		return err
+	}
+	if c.ID = uuid.New(); existing != nil {
+		c.ID = existing.ID
+	}
+	return t.put(bucketClients, []byte(c.ClientID), c)
 }
 
 // userNamed returns a user, or nil.
@@ -616,6 +682,71 @@ func (s *store) anyClient(match func(*client) bool) (found bool, err error) {
 		return nil
 	})
 	return found, err
+}
+
+// clientsOf returns the clients that a user owns.
+func (s *store) clientsOf(owner string) (owned []*client, err error) {
+	err = s.view(func(t *tx) error {
+		owned, err = t.clientsOf(owner)
+		return err
+	})
+	return owned, err
+}
+
+func (t *tx) clientsOf(owner string) ([]*client, error) {
+	var owned []*client
+	cursor := t.Bucket(bucketClients).Cursor()
+	for k, _ := cursor.First(); k != nil; k, _ = cursor.Next() {
+		c, err := read[client](t, bucketClients, k)
+		if err != nil {
+			return nil, err
+		}
+		if c.Owner == owner {
+			owned = append(owned, c)
+		}
+	}
+	return owned, nil
+}
+
+// errTooMany answers the registration of one client more than a user may own.
+var errTooMany = errors.New("the user owns as many clients as one may")
+
+// addClient stores a client of an owner who has fewer than limit.
+func (s *store) addClient(c *client, limit int) error {
+	return s.update(func(t *tx) error {
+		owned, err := t.clientsOf(c.Owner)
+		if err != nil {
+			return err
+		}
+		if len(owned) >= limit {
+			return errTooMany
+		}
+		return t.putClient(c)
+	})
+}
+
+// changeClient puts what change makes of a client in its place, or deletes it
+// if that is nil, together with all that was issued to it. A client of another
+// owner is as unknown as one that does not exist.
+func (s *store) changeClient(owner, clientID string, change func(*client) (*client, error)) error {
+	return s.update(func(t *tx) error {
+		c, err := read[client](t, bucketClients, []byte(clientID))
+		if err != nil {
+			return err
+		}
+		if c == nil || c.Owner != owner {
+			return errUnknown
+		}
+		changed, err := change(c)
+		switch {
+		case err != nil:
+			return err
+		case changed == nil:
+			return t.delete(bucketClients, []byte(clientID))
+		default:
+			return t.putClient(changed)
+		}
+	})
 }
 
 // empty reports whether the file knows no user and no client.

@@ -286,7 +286,7 @@ func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *excha
 
 	o := object{{"issuer", s.issuer}}
 	add := func(name, endpoint string) {
-		if paths := s.profile.Endpoints[endpoint]; len(paths) > 0 {
+		if paths := s.profile.paths(endpoint); len(paths) > 0 {
 			o.add(name, s.issuer+paths[0])
 		}
 	}
@@ -305,9 +305,7 @@ func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *excha
 	if add("introspection_endpoint", "introspect"); len(s.profile.Endpoints["introspect"]) > 0 {
 		o.add("introspection_endpoint_auth_methods_supported", confidential)
 	}
-	if paths := s.profile.resourcePaths("userinfo"); len(paths) > 0 {
-		o.add("userinfo_endpoint", s.issuer+paths[0])
-	}
+	add("userinfo_endpoint", "userinfo")
 	o.add("code_challenge_methods_supported", []string{"S256"})
 	o.add("authorization_response_iss_parameter_supported", s.profile.Iss)
 	o.add("prompt_values_supported", []string{"none", "login", "consent", "select_account"})

@@ -268,8 +268,8 @@ func sameMAC(a, b string) bool { return hmac.Equal([]byte(a), []byte(b)) }
 // formToken guards the forms that carry nothing else to be guarded (RFC 6749 §10.12).
 func (v *visitor) formToken() string { return v.mac("form") }
 
-func (v *visitor) checkFormToken(form values) error {
-	if !sameMAC(v.formToken(), form["token"]) {
+func (v *visitor) checkFormToken(token string) error {
+	if !sameMAC(v.formToken(), token) {
 		return refuse(http.StatusForbidden, "access_denied", rfc6749("10.12"), "this form is from another sign-in, or your browser keeps no cookies: go back, reload the page and try again")
 	}
 	return nil

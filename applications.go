@@ -1,0 +1,451 @@
+package main
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"html/template"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+)
+
+// accountRequest is a request for one of the account pages.
+type accountRequest struct {
+	*visitor
+	*http.Request
+	form url.Values // of a POST
+}
+
+// account guards an account page: who is not signed in gets the sign-in page,
+// and a form counts only with its token (RFC 6749 §10.12).
+func (s *server) account(handle func(http.ResponseWriter, *accountRequest, *exchange)) func(http.ResponseWriter, *http.Request, *exchange) {
+	return func(w http.ResponseWriter, r *http.Request, x *exchange) {
+		v, err := s.visitor(r, x.now)
+		if err != nil {
+			s.writeErrorPage(w, x, err)
+			return
+		}
+		if v.user == nil {
+			status := http.StatusOK
+			if r.Method == http.MethodPost {
+				status = http.StatusForbidden
+			}
+			s.writeSignIn(w, v, status, signIn{Continue: s.localTarget(r.URL.RequestURI())})
+			return
+		}
+		x.username = v.user.Username
+		a := &accountRequest{visitor: v, Request: r}
+		if r.Method == http.MethodPost {
+			if a.form, err = s.formFields(r); err == nil {
+				err = v.checkFormToken(a.form.Get("token"))
+			}
+			if err != nil {
+				s.writeErrorPage(w, x, err)
+				return
+			}
+		}
+		handle(w, a, x)
+	}
+}
+
+// accountPage is what the account pages show beside their own.
+type accountPage struct {
+	User  *user
+	Token string // of the forms
+	Here  string // the path of this page
+}
+
+func newAccountPage(a *accountRequest) accountPage {
+	return accountPage{a.user, a.formToken(), a.URL.Path}
+}
+
+// maxApplications is how many applications a user may register: as many as
+// one page shows well.
+const maxApplications = 50
+
+// noApplication answers for another owner's application as for none.
+func noApplication() error {
+	return refuse(http.StatusNotFound, "not_found", rfc9110("15.5.5"), "you have no such application")
+}
+
+// handleApplications lists the user's applications.
+func (s *server) handleApplications(w http.ResponseWriter, a *accountRequest, x *exchange) {
+	owned, err := s.store.clientsOf(a.user.Username)
+	if err != nil {
+		s.writeErrorPage(w, x, err)
+		return
+	}
+	slices.SortStableFunc(owned, func(a, b *client) int {
+		return strings.Compare(strings.ToLower(a.displayName()), strings.ToLower(b.displayName()))
+	})
+	s.writePage(w, http.StatusOK, "applications.html", struct {
+		accountPage
+		Applications []*client
+		Full         bool
+	}{newAccountPage(a), owned, len(owned) >= maxApplications})
+}
+
+// applicationForm is a form that describes an application, with what is wrong
+// with it. Its fields have the metadata names of RFC 7591 §2.
+type applicationForm struct {
+	Name, URI, Description string
+	RedirectURIs           string // one a line, without the out-of-band one
+	OutOfBand              bool
+	Public                 bool
+	GrantTypes             []string
+	Scope                  []string
+	Version                string // of the application that is changed
+
+	Grants  []grantType // to choose from
+	Scopes  []scope     // likewise; none: any
+	Problem problem
+}
+
+// problem is what is wrong with a field; "" is the whole form.
+type problem struct{ Field, Text string }
+
+// Wrong is what is wrong with a field, or "".
+func (f applicationForm) Wrong(field string) string {
+	if f.Problem.Field != field {
+		return ""
+	}
+	return f.Problem.Text
+}
+
+// Mark returns the attributes of a field's control, which lead to the problem.
+func (f applicationForm) Mark(field string) template.HTMLAttr {
+	if f.Wrong(field) == "" {
+		return ""
+	}
+	return `aria-invalid="true" aria-describedby="problem" autofocus`
+}
+
+func (f applicationForm) HasGrant(name string) bool { return slices.Contains(f.GrantTypes, name) }
+func (f applicationForm) HasScope(name string) bool { return slices.Contains(f.Scope, name) }
+func (f applicationForm) ScopeText() string         { return joinScope(f.Scope) }
+
+// blankForm offers what most applications need.
+func (s *server) blankForm() applicationForm {
+	f := applicationForm{Grants: s.profile.grantTypes(), Scopes: s.profile.Scopes}
+	for _, name := range []string{"authorization_code", "refresh_token"} {
+		if slices.Contains(s.profile.Grants, name) {
+			f.GrantTypes = append(f.GrantTypes, name)
+		}
+	}
+	if f.Scope = strings.Fields(s.profile.defaultScope()); len(f.Scope) == 0 {
+		f.Scope = s.profile.scopeNames()
+	}
+	return f
+}
+
+// formOf describes an application as it is.
+func (s *server) formOf(c *client) applicationForm {
+	f := applicationForm{
+		Name:        c.Name,
+		URI:         c.URI,
+		Description: c.Description,
+		OutOfBand:   slices.Contains(c.RedirectURIs, outOfBand),
+		Public:      c.public(),
+		Scope:       strings.Fields(c.Scope),
+		Version:     c.version(),
+		Grants:      s.profile.grantTypes(),
+		Scopes:      s.profile.Scopes,
+	}
+	f.RedirectURIs = strings.Join(slices.DeleteFunc(slices.Clone(c.RedirectURIs), func(uri string) bool { return uri == outOfBand }), "\n")
+	for _, name := range s.profile.Grants {
+		if c.mayUse(name, s.profile) {
+			f.GrantTypes = append(f.GrantTypes, name)
+		}
+	}
+	if c.Scope == "" {
+		f.Scope = s.profile.scopeNames()
+	}
+	return f
+}
+
+// formFrom reads a form that was sent. What it has no field for, such as
+// secret and owner, cannot be set by it.
+func (s *server) formFrom(sent url.Values) applicationForm {
+	return applicationForm{
+		Name:         strings.TrimSpace(sent.Get("client_name")),
+		URI:          strings.TrimSpace(sent.Get("client_uri")),
+		Description:  strings.TrimSpace(strings.ReplaceAll(sent.Get("description"), "\r\n", "\n")),
+		RedirectURIs: strings.ReplaceAll(sent.Get("redirect_uris"), "\r\n", "\n"),
+		OutOfBand:    sent.Get("out_of_band") != "",
+		Public:       sent.Get("token_endpoint_auth_method") == "none",
+		GrantTypes:   sent["grant_types"],
+		Scope:        strings.Fields(strings.Join(sent["scope"], " ")),
+		Version:      sent.Get("version"),
+		Grants:       s.profile.grantTypes(),
+		Scopes:       s.profile.Scopes,
+	}
+}
+
+// maxRedirectURIs is how long all redirect URIs together may be, in characters.
+const maxRedirectURIs = 4096
+
+// client makes of the form a client, which takes the place of existing if that
+// is not nil, and its secret, if one was made. The checks are those of every
+// registration (RFC 6749 §2, §3.1.2) and, for those who fill in a form, that
+// nothing is left out. The error is a memberError that names the field.
+func (f applicationForm) client(p *profile, clientID, owner string, existing *client) (*client, string, error) {
+	fixture := &clientFixture{ClientID: clientID, ClientName: f.Name, ClientURI: f.URI, Owner: owner,
+		RedirectURIs: []string{}, GrantTypes: []string{}, Scope: joinScope(f.Scope)}
+	if f.Public {
+		fixture.TokenEndpointAuthMethod = "none"
+	}
+	uris := strings.Split(f.RedirectURIs, "\n")
+	if f.OutOfBand {
+		uris = append(uris, outOfBand)
+	}
+	for _, uri := range uris {
+		if uri = strings.TrimSpace(uri); uri != "" && !slices.Contains(fixture.RedirectURIs, uri) {
+			fixture.RedirectURIs = append(fixture.RedirectURIs, uri)
+		}
+	}
+	for _, name := range p.Grants {
+		if slices.Contains(f.GrantTypes, name) {
+			fixture.GrantTypes = append(fixture.GrantTypes, name)
+		}
+	}
+	if err := fixture.check(p); err != nil {
+		return nil, "", err
+	}
+	redirects := f.HasGrant("authorization_code") || f.HasGrant("implicit")
+	switch {
+	case f.Name == "":
+		return nil, "", wrong("client_name", "is missing: it is what people are asked about")
+	case utf8.RuneCountInString(f.Description) > 500 || !isText(strings.ReplaceAll(f.Description, "\n", "")):
+		return nil, "", wrong("description", "must be text of at most 500 characters")
+	case len(strings.Join(fixture.RedirectURIs, "\n")) > maxRedirectURIs:
+		return nil, "", wrong("redirect_uris", "must be at most 4096 characters together")
+	case redirects && len(fixture.RedirectURIs) == 0:
+		return nil, "", wrong("redirect_uris", "are missing: give at least one, or tick out of band, for the grants that go through the browser")
+	case f.Public && f.HasGrant("client_credentials"):
+		return nil, "", wrong("grant_types", "cannot have client credentials: a public application has none (RFC 6749 §4.4)")
+	case len(fixture.GrantTypes) == 0 && (existing == nil || !existing.resourceServer()):
+		// One without any would be a resource server, which sees the tokens of all.
+		return nil, "", wrong("grant_types", "are missing: tick at least one")
+	case len(fixture.Scope) == 0 && len(p.Scopes) > 0:
+		return nil, "", wrong("scope", "is missing: tick at least one")
+	}
+	c, secret := newClient(fixture, existing)
+	c.Description = f.Description
+	return c, secret, nil
+}
+
+// withProblem notes what is wrong with the form, in words for who filled it in.
+func (f applicationForm) withProblem(err error) applicationForm {
+	var m memberError
+	if !errors.As(err, &m) {
+		f.Problem.Text = err.Error()
+		return f
+	}
+	f.Problem.Field = strings.TrimRight(m.member, "[]0123456789")
+	labels := map[string]string{"client_name": "The name", "client_uri": "The website", "description": "The description",
+		"redirect_uris": "The redirect URIs", "grant_types": "The grants", "scope": "The scope"}
+	f.Problem.Text = labels[f.Problem.Field] + " " + m.Error()
+	if f.Problem.Field != m.member { // one of several
+		f.Problem.Text = "One of the redirect URIs " + m.Error()
+	}
+	return f
+}
+
+// version tells one state of what the form shows from another.
+func (c *client) version() string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %q", c.Name, c.URI, c.Description, c.RedirectURIs, c.GrantTypes, c.Scope))
+	return base64.RawURLEncoding.EncodeToString(sum[:12])
+}
+
+// applicationPage shows a form for a new application, or for one there is.
+type applicationPage struct {
+	accountPage
+	Client   *client // nil: a new one
+	Form     applicationForm
+	Examples []example
+	Saved    bool
+}
+
+func (s *server) writeApplication(w http.ResponseWriter, status int, a *accountRequest, p applicationPage) {
+	p.accountPage = newAccountPage(a)
+	if p.Client != nil {
+		p.Examples = s.examples(a.visitor, p.Client, "")
+	}
+	s.writePage(w, status, "application.html", p)
+}
+
+// handleNewApplication registers an application.
+func (s *server) handleNewApplication(w http.ResponseWriter, a *accountRequest, x *exchange) {
+	page := applicationPage{Form: s.blankForm()}
+	if a.Method != http.MethodPost {
+		s.writeApplication(w, http.StatusOK, a, page)
+		return
+	}
+	page.Form = s.formFrom(a.form)
+	c, secret, err := page.Form.client(s.profile, uuid.NewString(), a.user.Username, nil)
+	if err == nil {
+		err = s.store.addClient(c, maxApplications)
+	}
+	var m memberError
+	switch {
+	case errors.As(err, &m):
+		page.Form = page.Form.withProblem(err)
+		s.writeApplication(w, http.StatusUnprocessableEntity, a, page)
+	case errors.Is(err, errTooMany):
+		page.Form = page.Form.withProblem(fmt.Errorf("You have %d applications, which is as many as one may: delete one first.", maxApplications))
+		s.writeApplication(w, http.StatusUnprocessableEntity, a, page)
+	case err != nil:
+		s.writeErrorPage(w, x, err)
+	default:
+		x.clientID = c.ClientID
+		s.writeRegistered(w, a, c, secret, "is registered")
+	}
+}
+
+// writeRegistered shows an application's secret, this once, and how to use it.
+func (s *server) writeRegistered(w http.ResponseWriter, a *accountRequest, c *client, secret, what string) {
+	s.writePage(w, http.StatusOK, "registered.html", struct {
+		accountPage
+		Client       *client
+		Secret, What string
+		Examples     []example
+	}{newAccountPage(a), c, secret, what, s.examples(a.visitor, c, secret)})
+}
+
+// ownClient returns the user's application of a client_id.
+func (s *server) ownClient(a *accountRequest, clientID string) (*client, error) {
+	c, err := s.store.clientNamed(clientID)
+	if err == nil && (c == nil || c.Owner != a.user.Username) {
+		err = noApplication()
+	}
+	return c, err
+}
+
+// errChanged keeps a form from undoing what another one has just done.
+var errChanged = errors.New("The application was changed while you were here. Nothing was saved: compare, then save again to make it as it stands below.")
+
+// handleEditApplication shows an application to its owner, and changes it.
+func (s *server) handleEditApplication(w http.ResponseWriter, a *accountRequest, x *exchange) {
+	id := a.URL.Query().Get("id")
+	if a.Method == http.MethodPost {
+		id = a.form.Get("id")
+	}
+	c, err := s.ownClient(a, id)
+	if err != nil {
+		s.writeErrorPage(w, x, err)
+		return
+	}
+	x.clientID = c.ClientID
+	page := applicationPage{Client: c, Form: s.formOf(c), Saved: a.URL.Query().Has("saved")}
+	if a.Method != http.MethodPost {
+		s.writeApplication(w, http.StatusOK, a, page)
+		return
+	}
+	page.Form = s.formFrom(a.form)
+	page.Form.Public = c.public() // fixed when it was registered
+	err = s.store.changeClient(a.user.Username, id, func(c *client) (*client, error) {
+		if c.version() != page.Form.Version {
+			page.Form.Version = c.version()
+			return nil, errChanged
+		}
+		changed, _, err := page.Form.client(s.profile, c.ClientID, c.Owner, c)
+		return changed, err
+	})
+	var m memberError
+	switch {
+	case errors.As(err, &m):
+		page.Form = page.Form.withProblem(err)
+		s.writeApplication(w, http.StatusUnprocessableEntity, a, page)
+	case errors.Is(err, errChanged):
+		page.Form = page.Form.withProblem(err)
+		s.writeApplication(w, http.StatusConflict, a, page)
+	case errors.Is(err, errUnknown):
+		s.writeErrorPage(w, x, noApplication())
+	case err != nil:
+		s.writeErrorPage(w, x, err)
+	default:
+		seeOther(w, s.base+"/account/applications/edit?saved&id="+url.QueryEscape(id))
+	}
+}
+
+// handleRegenerateSecret gives an application a new secret; the old one is no
+// good any more.
+func (s *server) handleRegenerateSecret(w http.ResponseWriter, a *accountRequest, x *exchange) {
+	secret := newClientSecret()
+	var changed *client
+	err := s.store.changeClient(a.user.Username, a.form.Get("id"), func(c *client) (*client, error) {
+		if c.public() {
+			return nil, invalidRequest(rfc6749("2.1"), "a public application has no secret")
+		}
+		c.SecretHash = hashSecret(secret)
+		changed = c
+		return c, nil
+	})
+	switch {
+	case errors.Is(err, errUnknown):
+		s.writeErrorPage(w, x, noApplication())
+	case err != nil:
+		s.writeErrorPage(w, x, err)
+	default:
+		x.clientID = changed.ClientID
+		s.writeRegistered(w, a, changed, secret, "has a new secret")
+	}
+}
+
+// handleDeleteApplication removes an application, and with it all that was
+// issued to it.
+func (s *server) handleDeleteApplication(w http.ResponseWriter, a *accountRequest, x *exchange) {
+	err := s.store.changeClient(a.user.Username, a.form.Get("id"), func(*client) (*client, error) { return nil, nil })
+	switch {
+	case errors.Is(err, errUnknown):
+		s.writeErrorPage(w, x, noApplication())
+	case err != nil:
+		s.writeErrorPage(w, x, err)
+	default:
+		seeOther(w, s.base+"/account/applications")
+	}
+}
+
+// handleAuthorized lists the applications that may act for the user.
+func (s *server) handleAuthorized(w http.ResponseWriter, a *accountRequest, x *exchange) {
+	all, err := s.store.permissions(a.user.ID, x.now)
+	if err != nil {
+		s.writeErrorPage(w, x, err)
+		return
+	}
+	slices.SortStableFunc(all, func(a, b *permission) int { return cmp.Compare(max(b.Used, b.Since), max(a.Used, a.Since)) })
+	type row struct {
+		*permission
+		Asked []scope
+	}
+	var rows []row
+	for _, of := range all {
+		rows = append(rows, row{of, s.profile.described(of.Scope)})
+	}
+	s.writePage(w, http.StatusOK, "authorized.html", struct {
+		accountPage
+		Applications []row
+	}{newAccountPage(a), rows})
+}
+
+// handleRevokeAuthorized ends all that the user granted to an application:
+// codes, tokens and the consent.
+func (s *server) handleRevokeAuthorized(w http.ResponseWriter, a *accountRequest, x *exchange) {
+	c, err := s.store.clientNamed(a.form.Get("id"))
+	if err == nil && c != nil {
+		x.clientID = c.ClientID
+		err = s.store.revokeGrants(a.user.ID, c.ID)
+	}
+	if err != nil {
+		s.writeErrorPage(w, x, err)
+		return
+	}
+	seeOther(w, s.base+"/account/authorized")
+}
