@@ -193,17 +193,19 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 	if v.user != nil {
 		x.username = v.user.Username
 	}
+	ask := signIn{Client: request.client, Username: request.values["login_hint"], Continue: r.URL.RequestURI()}
 	switch {
-	case v.user == nil && invalid == nil && request.prompts("none"):
-		s.redirectError(w, x, request, loginRequired("nobody is signed in, and with prompt none nobody can be asked to"))
-	case v.user == nil:
+	case invalid != nil && v.user == nil:
 		// Whatever else is wrong, an anonymous browser is not sent anywhere:
 		// the link may be there to bounce it (RFC 9700 §4.11.2).
-		s.writeSignIn(w, v, http.StatusOK, signIn{Client: request.client, Username: request.values["login_hint"], Continue: r.URL.RequestURI()})
+		s.writeSignIn(w, v, http.StatusOK, ask)
 	case invalid != nil:
 		s.redirectError(w, x, request, invalid)
-	case request.prompts("login"), request.prompts("select_account"):
-		s.writeSignIn(w, v, http.StatusOK, signIn{Client: request.client, Username: request.values["login_hint"], Continue: r.URL.Path + "?" + s.withoutPrompt(r.URL.RawQuery)})
+	case v.user == nil && request.prompts("none"):
+		s.redirectError(w, x, request, loginRequired("nobody is signed in, and with prompt none nobody can be asked to"))
+	case v.user == nil, request.prompts("login"), request.prompts("select_account"):
+		ask.Continue = r.URL.EscapedPath() + "?" + s.profile.signedIn(r.URL.RawQuery)
+		s.writeSignIn(w, v, http.StatusOK, ask)
 	default:
 		s.consent(w, x, request, v)
 	}
@@ -218,12 +220,14 @@ func (s *server) handleAuthorizePost(w http.ResponseWriter, r *http.Request, x *
 		s.writeErrorPage(w, x, err)
 		return
 	}
-	query := strings.Trim(r.URL.RawQuery+"&"+body, "&")
+	query := r.URL.RawQuery + "&" + body
 	if _, err := s.parseRedirection(query); err != nil {
 		s.writeErrorPage(w, x, err)
 		return
 	}
-	seeOther(w, r.URL.EscapedPath()+"?"+query)
+	// Encoded anew: a header cannot carry all the bytes that a body can.
+	form, _ := url.ParseQuery(query)
+	seeOther(w, r.URL.EscapedPath()+"?"+form.Encode())
 }
 
 // autoApprover is the user of -auto-approve, or the one that login_hint names.
@@ -240,24 +244,36 @@ func (s *server) autoApprover(request *authorizationRequest) (*user, error) {
 	return u, err
 }
 
-// withoutPrompt takes the demand for a sign-in, once met, out of a query and
-// leaves every other byte as it is.
-func (s *server) withoutPrompt(query string) string {
-	pairs := strings.Split(query, "&")
-	return strings.Join(slices.DeleteFunc(pairs, func(pair string) bool {
-		name, value, _ := strings.Cut(pair, "=")
-		return name == "prompt" && !strings.Contains(value, "consent") || s.profile.PromptParameters[name] == "login"
-	}), "&")
+// signedIn takes the demand for a sign-in, once met, out of a query and leaves
+// every byte of the other parameters as it is.
+func (p *profile) signedIn(query string) string {
+	var kept []string
+	for pair := range strings.SplitSeq(query, "&") {
+		v, _, _ := parseValues(pair)
+		if v["prompt"] != "" {
+			rest := slices.DeleteFunc(strings.Fields(v["prompt"]), func(value string) bool { return value == "login" || value == "select_account" })
+			pair = parameters{{"prompt", strings.Join(rest, " ")}}.encode()
+		}
+		isDemand := false
+		for name := range v {
+			isDemand = p.PromptParameters[name] == "login"
+		}
+		if !isDemand {
+			kept = append(kept, pair)
+		}
+	}
+	return strings.Join(kept, "&")
 }
 
 // consent asks the user, unless the answer is known.
 //
 // Choice: consent is remembered for confidential clients, as long as something
 // granted with it lives, for scopes that it covers. A public client cannot
-// prove that it is the one which the user agreed to (RFC 6749 §10.2).
+// prove that it is the one which the user agreed to (RFC 6749 §10.2), and
+// in the implicit grant none does.
 func (s *server) consent(w http.ResponseWriter, x *exchange, request *authorizationRequest, v *visitor) {
 	remembered := false
-	if !request.client.public() && !request.prompts("consent") {
+	if request.responseType == "code" && !request.client.public() && !request.prompts("consent") {
 		var err error
 		remembered, err = s.store.consented(v.user.ID, request.client.ID, x.now, func(g *grant) bool { return s.profile.remembers(g, request.scope) })
 		if err != nil {
@@ -271,7 +287,7 @@ func (s *server) consent(w http.ResponseWriter, x *exchange, request *authorizat
 	case request.prompts("none"):
 		s.redirectError(w, x, request, consentRequired("the user has not agreed to this yet, and with prompt none nobody can be asked to"))
 	default:
-		s.writeConsent(w, v, request, pendingConsent{uuid.Must(uuid.NewV7()), x.now.after(consentLifetime), request.query})
+		s.writeConsent(w, v, request, pendingConsent{uuid.Must(uuid.NewV7()), request.client.ID, x.now.after(consentLifetime), request.query})
 	}
 }
 
@@ -284,12 +300,13 @@ const consentLifetime = 30 * 60
 // nothing. Its id becomes the grant's, which makes one decision of two.
 type pendingConsent struct {
 	id      uuid.UUID
+	client  uuid.UUID // the registration that the user was told of
 	expires unixTime
 	query   string
 }
 
 func (p pendingConsent) mac(v *visitor) string {
-	return v.mac("consent", p.id.String(), strconv.FormatInt(int64(p.expires), 10), p.query)
+	return v.mac("consent", p.id.String(), p.client.String(), strconv.FormatInt(int64(p.expires), 10), p.query)
 }
 
 // handleConsent takes the user's decision. All that it acts on is parsed and
@@ -306,8 +323,9 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 		return
 	}
 	id, _ := uuid.Parse(form["id"])
+	registration, _ := uuid.Parse(form["client"])
 	expires, _ := strconv.ParseInt(form["expires"], 10, 64)
-	pending := pendingConsent{id, unixTime(expires), form["request"]}
+	pending := pendingConsent{id, registration, unixTime(expires), form["request"]}
 	if v.user == nil || !sameMAC(pending.mac(v), form["mac"]) {
 		s.writeErrorPage(w, x, refuse(http.StatusForbidden, "access_denied", rfc6749("10.12"), "this form belongs to another sign-in: go back to the application and start again"))
 		return
@@ -318,6 +336,9 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 		return
 	}
 	request, err := s.parseRedirection(pending.query)
+	if err == nil && request.client.ID != pending.client {
+		err = invalidRequest(rfc6749("4.1.1"), "the client has been registered anew meanwhile: go back to the application and start again")
+	}
 	if err != nil {
 		s.writeErrorPage(w, x, err)
 		return

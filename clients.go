@@ -78,14 +78,19 @@ func hashSecret(secret string) []byte {
 // grantableScope returns the scope that the client gets for the scope
 // parameter of a request, without repeats (RFC 6749 §3.3).
 //
-// Choice: who asks for no scope gets the profile's default, or all that the
-// client is registered for where the profile has none.
+// Choice: who asks for no scope gets the profile's default, or, where the
+// profile has none or the client is not registered for it, all that the client
+// is registered for.
 func (c *client) grantableScope(requested string, p *profile) (string, error) {
 	if requested == "" {
-		if p.DefaultScope == "" || c.Scope != "" && !covers(c.Scope, p.DefaultScope) {
+		switch {
+		case p.DefaultScope != nil && (c.Scope == "" || covers(c.Scope, *p.DefaultScope)):
+			return *p.DefaultScope, nil
+		case c.Scope != "":
 			return c.Scope, nil
+		default:
+			return joinScope(p.scopeNames()), nil
 		}
-		return p.DefaultScope, nil
 	}
 	tokens, err := parseScope(requested)
 	if err != nil {

@@ -33,6 +33,8 @@ type store struct {
 	led     bool      // some caller of update is the leader
 
 	sweepAt map[string][]byte // where the sweeper goes on, by bucket
+
+	fault func() error // asked before each write whether it fails; nil but in tests
 }
 
 // openStore opens the database at path, which it makes if nothing is there.
@@ -87,7 +89,9 @@ func createDatabase(path string) error {
 	// With the lock held: whoever else started to make this database at the
 	// same time has finished, or waits for this process.
 	if _, err := os.Lstat(path); err == nil {
-		return errors.Join(db.Close(), os.Remove(making))
+		err := db.Close()
+		os.Remove(making) // unless it has become that database
+		return err
 	}
 	if err := errors.Join(initialize(db), db.Close()); err != nil {
 		return databaseError(path, err)
@@ -127,21 +131,27 @@ func checkDatabase(path string) error {
 		return databaseError(path, err)
 	}
 	defer db.Close()
-	err = db.View(func(tx *bolt.Tx) error {
+	err = db.View(func(tx *bolt.Tx) (err error) {
+		defer damaged(&err)
 		if tx.Size() > info.Size() {
-			return fmt.Errorf("database %s is truncated: %d bytes of %d", path, info.Size(), tx.Size())
+			return fmt.Errorf("it is truncated: %d bytes of %d", info.Size(), tx.Size())
 		}
 		meta := tx.Bucket(bucketMeta)
 		if meta == nil {
-			return fmt.Errorf("database %s was not made by grantling", path)
+			return errors.New("it was not made by grantling")
 		}
 		if v := meta.Get(metaVersion); !bytes.Equal(v, version) {
-			return fmt.Errorf("database %s has format %q; this grantling reads %q", path, v, version)
+			return fmt.Errorf("it has format %q; this grantling reads %q", v, version)
+		}
+		for _, name := range buckets {
+			if tx.Bucket(name) == nil {
+				return fmt.Errorf("it has no bucket %s", name)
+			}
 		}
 		return nil
 	})
 	if err != nil {
-		return err
+		return databaseError(path, err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return os.Chmod(path, 0o600)
@@ -149,14 +159,17 @@ func checkDatabase(path string) error {
 	return nil
 }
 
-// openBolt is bolt.Open with its panics, which damaged pages cause, as errors.
+// openBolt is bolt.Open with its panics as errors.
 func openBolt(path string, options *bolt.Options) (db *bolt.DB, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("damaged: %v", p)
-		}
-	}()
+	defer damaged(&err)
 	return bolt.Open(path, 0o600, options)
+}
+
+// damaged, deferred, makes an error of a panic, which damaged pages cause.
+func damaged(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("it is damaged: %v", p)
+	}
 }
 
 func databaseError(path string, err error) error {
@@ -174,6 +187,21 @@ var errStorage = errors.New("the database failed")
 type tx struct {
 	*bolt.Tx
 	writes int
+	fault  func() error // see store
+}
+
+// write makes one write.
+func (t *tx) write(write func() error) error {
+	t.writes++
+	if t.fault != nil {
+		if err := t.fault(); err != nil {
+			return fmt.Errorf("%w: %w", errStorage, err)
+		}
+	}
+	if err := write(); err != nil {
+		return fmt.Errorf("%w: %w", errStorage, err)
+	}
+	return nil
 }
 
 func (t *tx) put(bucket, key []byte, record any) error {
@@ -181,21 +209,13 @@ func (t *tx) put(bucket, key []byte, record any) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errStorage, err)
 	}
-	t.writes++
 	b := t.Bucket(bucket)
 	b.FillPercent = 0.9 // keys are nearly in order: pages can be filled
-	if err := b.Put(key, value); err != nil {
-		return fmt.Errorf("%w: %w", errStorage, err)
-	}
-	return nil
+	return t.write(func() error { return b.Put(key, value) })
 }
 
 func (t *tx) delete(bucket, key []byte) error {
-	t.writes++
-	if err := t.Bucket(bucket).Delete(key); err != nil {
-		return fmt.Errorf("%w: %w", errStorage, err)
-	}
-	return nil
+	return t.write(func() error { return t.Bucket(bucket).Delete(key) })
 }
 
 // read returns the record under key, or nil.
@@ -279,27 +299,26 @@ func (s *store) commit(batch []*update) {
 		fail(err)
 		return
 	}
-	t := &tx{Tx: b}
+	defer b.Rollback() // nothing is left to it after a commit
+	t := &tx{Tx: b, fault: s.fault}
 	for _, u := range batch {
 		before := t.writes
 		u.err = runVerb(u.verb, t)
 		if u.err != nil && t.writes != before {
-			b.Rollback()
 			fail(u.err)
 			return
 		}
 	}
 	if t.writes == 0 {
-		b.Rollback()
 		return
 	}
-	if err := b.Commit(); err != nil {
+	if err := runVerb(func(*tx) error { return b.Commit() }, t); err != nil {
 		fail(err)
 	}
 }
 
 // runVerb turns a panic into an error: the leader runs other callers' verbs
-// and must outlive them.
+// and must outlive them, and damaged pages, at which bbolt panics.
 func runVerb(verb func(*tx) error, t *tx) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,7 +24,7 @@ type document struct {
 // keys that occur twice. Errors name file, line and key.
 func parseDocument(file string, data []byte, into any) (*document, error) {
 	d := &document{file, data, make(map[string]int)}
-	decoder := json.NewDecoder(strings.NewReader(string(data)))
+	decoder := json.NewDecoder(bytes.NewReader(data))
 	if err := d.walk(decoder, "", reflect.TypeOf(into)); err != nil {
 		return nil, err
 	}
@@ -47,17 +48,24 @@ func (d *document) errorAt(path string, problem error) error {
 	for d.lines[at] == 0 && at != "" {
 		at = at[:max(strings.LastIndexAny(at, ".["), 0)] // a key that is missing: where it should be
 	}
-	return fmt.Errorf("%s:%d: %s: %w", d.file, max(d.lines[at], 1), path, problem)
+	line := max(d.lines[at], 1)
+	if path == "" {
+		return fmt.Errorf("%s:%d: %w", d.file, line, problem)
+	}
+	return fmt.Errorf("%s:%d: %s: %w", d.file, line, path, problem)
 }
 
 func (d *document) line(offset int64) int {
-	return 1 + strings.Count(string(d.data[:min(int(offset), len(d.data))]), "\n")
+	return 1 + bytes.Count(d.data[:min(int(offset), len(d.data))], []byte("\n"))
 }
 
 // walk reads one value, which is to be decoded into a t.
 func (d *document) walk(decoder *json.Decoder, path string, t reflect.Type) error {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
+	}
+	if reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) {
+		t = reflect.TypeFor[any]() // it knows its own form
 	}
 	token, err := decoder.Token()
 	if err != nil {
@@ -66,23 +74,33 @@ func (d *document) walk(decoder *json.Decoder, path string, t reflect.Type) erro
 	d.lines[path] = d.line(decoder.InputOffset())
 	switch token {
 	case json.Delim('{'):
+		if t.Kind() != reflect.Struct && t.Kind() != reflect.Map && t.Kind() != reflect.Interface {
+			return d.errorAt(path, errors.New("a JSON object cannot stand here"))
+		}
 		for decoder.More() {
 			if err := d.walkMember(decoder, path, t); err != nil {
 				return err
 			}
 		}
 	case json.Delim('['):
+		element := t
+		switch t.Kind() {
+		case reflect.Slice:
+			element = t.Elem()
+		case reflect.Interface:
+		default:
+			return d.errorAt(path, errors.New("a JSON array cannot stand here"))
+		}
 		for i := 0; decoder.More(); i++ {
-			element := t
-			if t.Kind() == reflect.Slice {
-				element = t.Elem()
-			}
 			if err := d.walk(decoder, path+"["+strconv.Itoa(i)+"]", element); err != nil {
 				return err
 			}
 		}
 	default:
-		return nil
+		if path == "" {
+			return d.errorAt(path, errors.New("a JSON object must stand here"))
+		}
+		return nil // whether it fits, json.Unmarshal says
 	}
 	if _, err := decoder.Token(); err != nil {
 		return d.syntaxError(decoder, err)
@@ -101,25 +119,24 @@ func (d *document) walkMember(decoder *json.Decoder, path string, t reflect.Type
 	if d.lines[path] != 0 {
 		return fmt.Errorf("%s:%d: %s: this key occurs twice", d.file, line, path)
 	}
-	switch {
-	case reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()):
-		return d.walk(decoder, path, reflect.TypeFor[any]()) // it knows its own form
-	case t.Kind() == reflect.Struct:
-		fields := reflect.VisibleFields(t)
-		var known []string
-		for _, field := range fields {
-			tag, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-			if tag == name {
-				return d.walk(decoder, path, field.Type)
-			}
+	switch t.Kind() {
+	case reflect.Interface:
+		return d.walk(decoder, path, t)
+	case reflect.Map:
+		return d.walk(decoder, path, t.Elem())
+	}
+	var known []string
+	for _, field := range reflect.VisibleFields(t) {
+		tag, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		switch tag {
+		case "": // not the document's
+		case name:
+			return d.walk(decoder, path, field.Type)
+		default:
 			known = append(known, tag)
 		}
-		return fmt.Errorf("%s:%d: %s: unknown key; here stand %s", d.file, line, path, strings.Join(known, ", "))
-	case t.Kind() == reflect.Map:
-		return d.walk(decoder, path, t.Elem())
-	default:
-		return d.walk(decoder, path, t) // the decoder will say that no object can stand here
 	}
+	return fmt.Errorf("%s:%d: %s: unknown key; here stand %s", d.file, line, path, strings.Join(known, ", "))
 }
 
 func (d *document) syntaxError(decoder *json.Decoder, err error) error {

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-
-	"github.com/google/uuid"
 )
 
 // fixtures are users and clients that a file asks for.
@@ -147,9 +145,9 @@ func (c *clientFixture) public() bool { return c.TokenEndpointAuthMethod == "non
 // newUser is the account of a fixture; existing is the one of that name, or
 // nil. Its tokens, and with the same password its sessions, live on.
 func (s *server) newUser(f *userFixture, existing *user) *user {
-	u := &user{ID: uuid.New(), Username: f.Username, Name: f.Name, Email: f.Email}
+	u := &user{Username: f.Username, Name: f.Name, Email: f.Email}
 	if existing != nil {
-		u.ID, u.Password = existing.ID, existing.Password
+		u.Password = existing.Password
 		if u.Password.matches(f.Password) {
 			return u
 		}
@@ -162,7 +160,6 @@ func (s *server) newUser(f *userFixture, existing *user) *user {
 // client_id, or nil: its tokens live on. secret is one made here, or empty.
 func newClient(f *clientFixture, existing *client) (c *client, secret string) {
 	c = &client{
-		ID:           uuid.New(),
 		ClientID:     f.ClientID,
 		Name:         f.ClientName,
 		URI:          f.ClientURI,
@@ -170,9 +167,6 @@ func newClient(f *clientFixture, existing *client) (c *client, secret string) {
 		GrantTypes:   f.GrantTypes,
 		Scope:        f.Scope,
 		Owner:        f.Owner,
-	}
-	if existing != nil {
-		c.ID = existing.ID
 	}
 	switch {
 	case f.public():
@@ -190,36 +184,48 @@ func newClient(f *clientFixture, existing *client) (c *client, secret string) {
 // applyFixtures creates or replaces the users and clients, all of them or
 // none. It returns the secrets that it made, by client_id.
 func (s *server) applyFixtures(f *fixtures) (map[string]string, error) {
-	users := make([]*user, len(f.Users))
+	users, clients, secrets, err := s.prepareFixtures(f)
+	if err != nil {
+		return nil, err
+	}
+	return secrets, s.store.register(users, clients)
+}
+
+// prepareFixtures makes the users and clients and stores nothing yet.
+func (s *server) prepareFixtures(f *fixtures) (users []*user, clients []*client, secrets map[string]string, err error) {
+	users = make([]*user, len(f.Users))
 	var group sync.WaitGroup // the hashing takes a while
 	for i := range f.Users {
 		existing, err := s.store.userNamed(f.Users[i].Username)
 		if err != nil {
-			return nil, err
+			return nil, nil, nil, err
 		}
 		group.Go(func() { users[i] = s.newUser(&f.Users[i], existing) })
 	}
 	group.Wait()
-	secrets := make(map[string]string)
-	var clients []*client
+	secrets = make(map[string]string)
 	for i := range f.Clients {
 		existing, err := s.store.clientNamed(f.Clients[i].ClientID)
 		if err != nil {
-			return nil, err
+			return nil, nil, nil, err
 		}
 		c, secret := newClient(&f.Clients[i], existing)
 		if secret != "" {
 			secrets[c.ClientID] = secret
 		}
 		clients = append(clients, c)
-		if owner := f.Clients[i].Owner; owner != "" && !slices.ContainsFunc(users, func(u *user) bool { return u.Username == owner }) {
+		if owner := f.Clients[i].Owner; owner != "" && !hasUser(users, owner) {
 			if u, err := s.store.userNamed(owner); u == nil {
 				if err == nil {
 					err = usageError{f.document.errorAt(fmt.Sprintf("clients[%d].owner", i), errors.New("names no user"))}
 				}
-				return nil, err
+				return nil, nil, nil, err
 			}
 		}
 	}
-	return secrets, s.store.register(users, clients)
+	return users, clients, secrets, nil
+}
+
+func hasUser(users []*user, username string) bool {
+	return slices.ContainsFunc(users, func(u *user) bool { return u.Username == username })
 }

@@ -292,7 +292,7 @@ func (r *reply) location() *url.URL {
 func (r *reply) param(name string) string {
 	r.i.Helper()
 	u := r.location()
-	if fragment, err := url.ParseQuery(u.Fragment); err == nil && fragment.Has(name) {
+	if fragment, err := url.ParseQuery(u.EscapedFragment()); err == nil && fragment.Has(name) {
 		return fragment.Get(name)
 	}
 	return u.Query().Get(name)
@@ -521,3 +521,8 @@ func TestFlow(t *testing.T) {
 	again, _ := i.refresh("web", refresh).wantToken()
 	i.wantAlive(access, again)
 }
+
+// newCredential and parseCredential are for codes and tokens as they look
+// where the profile says nothing.
+func newCredential() credential                      { return format{}.newCredential(claims{}) }
+func parseCredential(text string) (credential, bool) { return format{}.parse(text) }

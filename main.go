@@ -30,6 +30,7 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"flag"
@@ -46,8 +47,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/google/uuid"
+	"unicode"
 )
 
 func main() {
@@ -83,16 +83,15 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	case err == nil:
 		err = serve(ctx, o, stdout, stderr)
 	}
-	var usage usageError
-	switch {
-	case errors.As(err, &usage):
-		fmt.Fprintln(stderr, "grantling:", err)
-		return 2
-	case err != nil:
-		fmt.Fprintln(stderr, "grantling:", err)
-		return 1
+	if err == nil {
+		return 0
 	}
-	return 0
+	// One line, also where it quotes what has several.
+	fmt.Fprintln(stderr, "grantling:", strings.Join(strings.FieldsFunc(err.Error(), unicode.IsControl), " "))
+	if errors.As(err, new(usageError)) {
+		return 2
+	}
+	return 1
 }
 
 // parseOptions reads the flags. Each has a twin in the environment, which
@@ -135,6 +134,8 @@ func parseOptions(args []string, getenv func(string) string, stdout io.Writer) (
 		return nil, wrong
 	case flags.NArg() > 0:
 		return nil, usageError{fmt.Errorf("there are flags only, no arguments such as %q", flags.Arg(0))}
+	case o.addr == "" || o.db == "":
+		return nil, usageError{errors.New("-addr and -db cannot be empty")}
 	case !slices.Contains([]string{"text", "json", "off"}, o.log):
 		return nil, usageError{fmt.Errorf("-log must be text, json or off, not %q", o.log)}
 	case (o.tlsCert == "") != (o.tlsKey == ""):
@@ -167,6 +168,14 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 			return usageError{err}
 		}
 	}
+	var certificates []tls.Certificate
+	if o.tlsCert != "" {
+		c, err := tls.LoadX509KeyPair(o.tlsCert, o.tlsKey)
+		if err != nil {
+			return usageError{fmt.Errorf("-tls-cert and -tls-key: %w", err)}
+		}
+		certificates = append(certificates, c)
+	}
 	// The address before the database: who cannot listen must not leave a
 	// new database behind, with a password that nobody was shown.
 	listener, err := net.Listen("tcp", o.addr)
@@ -195,15 +204,8 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if err := s.furnish(f, o, stderr); err != nil {
 		return err
 	}
-	h := &http.Server{
-		Handler:           s,
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      60 * time.Second,
-		IdleTimeout:       120 * time.Second,
-		MaxHeaderBytes:    48 << 10, // an authorization request with a state of 8 KB passes
-	}
+	h := newHTTPServer(s, logger)
+	h.TLSConfig = &tls.Config{Certificates: certificates}
 	sweeping := make(chan struct{})
 	sweepCtx, stopSweeping := context.WithCancel(ctx)
 	go func() {
@@ -213,7 +215,7 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	served := make(chan error, 1)
 	go func() {
 		if o.tlsCert != "" {
-			served <- h.ServeTLS(listener, o.tlsCert, o.tlsKey)
+			served <- h.ServeTLS(listener, "", "")
 		} else {
 			served <- h.Serve(listener)
 		}
@@ -231,6 +233,20 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	stopSweeping()
 	<-sweeping
 	return err
+}
+
+// newHTTPServer limits what one connection can cost: who dribbles, or does not
+// read, is cut off.
+func newHTTPServer(handler http.Handler, logger *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       120 * time.Second,
+		MaxHeaderBytes:    48 << 10, // an authorization request with a state of 8 KB passes
+	}
 }
 
 // baseURL is the address listened on as others write it: the host as it was
@@ -286,34 +302,33 @@ func (s *server) sweepForever(ctx context.Context) {
 // begin.
 func (s *server) furnish(f *fixtures, o *options, stderr io.Writer) error {
 	b := newBanner(s, o)
+	var users []*user
+	var clients []*client
 	empty, err := s.store.empty()
 	switch {
 	case err != nil:
 		return err
 	case f != nil:
-		secrets, err := s.applyFixtures(f)
-		if err != nil {
+		var secrets map[string]string
+		if users, clients, secrets, err = s.prepareFixtures(f); err != nil {
 			return err
 		}
-		for _, c := range f.Clients {
+		for _, c := range clients {
 			if secret := secrets[c.ClientID]; secret != "" {
 				b.line("client %s has the secret %s (shown once)", c.ClientID, secret)
 			}
 		}
 	case empty:
 		password := newPassword()
-		alice := s.newUser(&userFixture{Username: "alice", Password: password, Name: "Alice"}, nil)
-		demo := &client{ID: uuid.New(), ClientID: "demo", Name: "Demo application", RedirectURIs: []string{outOfBand, "http://127.0.0.1/callback"}, GrantTypes: []string{"authorization_code", "refresh_token"}}
-		// Told before it is stored: a start that is interrupted here loses no password.
+		users = []*user{s.newUser(&userFixture{Username: "alice", Password: password, Name: "Alice"}, nil)}
+		clients = []*client{{ClientID: "demo", Name: "Demo application", RedirectURIs: []string{outOfBand, "http://127.0.0.1/callback"}, GrantTypes: []string{"authorization_code", "refresh_token"}}}
 		b.demo(password)
-		b.writeTo(stderr)
-		return s.store.register([]*user{alice}, []*client{demo})
 	default:
 		if c, err := s.store.clientNamed("demo"); c != nil || err != nil {
 			b.demo("")
 		}
 	}
-	if s.autoApprove != "" {
+	if s.autoApprove != "" && !hasUser(users, s.autoApprove) {
 		if u, err := s.store.userNamed(s.autoApprove); u == nil {
 			if err == nil {
 				err = usageError{fmt.Errorf("-auto-approve %s: there is no such user", s.autoApprove)}
@@ -321,8 +336,10 @@ func (s *server) furnish(f *fixtures, o *options, stderr io.Writer) error {
 			return err
 		}
 	}
+	// Told before it is stored: a start that is interrupted here loses neither
+	// password nor secret.
 	b.writeTo(stderr)
-	return nil
+	return s.store.register(users, clients)
 }
 
 // banner is what a person reads first.

@@ -186,7 +186,7 @@ func (s *server) handleLogin(w http.ResponseWriter, r *http.Request, x *exchange
 // sign-in may lead, and the start page otherwise.
 func (s *server) localTarget(target string) string {
 	u, err := url.ParseRequestURI(target)
-	if err == nil && u.Scheme == "" && u.Host == "" && !strings.ContainsAny(target, "\\\r\n\t") {
+	if err == nil && u.Scheme == "" && u.Host == "" {
 		if found, _, ok := s.findRoute("GET", u.Path); ok && u.EscapedPath() == u.Path && (found.form || found.endpoint == "authorize") {
 			return target
 		}
@@ -224,17 +224,17 @@ func (s *server) writeConsent(w http.ResponseWriter, v *visitor, request *author
 		scope = append(scope, asked{token, s.profile.describeScope(token)})
 	}
 	s.writePage(w, http.StatusOK, "consent.html", struct {
-		Client          *client
-		Name            string
-		Public, Implied bool
-		RedirectHost    string
-		User            *user
-		Scope           []asked
-		ID              string
-		Expires         unixTime
-		Request, MAC    string
-		Token           string
-		Continue        string
+		Client           *client
+		Name             string
+		Public, Implied  bool
+		RedirectHost     string
+		User             *user
+		Scope            []asked
+		ID, Registration string
+		Expires          unixTime
+		Request, MAC     string
+		Token            string
+		Continue         string
 	}{
 		Client:       request.client,
 		Name:         request.client.displayName(),
@@ -243,6 +243,7 @@ func (s *server) writeConsent(w http.ResponseWriter, v *visitor, request *author
 		User:         v.user,
 		Scope:        scope,
 		ID:           pending.id.String(),
+		Registration: pending.client.String(),
 		Expires:      pending.expires,
 		Request:      pending.query,
 		MAC:          pending.mac(v),

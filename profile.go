@@ -29,9 +29,9 @@ type profile struct {
 	Bodies           []string `json:"bodies"`             // of POST requests: form, json, multipart
 	OtherBodiesEmpty bool     `json:"other_bodies_empty"` // bodies of another type count as empty, instead of being refused
 
-	Grants            []string `json:"grants"` // grant types, and implicit
-	Scopes            []scope  `json:"scopes"` // none: any scope token will do
-	DefaultScope      string   `json:"default_scope"`
+	Grants            []string `json:"grants"`        // grant types, and implicit
+	Scopes            []scope  `json:"scopes"`        // none: any scope token will do
+	DefaultScope      *string  `json:"default_scope"` // absent: all that the client is registered for
 	ScopesIgnoreCase  bool     `json:"scopes_ignore_case"`
 	TokenScopeIgnored bool     `json:"token_scope_ignored"` // the token endpoint does not look at scope
 	// RequiredParameters of token requests, by grant type, besides those that
@@ -194,13 +194,13 @@ func (p *profile) check() error {
 		}
 		return nil
 	}
-	if p.Title == "" {
-		return wrong("title", "is missing")
-	}
 	for _, required := range []string{"authorize", "token", "oob"} {
 		if len(p.Endpoints[required]) == 0 {
 			return wrong("endpoints."+required, "has no path")
 		}
+	}
+	if p.Title == "" {
+		return wrong("title", "is missing")
 	}
 	taken := make(map[string]string) // method and path
 	take := func(member, method, path string) error {
@@ -283,9 +283,11 @@ func (p *profile) check() error {
 			return err
 		}
 	}
-	for _, token := range strings.Fields(p.DefaultScope) {
-		if !p.hasScope(token) {
-			return wrong("default_scope", fmt.Sprintf("%q is not in the list of scopes", token))
+	if p.DefaultScope != nil {
+		for token := range strings.FieldsSeq(*p.DefaultScope) {
+			if !p.hasScope(token) {
+				return wrong("default_scope", fmt.Sprintf("%q is not in the list of scopes", token))
+			}
 		}
 	}
 	for member, lifetime := range map[string]seconds{"code_lifetime": p.CodeLifetime, "access_token_lifetime": p.AccessTokenLifetime, "refresh_token_lifetime": p.RefreshTokenLifetime, "grant_lifetime": p.GrantLifetime} {

@@ -58,7 +58,9 @@ func newServer(p *profile, st *store, issuer string, log *slog.Logger) (*server,
 		hashRounds:  durableRounds,
 		log:         log,
 		crossOrigin: http.NewCrossOriginProtection(),
-		hashing:     make(chan struct{}, runtime.GOMAXPROCS(0)),
+		// No more than passwordTries: right passwords that arrive together are
+		// tries too until they have been looked at, and none of them is refused.
+		hashing: make(chan struct{}, min(runtime.GOMAXPROCS(0), passwordTries)),
 		// Browsers send cookies to all ports of a host: with the port in the
 		// name two servers on a laptop do not sign each other's users out.
 		cookieName: "grantling-" + u.Port(),
@@ -81,7 +83,7 @@ func checkIssuer(issuer string) (*url.URL, error) {
 		return nil, fmt.Errorf("issuer %q is not a URL with https:// or http://", issuer)
 	case u.RawQuery != "" || u.ForceQuery || strings.Contains(issuer, "#"):
 		return nil, fmt.Errorf("issuer %q has a query or a fragment (RFC 8414 §2)", issuer)
-	case u.User != nil || path.Clean("/"+u.Path) != "/"+strings.Trim(u.Path, "/"):
+	case u.User != nil || path.Clean("/"+u.Path) != "/"+strings.TrimPrefix(strings.TrimSuffix(u.Path, "/"), "/"):
 		return nil, fmt.Errorf("issuer %q has a user name or a path that is not clean", issuer)
 	}
 	return u, nil
@@ -228,7 +230,7 @@ func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 // ServeHTTP answers a request: note it, guard it, find its route, handle it.
 func (s *server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	began := s.clock.now()
-	x := &exchange{time: began, now: unixTime(began.Unix()), method: r.Method, path: r.URL.Path,
+	x := &exchange{time: began, now: unixTime(began.Unix()), method: r.Method, path: r.URL.EscapedPath(),
 		authorization: len(r.Header["Authorization"]) > 0}
 	w := &recorder{rw, x}
 	defer func() {
@@ -322,7 +324,7 @@ type values map[string]string
 func newValues(form url.Values) (v values, faulty map[string]string) {
 	v, faulty = values{}, map[string]string{}
 	for name, all := range form {
-		isClean := isText(all[0]) || name == "password" || name == "redirect_uris" && isText(strings.NewReplacer("\r", "", "\n", "").Replace(all[0]))
+		isClean := isText(all[0]) || name == "redirect_uris" && isText(strings.NewReplacer("\r", "", "\n", "").Replace(all[0]))
 		switch {
 		case !isParameter[name] && (len(all) > 1 || !isClean):
 			// Unknown to the server, so nothing to it (RFC 6749 §3.1).
@@ -330,7 +332,7 @@ func newValues(form url.Values) (v values, faulty map[string]string) {
 			faulty[name] = "occurs more than once"
 		case all[0] == "":
 			// As if it had not been sent (RFC 6749 §3.1).
-		case !isClean:
+		case !isCredential[name] && !isClean:
 			faulty[name] = "has control characters or is not UTF-8"
 		default:
 			v[name] = all[0]
@@ -349,6 +351,10 @@ func parseValues(encoded string) (v values, faulty map[string]string, err error)
 	v, faulty = newValues(form)
 	return v, faulty, nil
 }
+
+// isCredential has the parameters in which any bytes are taken: they are the
+// right ones or not (RFC 7009 §2.2, RFC 7662 §2.2).
+var isCredential = map[string]bool{"code": true, "password": true, "refresh_token": true, "token": true}
 
 func isText(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })

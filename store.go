@@ -535,15 +535,32 @@ func (t *tx) registered(clientID string, registration uuid.UUID) (*client, error
 	return c, nil
 }
 
-// register stores users and clients, all of them or none.
+// register stores users and clients, all of them or none, and gives them
+// their ids. One that takes the place of another of its name has its id, on
+// which hangs what was issued for it. This is decided here, since the caller
+// may have seen one that has been deleted meanwhile.
 func (s *store) register(users []*user, clients []*client) error {
 	return s.update(func(t *tx) error {
 		for _, u := range users {
+			existing, err := read[user](t, bucketUsers, []byte(u.Username))
+			if err != nil {
+				return err
+			}
+			if u.ID = uuid.New(); existing != nil {
+				u.ID = existing.ID
+			}
 			if err := t.put(bucketUsers, []byte(u.Username), u); err != nil {
 				return err
 			}
 		}
 		for _, c := range clients {
+			existing, err := read[client](t, bucketClients, []byte(c.ClientID))
+			if err != nil {
+				return err
+			}
+			if c.ID = uuid.New(); existing != nil {
+				c.ID = existing.ID
+			}
 			if err := t.put(bucketClients, []byte(c.ClientID), c); err != nil {
 				return err
 			}

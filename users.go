@@ -54,8 +54,11 @@ func newPasswordHash(password string, rounds int) passwordHash {
 	return p
 }
 
+// derive takes the SHA-256 hash of the password for the password. HMAC pads a
+// short key with zeros and hashes a long one: by itself it would let
+// "wonderland\x00" pass for "wonderland".
 func (p passwordHash) derive(password string) []byte {
-	key, err := pbkdf2.Key(sha256.New, password, p.Salt, p.Rounds, sha256.Size)
+	key, err := pbkdf2.Key(sha256.New, string(hashSecret(password)), p.Salt, p.Rounds, sha256.Size)
 	if err != nil {
 		panic(err) // only for key lengths that SHA-256 is not
 	}
@@ -96,6 +99,16 @@ func (s *server) checkPassword(ctx context.Context, username, password, source s
 	if len(username) > maxUsername || len(password) > maxPassword {
 		return nil, errWrongPassword
 	}
+	// First the turn, then the try: who hangs up while waiting spends none, and
+	// cannot flood the record of tries without waiting for as many hashes.
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	select {
+	case s.hashing <- struct{}{}:
+		defer func() { <-s.hashing }()
+	case <-ctx.Done():
+		return nil, temporarilyUnavailable("too many people are signing in; try again in a moment")
+	}
 	guess := username + "\x00" + source
 	if wait := s.passwords.try(guess, passwordTries, now); wait > 0 {
 		return nil, tooManyTries(wait)
@@ -107,14 +120,6 @@ func (s *server) checkPassword(ctx context.Context, username, password, source s
 	candidate := passwordHash{Salt: make([]byte, 16), Rounds: s.hashRounds, Hash: make([]byte, sha256.Size)}
 	if u != nil {
 		candidate = u.Password
-	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	select {
-	case s.hashing <- struct{}{}:
-		defer func() { <-s.hashing }()
-	case <-ctx.Done():
-		return nil, temporarilyUnavailable("too many people are signing in; try again in a moment")
 	}
 	if !candidate.matches(password) || u == nil {
 		return nil, errWrongPassword

@@ -1,0 +1,393 @@
+package main
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// basicHeader is an Authorization header as RFC 6749 §2.3.1 wants it.
+func basicHeader(id, secret string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(id)+":"+url.QueryEscape(secret)))
+}
+
+// rawBasicHeader leaves out the form-urlencoding before base64.
+func rawBasicHeader(credentials string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(credentials))
+}
+
+// clientRequest is a request that needs a client, whole but for that.
+type clientRequest struct {
+	endpoint string
+	form     url.Values
+}
+
+// clientRequests are those of the three endpoints where clients authenticate,
+// about a token.
+func clientRequests(token string) []clientRequest {
+	return []clientRequest{
+		{"token", url.Values{"grant_type": {"client_credentials"}}},
+		{"introspect", url.Values{"token": {token}}},
+		{"revoke", url.Values{"token": {token}}},
+	}
+}
+
+// wantUnauthenticated wants a request refused because of its client.
+func (r *reply) wantUnauthenticated() {
+	r.i.Helper()
+	switch r.StatusCode {
+	case http.StatusUnauthorized:
+		r.wantError(http.StatusUnauthorized, "invalid_client")
+	default:
+		r.wantError(http.StatusBadRequest, "invalid_request")
+	}
+}
+
+// wantBasicChallenge wants WWW-Authenticate to name the scheme, if the client tried it.
+func (r *reply) wantBasicChallenge(want bool) {
+	r.i.Helper()
+	if got := r.Header.Get("WWW-Authenticate"); strings.HasPrefix(got, "Basic ") != want {
+		r.i.Errorf("WWW-Authenticate: %q, want Basic: %t", got, want)
+	}
+}
+
+// TestClientAuthentication is RFC 6749 §2.3 and §3.2.1, alike at the token,
+// introspection and revocation endpoints.
+func TestClientAuthentication(t *testing.T) {
+	t.Parallel()
+
+	t.Run("2.3.1/R82 Basic", func(t *testing.T) {
+		t.Parallel()
+		i := start(t)
+		i.furnish(`{"clients": [{"client_id": "an:id", "client_secret": "a b+c%&:/é", "redirect_uris": []}]}`)
+		encoded := strings.TrimPrefix(basicHeader("an:id", "a b+c%&:/é"), "Basic ")
+		for name, header := range map[string]string{
+			"form-urlencoded":    "Basic " + encoded,
+			"blank as %20":       rawBasicHeader("an%3Aid:a%20b%2Bc%25%26%3A%2F%C3%A9"),
+			"colon in secret":    rawBasicHeader("an%3Aid:a+b%2Bc%25%26:/%c3%a9"),
+			"scheme basic":       "basic " + encoded,
+			"scheme BASIC":       "BASIC " + encoded,
+			"two blanks between": "Basic  " + encoded,
+		} {
+			for _, request := range clientRequests("unknown") {
+				t.Run(request.endpoint+"/"+name, func(t *testing.T) {
+					i := i.in(t)
+					if r := i.post(i.endpoint(request.endpoint), request.form, "Authorization", header); r.StatusCode != http.StatusOK {
+						t.Errorf("status %d: %s", r.StatusCode, r.body)
+					}
+				})
+			}
+		}
+	})
+
+	t.Run("2.3.1/R83 malformed Basic", func(t *testing.T) {
+		t.Parallel()
+		i := start(t)
+		i.furnish(`{"clients": [{"client_id": "pad", "client_secret": "secret", "redirect_uris": []}]}`)
+		padded := basicHeader("pad", "secret") // ends in ==
+		i.post(i.endpoint("token"), url.Values{"grant_type": {"client_credentials"}}, "Authorization", padded).wantToken()
+		unpadded := strings.TrimSuffix(padded, "==")
+		sibling := unpadded[:len(unpadded)-1] + string(unpadded[len(unpadded)-1]+1) + "==" // the same bytes, were the last bits not looked at
+		access, _ := i.tokens("native")
+		for name, headers := range map[string][]string{
+			"scheme alone":               {"Basic"},
+			"scheme and blank":           {"Basic "},
+			"no base64":                  {"Basic !!!"},
+			"no colon":                   {rawBasicHeader("web")},
+			"behind the base64":          {padded + "!"},
+			"blank behind the base64":    {padded + " x"},
+			"padding cut":                {unpadded},
+			"padding bits":               {sibling},
+			"base64url":                  {"Basic " + base64.URLEncoding.EncodeToString([]byte("web:\xff\xff\xfe"))},
+			"percent in the id":          {rawBasicHeader("%%%:web-secret")},
+			"percent in the secret":      {rawBasicHeader("web:%%%")},
+			"no id and no secret":        {rawBasicHeader(":")},
+			"no id":                      {rawBasicHeader(":web-secret")},
+			"id in other case":           {basicHeader("WEB", "web-secret")},
+			"id and a blank":             {basicHeader("web ", "web-secret")},
+			"Digest":                     {strings.Replace(padded, "Basic", "Digest", 1)},
+			"Bearer":                     {"Bearer " + access},
+			"no scheme":                  {strings.TrimPrefix(padded, "Basic ")},
+			"empty":                      {""},
+			"two headers":                {padded, basicHeader("other", "other-secret")},
+			"two headers alike":          {padded, padded},
+			"two credentials in one":     {padded + ", " + padded},
+			"secret of another client":   {basicHeader("web", "other-secret")},
+			"secret and a byte":          {basicHeader("web", "web-secretx")},
+			"secret in other case":       {basicHeader("web", "WEB-SECRET")},
+			"secret without its last":    {basicHeader("web", "web-secre")},
+			"hash in place of a secret":  {basicHeader("web", string(hashSecret("web-secret")))},
+			"client that does not exist": {basicHeader("nobody", "web-secret")},
+		} {
+			for _, request := range clientRequests(access) {
+				t.Run(request.endpoint+"/"+name, func(t *testing.T) {
+					i := i.in(t)
+					var header []string
+					for _, value := range headers {
+						header = append(header, "Authorization", value)
+					}
+					r := i.post(i.endpoint(request.endpoint), request.form, header...)
+					r.wantUnauthenticated()
+					r.wantBasicChallenge(r.StatusCode == http.StatusUnauthorized)
+				})
+			}
+		}
+		i.wantAlive(access)
+	})
+
+	t.Run("5.2/R84 failed authentication", func(t *testing.T) {
+		t.Parallel()
+		i := start(t)
+		for _, request := range clientRequests("unknown") {
+			t.Run(request.endpoint, func(t *testing.T) {
+				i := i.in(t)
+				r := i.post(i.endpoint(request.endpoint), request.form, "Authorization", basicHeader("web", "wrong"))
+				r.wantError(http.StatusUnauthorized, "invalid_client")
+				r.wantBasicChallenge(true)
+				r = i.post(i.endpoint(request.endpoint), with(request.form, url.Values{"client_id": {"web"}, "client_secret": {"wrong"}}))
+				r.wantError(http.StatusUnauthorized, "invalid_client")
+				r.wantBasicChallenge(false)
+				r = i.post(i.endpoint(request.endpoint), request.form)
+				r.wantError(http.StatusUnauthorized, "invalid_client")
+				r.wantBasicChallenge(false)
+			})
+		}
+	})
+
+	t.Run("2.3/R85 R86 header and body", func(t *testing.T) {
+		t.Parallel()
+		i := start(t)
+		web := basicHeader("web", "web-secret")
+		access, _ := i.tokens("web")
+		for _, test := range []struct {
+			name, header string
+			body         url.Values
+			status       int
+			code         string // empty: it works
+		}{
+			{"header alone", web, nil, 200, ""},
+			{"body alone", "", url.Values{"client_id": {"web"}, "client_secret": {"web-secret"}}, 200, ""},
+			{"equal client_id", web, url.Values{"client_id": {"web"}}, 200, ""},
+			{"empty client_id", web, url.Values{"client_id": {""}}, 200, ""},
+			{"empty client_secret", web, url.Values{"client_id": {"web"}, "client_secret": {""}}, 200, ""},
+			{"equal secrets", web, url.Values{"client_secret": {"web-secret"}}, 400, "invalid_request"},
+			{"equal secrets and client_id", web, url.Values{"client_id": {"web"}, "client_secret": {"web-secret"}}, 400, "invalid_request"},
+			{"wrong secret in body", web, url.Values{"client_secret": {"wrong"}}, 400, "invalid_request"},
+			{"wrong secret in header", basicHeader("web", "wrong"), url.Values{"client_id": {"web"}, "client_secret": {"web-secret"}}, 400, "invalid_request"},
+			{"two clients, both right", web, url.Values{"client_id": {"other"}, "client_secret": {"other-secret"}}, 400, "invalid_request"},
+			{"another client_id", web, url.Values{"client_id": {"other"}}, 400, "invalid_request"},
+			{"a public client_id", web, url.Values{"client_id": {"native"}}, 400, "invalid_request"},
+			{"no such client_id", web, url.Values{"client_id": {"nobody"}}, 400, "invalid_request"},
+			{"a public client in the header", basicHeader("native", ""), url.Values{"client_id": {"web"}}, 400, "invalid_request"},
+		} {
+			for _, request := range clientRequests(access) {
+				if test.code == "" && request.endpoint == "revoke" {
+					request.form = url.Values{"token": {"unknown"}}
+				}
+				t.Run(request.endpoint+"/"+test.name, func(t *testing.T) {
+					i := i.in(t)
+					var header []string
+					if test.header != "" {
+						header = []string{"Authorization", test.header}
+					}
+					r := i.post(i.endpoint(request.endpoint), with(request.form, test.body), header...)
+					switch {
+					case test.code != "":
+						r.wantError(test.status, test.code)
+					case r.StatusCode != http.StatusOK:
+						t.Errorf("status %d: %s", r.StatusCode, r.body)
+					}
+				})
+			}
+		}
+		i.wantAlive(access) // nothing was revoked
+	})
+
+	t.Run("3.2.1/R87 R88 without proof", func(t *testing.T) {
+		t.Parallel()
+		i := start(t)
+		code := i.code("web")
+		access, refresh := i.tokens("web")
+		requests := append(clientRequests(access),
+			clientRequest{"token", with(exchangeOf("web", code), url.Values{"client_id": nil, "client_secret": nil})},
+			clientRequest{"token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}}},
+			clientRequest{"token", url.Values{"grant_type": {"password"}, "username": {"alice"}, "password": {"wonderland"}}})
+		for _, request := range requests {
+			clientID := "web"
+			if request.form.Get("grant_type") == "password" {
+				clientID = "legacy"
+			}
+			for name, test := range map[string]struct {
+				header string
+				body   url.Values
+			}{
+				"nothing":                 {"", nil},
+				"client_id alone":         {"", url.Values{"client_id": {clientID}}},
+				"empty client_secret":     {"", url.Values{"client_id": {clientID}, "client_secret": {""}}},
+				"Basic, empty secret":     {rawBasicHeader(clientID + ":"), nil},
+				"Basic, empty everywhere": {rawBasicHeader(clientID + ":"), url.Values{"client_id": {clientID}, "client_secret": {""}}},
+			} {
+				t.Run(request.endpoint+request.form.Get("grant_type")+"/"+name, func(t *testing.T) {
+					i := i.in(t)
+					var header []string
+					if test.header != "" {
+						header = []string{"Authorization", test.header}
+					}
+					i.post(i.endpoint(request.endpoint), with(request.form, test.body), header...).wantError(http.StatusUnauthorized, "invalid_client")
+				})
+			}
+		}
+		// What they were about is still there.
+		i.wantAlive(access)
+		i.post(i.endpoint("token"), exchangeOf("web", code)).wantToken()
+		i.refresh("web", refresh).wantToken()
+	})
+
+	t.Run("2.3/R88 R89 public client", func(t *testing.T) {
+		t.Parallel()
+		i := start(t)
+		// A record without a hash, or with an empty one, has no secret to match.
+		for id, hash := range map[string][]byte{"nohash": nil, "emptyhash": {}} {
+			bare := &client{ID: uuid.New(), ClientID: id, SecretHash: hash}
+			if err := i.server.store.register(nil, []*client{bare}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		access, refresh := i.tokens("native")
+		for _, clientID := range []string{"native", "nohash", "emptyhash"} {
+			for name, test := range map[string]struct {
+				header string
+				body   url.Values
+				secret bool
+			}{
+				"client_id":           {"", url.Values{"client_id": {clientID}}, false},
+				"empty client_secret": {"", url.Values{"client_id": {clientID}, "client_secret": {""}}, false},
+				"Basic without":       {basicHeader(clientID, ""), nil, false},
+				"client_secret":       {"", url.Values{"client_id": {clientID}, "client_secret": {"x"}}, true},
+				"Basic":               {basicHeader(clientID, "x"), nil, true},
+				"Basic, blank":        {basicHeader(clientID, " "), nil, true},
+				"Basic, hash of none": {basicHeader(clientID, string(hashSecret(""))), nil, true},
+			} {
+				for _, request := range clientRequests(access) {
+					t.Run(request.endpoint+"/"+clientID+"/"+name, func(t *testing.T) {
+						i := i.in(t)
+						var header []string
+						if test.header != "" {
+							header = []string{"Authorization", test.header}
+						}
+						if !test.secret && request.endpoint == "revoke" {
+							request.form = url.Values{"token": {"unknown"}}
+						}
+						r := i.post(i.endpoint(request.endpoint), with(request.form, test.body), header...)
+						switch {
+						case test.secret || request.endpoint == "introspect":
+							r.wantError(http.StatusUnauthorized, "invalid_client")
+						case request.endpoint == "token":
+							r.wantError(http.StatusBadRequest, "unauthorized_client") // R117
+						case r.StatusCode != http.StatusOK:
+							t.Errorf("status %d: %s", r.StatusCode, r.body)
+						}
+					})
+				}
+			}
+		}
+		i.wantAlive(access)
+
+		// A public client has to say its name, and must not send a secret.
+		code := i.code("native")
+		for name, form := range map[string]url.Values{
+			"code without client_id": with(exchangeOf("native", code), url.Values{"client_id": nil}),
+			"code with a secret":     with(exchangeOf("native", code), url.Values{"client_secret": {"x"}}),
+			"refresh without client": {"grant_type": {"refresh_token"}, "refresh_token": {refresh}},
+			"refresh with a secret":  withClient("native", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}, "client_secret": {"x"}}),
+		} {
+			t.Run("token/"+name, func(t *testing.T) {
+				i := i.in(t)
+				i.post(i.endpoint("token"), form).wantError(http.StatusUnauthorized, "invalid_client")
+			})
+		}
+		form := with(exchangeOf("native", code), url.Values{"client_id": nil})
+		i.post(i.endpoint("token"), form, "Authorization", basicHeader("native", "")).wantToken()
+		i.refresh("native", refresh).wantToken()
+	})
+
+	t.Run("2.3.1/R90 another secret", func(t *testing.T) {
+		t.Parallel()
+		i := start(t)
+		access, refresh := i.tokens("web")
+		authenticate := func(secret string) []*reply {
+			var replies []*reply
+			for _, request := range clientRequests("unknown") {
+				replies = append(replies, i.post(i.endpoint(request.endpoint), request.form, "Authorization", basicHeader("web", secret)))
+			}
+			return append(replies, i.refresh("web", "unknown", url.Values{"client_secret": {secret}}))
+		}
+		want := func(secret string, refused bool) {
+			t.Helper()
+			for _, r := range authenticate(secret) {
+				if got := r.StatusCode == http.StatusUnauthorized; got != refused {
+					t.Errorf("secret %s: status %d, want it refused: %t", secret, r.StatusCode, refused)
+				}
+			}
+		}
+		want("web-secret", false)
+		i.furnish(`{"clients": [{"client_id": "web", "client_secret": "regenerated", "redirect_uris": ["https://cb.example/cb"], "scope": "read write"}]}`)
+		want("web-secret", true)
+		want("regenerated", false)
+		i.wantAlive(access, refresh)
+
+		if err := i.server.store.deleteClient("web"); err != nil {
+			t.Fatal(err)
+		}
+		want("regenerated", true)
+		i.refresh("web", refresh, url.Values{"client_secret": {"regenerated"}}).wantError(http.StatusUnauthorized, "invalid_client")
+		i.wantDead(access, refresh)
+
+		// Another client of that name inherits nothing.
+		i.furnish(`{"clients": [{"client_id": "web", "client_secret": "web-secret", "redirect_uris": ["https://cb.example/cb"], "scope": "read write"}]}`)
+		want("regenerated", true)
+		i.refresh("web", refresh).wantError(http.StatusBadRequest, "invalid_grant")
+		i.wantDead(access, refresh)
+	})
+
+	t.Run("2.3.1/R91 guessing", func(t *testing.T) {
+		t.Parallel()
+		i := start(t)
+		// At once, and spread over the endpoints: a try is a try.
+		statuses := make(chan int, 102)
+		var group sync.WaitGroup
+		for n := range 34 {
+			group.Go(func() {
+				for _, request := range clientRequests("unknown") {
+					r := i.post(i.endpoint(request.endpoint), request.form, "Authorization", basicHeader("web", fmt.Sprint(n)))
+					statuses <- r.StatusCode
+				}
+			})
+		}
+		group.Wait()
+		close(statuses)
+		count := make(map[int]int)
+		for status := range statuses {
+			count[status]++
+		}
+		if count[401] != secretTries || count[429] != 102-secretTries {
+			t.Errorf("answers by status: %v, want 401 for %d and 429 for the rest", count, secretTries)
+		}
+		credentials := url.Values{"grant_type": {"client_credentials"}}
+		right := i.post(i.endpoint("token"), credentials, "Authorization", basicHeader("web", "web-secret"))
+		right.wantError(http.StatusTooManyRequests, "invalid_client") // or the answer would tell which guess is right
+		if wait, err := time.ParseDuration(right.Header.Get("Retry-After") + "s"); err != nil || wait <= 0 || wait > time.Minute {
+			t.Errorf("Retry-After: %q", right.Header.Get("Retry-After"))
+		}
+		i.post(i.endpoint("token"), withClient("other", with(credentials, nil))).wantToken()
+		i.advance(time.Minute)
+		i.post(i.endpoint("token"), withClient("web", with(credentials, nil))).wantToken()
+	})
+}

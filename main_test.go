@@ -1,0 +1,1020 @@
+package main
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// These tests run the real binary: its flags, what it prints, its exit status,
+// how it ends, and what is on disk after it was killed.
+
+var binaryFolder string // empty: not built
+
+// binary builds grantling, once for all tests.
+var binary = sync.OnceValues(func() (string, error) {
+	folder, err := os.MkdirTemp("", "grantling-test-*")
+	if err != nil {
+		return "", err
+	}
+	binaryFolder = folder
+	path := filepath.Join(folder, "grantling.exe")
+	if out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w: %s", err, out)
+	}
+	return path, nil
+})
+
+func TestMain(m *testing.M) {
+	status := m.Run()
+	os.RemoveAll(binaryFolder)
+	os.Exit(status)
+}
+
+// patience is how long a process may take for what takes it no time.
+const patience = 30 * time.Second
+
+// command is a grantling in a folder, which gets its temporary files too.
+func command(t *testing.T, folder string, env []string, args ...string) *exec.Cmd {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Dir = folder
+	cmd.Env = append([]string{"TMPDIR=" + folder, "TMP=" + folder}, env...)
+	return cmd
+}
+
+// process is a grantling of its own.
+type process struct {
+	*instance
+	cmd    *exec.Cmd
+	out    *bufio.Reader // standard output behind the URL
+	stderr string        // file
+}
+
+// begin starts a grantling and does not wait until it answers.
+func begin(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	stderr, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stderr.Close()
+	cmd.Stderr = stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	p, err := loadProfile("rfc6749")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &process{&instance{T: t, server: &server{profile: p}}, cmd, bufio.NewReader(out), stderr.Name()}
+}
+
+// launch starts a grantling on a free port and waits for its URL.
+func launch(t *testing.T, folder string, args ...string) *process {
+	t.Helper()
+	return begin(t, command(t, folder, nil, append([]string{"-addr", "127.0.0.1:0"}, args...)...)).ready()
+}
+
+// ready waits for the URL.
+func (p *process) ready() *process {
+	p.Helper()
+	defer time.AfterFunc(patience, func() { p.cmd.Process.Kill() }).Stop()
+	line, err := p.out.ReadString('\n')
+	if err != nil {
+		p.Fatalf("no URL on standard output (%v): %s", err, p.said())
+	}
+	p.URL = strings.TrimSuffix(line, "\n")
+	return p
+}
+
+// said is what stands on standard error.
+func (p *process) said() string {
+	p.Helper()
+	data, err := os.ReadFile(p.stderr)
+	if err != nil {
+		p.Fatal(err)
+	}
+	return string(data)
+}
+
+func (p *process) signal(s os.Signal) {
+	p.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.Fatal(err)
+	}
+}
+
+// wait returns the exit status, or -1 after a signal. Standard output must
+// have nothing but the URL.
+func (p *process) wait() int {
+	p.Helper()
+	defer time.AfterFunc(patience, func() { p.cmd.Process.Kill() }).Stop()
+	if rest, _ := io.ReadAll(p.out); p.URL != "" && len(rest) > 0 {
+		p.Errorf("standard output goes on behind the URL: %q", rest)
+	}
+	p.cmd.Wait()
+	return p.cmd.ProcessState.ExitCode()
+}
+
+func (p *process) kill() {
+	p.Helper()
+	p.cmd.Process.Kill()
+	p.wait()
+}
+
+// stop ends the process as Control-C does.
+func (p *process) stop() {
+	p.Helper()
+	if runtime.GOOS == "windows" { // has no signals
+		p.kill()
+		return
+	}
+	p.signal(os.Interrupt)
+	if status := p.wait(); status != 0 {
+		p.Errorf("exit status %d after SIGINT, want 0: %s", status, p.said())
+	}
+}
+
+// runToEnd runs a grantling that ends by itself.
+func runToEnd(t *testing.T, cmd *exec.Cmd) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, errs lockedBuffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer time.AfterFunc(patience, func() { cmd.Process.Kill() }).Stop()
+	cmd.Wait()
+	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+}
+
+// wantFiles wants just these files in a folder.
+func wantFiles(t *testing.T, folder string, want ...string) {
+	t.Helper()
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, entry := range entries {
+		got = append(got, entry.Name())
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the folder has %q, want %q", got, want)
+	}
+}
+
+func writeFile(t *testing.T, folder, name, content string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ownToken asks for a token by client credentials.
+func (i *instance) ownToken(clientID string) *reply {
+	i.Helper()
+	return i.post(i.endpoint("token"), withClient(clientID, url.Values{"grant_type": {"client_credentials"}}))
+}
+
+// certificate writes a self-made one for 127.0.0.1 as name.crt and name.key.
+func certificate(t *testing.T, folder, name string) *x509.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, folder, name+".crt", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	writeFile(t, folder, name+".key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})))
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// secureBrowser trusts the certificate.
+func (i *instance) secureBrowser(trusted *x509.Certificate) *browser {
+	b := i.browser()
+	pool := x509.NewCertPool()
+	pool.AddCert(trusted)
+	b.client.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, DisableKeepAlives: true}
+	return b
+}
+
+// TestFlags sets every flag by the environment, and by the command line
+// against another value in the environment.
+func TestFlags(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	embedded, err := profileFiles.ReadFile("profiles/rfc6749.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, folder, "mine.json", strings.Replace(string(embedded), `"name": "rfc6749"`, `"name": "mine"`, 1))
+	writeFile(t, folder, "fixtures.json", instanceFixtures)
+	writeFile(t, folder, "none.json", "{}")
+	trusted := certificate(t, folder, "mine")
+	certificate(t, folder, "other")
+	secure := func(p *process) {
+		p.secureBrowser(trusted).get("/healthz")
+	}
+	// What every row has unless it is about that flag.
+	usual := map[string]string{"addr": "127.0.0.1:0", "db": memory, "fixtures": "fixtures.json"}
+
+	rows := []struct {
+		flag, value, other string
+		and                []string // other arguments
+		check              func(*process)
+	}{
+		{"addr", "localhost:0", "127.0.0.1:0", nil, func(p *process) {
+			if !strings.HasPrefix(p.URL, "http://localhost:") {
+				p.Errorf("URL %s", p.URL)
+			}
+			p.get("/healthz")
+		}},
+		{"db", "mine.db", "other.db", nil, func(p *process) {
+			if _, err := os.Stat(filepath.Join(folder, "mine.db")); err != nil {
+				p.Error(err)
+			}
+			if _, err := os.Stat(filepath.Join(folder, "other.db")); err == nil {
+				p.Error("other.db is there")
+			}
+			os.Remove(filepath.Join(folder, "mine.db"))
+		}},
+		{"profile", "mine.json", "rfc6749", nil, func(p *process) {
+			if !strings.Contains(p.said(), "profile mine") {
+				p.Errorf("banner: %s", p.said())
+			}
+		}},
+		{"fixtures", "fixtures.json", "none.json", nil, func(p *process) { p.ownToken("web").wantToken() }},
+		{"issuer", "https://login.example/tenant", "https://other.example", nil, func(p *process) {
+			if p.URL != "https://login.example/tenant" {
+				p.Errorf("URL %s", p.URL)
+			}
+		}},
+		{"auto-approve", "alice", "bob", nil, func(p *process) {
+			code := p.browser().authorize(authorization("web")).param("code")
+			access, _ := p.post(p.endpoint("token"), exchangeOf("web", code)).wantToken()
+			if who := p.get(p.endpoint("userinfo"), "Authorization", "Bearer "+access); who.json["sub"] != "alice" {
+				p.Errorf("userinfo: %s", who.body)
+			}
+		}},
+		{"tls-cert", "mine.crt", "other.crt", []string{"-tls-key", "mine.key"}, secure},
+		{"tls-key", "mine.key", "other.key", []string{"-tls-cert", "mine.crt"}, secure},
+		{"log", "json", "off", nil, func(p *process) {
+			p.get("/healthz")
+			p.stop()
+			if !regexp.MustCompile(`(?m)^\{.*"path":"/healthz"`).MatchString(p.said()) {
+				p.Errorf("log: %s", p.said())
+			}
+		}},
+		{"log", "text", "json", nil, func(p *process) {
+			p.get("/healthz")
+			p.stop()
+			if !regexp.MustCompile(`(?m)^time=.* path=/healthz`).MatchString(p.said()) {
+				p.Errorf("log: %s", p.said())
+			}
+		}},
+		{"log", "off", "json", nil, func(p *process) {
+			p.get("/healthz")
+			p.stop()
+			if strings.Contains(p.said(), "healthz") {
+				p.Errorf("log: %s", p.said())
+			}
+		}},
+	}
+	tested := []string{"version"} // by TestVersionAndHelp
+	for _, row := range rows {
+		tested = append(tested, row.flag)
+		args := slices.Clone(row.and)
+		for name, value := range usual {
+			if name != row.flag {
+				args = append(args, "-"+name, value)
+			}
+		}
+		twin := "GRANTLING_" + strings.ToUpper(strings.ReplaceAll(row.flag, "-", "_")) + "="
+		in := func(name string, cmd *exec.Cmd) {
+			t.Run(row.flag+" "+row.value+" "+name, func(t *testing.T) {
+				p := begin(t, cmd).ready()
+				p.T = t
+				row.check(p)
+			})
+		}
+		in("environment", command(t, folder, []string{twin + row.value}, args...))
+		in("command line wins", command(t, folder, []string{twin + row.other}, append(args, "-"+row.flag, row.value)...))
+	}
+	_, help, _ := runToEnd(t, command(t, folder, nil, "-h"))
+	for _, match := range regexp.MustCompile(`(?m)^  -(\S+)`).FindAllStringSubmatch(help, -1) {
+		if !slices.Contains(tested, match[1]) {
+			t.Errorf("-%s has no row here", match[1])
+		}
+	}
+}
+
+func TestVersionAndHelp(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name      string
+		env, args []string
+		want      string
+	}{
+		{"version", nil, []string{"-version"}, "grantling "},
+		{"version by the environment", []string{"GRANTLING_VERSION=true"}, nil, "grantling "},
+		{"h", nil, []string{"-h"}, "usage: grantling"},
+		{"help", nil, []string{"--help"}, "usage: grantling"},
+		{"h beside a mistake in the environment", []string{"GRANTLING_VERSION=perhaps"}, []string{"-h"}, "usage: grantling"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			folder := t.TempDir()
+			status, stdout, stderr := runToEnd(t, command(t, folder, row.env, row.args...))
+			if status != 0 || !strings.HasPrefix(stdout, row.want) || stderr != "" {
+				t.Errorf("status %d, standard output %q, standard error %q", status, stdout, stderr)
+			}
+			wantFiles(t, folder)
+		})
+	}
+}
+
+// TestRefusedStart wants one line on standard error, nothing on standard
+// output, and no file left behind.
+func TestRefusedStart(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { taken.Close() })
+	files := t.TempDir()
+	certificate(t, files, "mine")
+	certificate(t, files, "other")
+	at := func(name, content string) string {
+		if content != "" {
+			writeFile(t, files, name, content)
+		}
+		return filepath.Join(files, name)
+	}
+	const usage, failure = 2, 1
+	for _, row := range []struct {
+		name   string
+		env    []string
+		args   []string
+		status int
+		want   string // in the line
+	}{
+		{"unknown flag", nil, []string{"-prot"}, usage, "-prot"},
+		{"unknown flag with a line break", nil, []string{"-a\nb"}, usage, "-a"},
+		{"flag without its value", nil, []string{"-db"}, usage, "-db"},
+		{"stray argument", nil, []string{"serve"}, usage, `"serve"`},
+		{"flag that takes no value", nil, []string{"-version=perhaps"}, usage, "-version"},
+		{"the same in the environment", []string{"GRANTLING_VERSION=perhaps"}, nil, usage, "GRANTLING_VERSION"},
+		{"log", nil, []string{"-log", "xml"}, usage, `"xml"`},
+		{"empty database name", nil, []string{"-db", ""}, usage, "-db"},
+		{"empty address", nil, []string{"-addr", ""}, usage, "-addr"},
+
+		{"issuer is no URL", nil, []string{"-issuer", "login.example"}, usage, "login.example"},
+		{"issuer with a query (R145)", nil, []string{"-issuer", "https://login.example/?a=b"}, usage, "query"},
+		{"issuer with a fragment (R145)", nil, []string{"-issuer", "https://login.example/#a"}, usage, "fragment"},
+
+		{"unknown profile", nil, []string{"-profile", "nobody"}, usage, "nobody"},
+		{"profile that is not there", nil, []string{"-profile", "no/file.json"}, usage, "no/file.json"},
+		{"profile with an unknown key", nil, []string{"-profile", at("key.json", "{\n\"name\": \"x\",\n\"colour\": 1}")}, usage, "key.json:3: colour:"},
+		{"profile without endpoints", nil, []string{"-profile", at("bare.json", "{}")}, usage, "bare.json:1: endpoints"},
+
+		{"fixtures that are not there", nil, []string{"-fixtures", "none.json"}, usage, "none.json"},
+		{"fixtures with a bad value", nil, []string{"-fixtures", at("value.json", "{\"clients\": [\n{\"client_id\": \"a\",\n\"scope\": \"ä\"}]}")}, usage, "value.json:3: clients[0].scope:"},
+		{"fixtures with a key of two lines", nil, []string{"-fixtures", at("lines.json", `{"a\nb": 1}`)}, usage, "lines.json:1: a"},
+
+		{"auto-approve names nobody", nil, []string{"-db", memory, "-auto-approve", "nobody"}, usage, "nobody"},
+		{"auto-approve names nobody of the fixtures", nil, []string{"-db", memory, "-fixtures", at("alice.json", instanceFixtures), "-auto-approve", "nobody"}, usage, "nobody"},
+		{"owner is nobody", nil, []string{"-db", memory, "-fixtures", at("owner.json", "{\"clients\": [\n{\"client_id\": \"a\",\n\"owner\":\n\"nobody\"}]}")}, usage, "owner.json:4: clients[0].owner:"},
+
+		{"certificate without its key", nil, []string{"-tls-cert", at("mine.crt", "")}, usage, "-tls-key"},
+		{"key without its certificate", nil, []string{"-tls-key", at("mine.key", "")}, usage, "-tls-cert"},
+		{"certificate that is not there", nil, []string{"-tls-cert", "none.crt", "-tls-key", at("mine.key", "")}, usage, "none.crt"},
+		{"key of another certificate", nil, []string{"-tls-cert", at("mine.crt", ""), "-tls-key", at("other.key", "")}, usage, "private key"},
+
+		{"address in use", nil, []string{"-addr", taken.Addr().String()}, failure, taken.Addr().String()},
+		{"folder of the database is not there", nil, []string{"-db", "no/grantling.db"}, failure, "no/grantling.db"},
+		{"database is a folder", nil, []string{"-db", "."}, failure, "database ."},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			folder := t.TempDir()
+			args := append([]string{"-addr", "127.0.0.1:0"}, row.args...)
+			status, stdout, stderr := runToEnd(t, command(t, folder, row.env, args...))
+			if status != row.status || stdout != "" {
+				t.Errorf("status %d and %q on standard output, want %d and nothing", status, stdout, row.status)
+			}
+			if line, found := strings.CutSuffix(stderr, "\n"); !found || strings.ContainsAny(line, "\r\n") || !strings.Contains(line, row.want) {
+				t.Errorf("standard error is %q, want one line with %q", stderr, row.want)
+			}
+			wantFiles(t, folder)
+		})
+	}
+}
+
+// TestSecondProcess: who finds the database held by another process says so
+// soon, and does it no harm (R167).
+func TestSecondProcess(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	writeFile(t, folder, "fixtures.json", clientFixtures)
+	first := launch(t, folder, "-fixtures", "fixtures.json")
+	began := time.Now()
+	status, stdout, stderr := runToEnd(t, command(t, folder, nil, "-addr", "127.0.0.1:0"))
+	if status != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "in use by another process") {
+		t.Errorf("status %d, standard output %q, standard error %q", status, stdout, stderr)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	first.ownToken("machine").wantToken()
+	first.stop()
+	launch(t, folder).ownToken("machine").wantToken()
+}
+
+// clientFixtures have no password, which takes a while to hash.
+const clientFixtures = `{"clients": [{"client_id": "machine", "client_secret": "machine-secret", "scope": "read"}]}`
+
+var shownPassword = regexp.MustCompile(`password (\S+) \(shown once\)`)
+
+// finishFlow does what the banner says: opens its URL, signs in, approves, and
+// pastes its curl command into a shell.
+func (p *process) finishFlow(password string) {
+	p.Helper()
+	target := regexp.MustCompile(`(?m)^ +(http\S+)$`).FindStringSubmatch(p.said())
+	curl := regexp.MustCompile(`(?m)^ +(curl .*)$`).FindStringSubmatch(p.said())
+	if target == nil || curl == nil {
+		p.Fatalf("banner: %s", p.said())
+	}
+	b := p.browser()
+	page := b.get(target[1])
+	page = b.post(page.action(), page.form(url.Values{"username": {"alice"}, "password": {password}}))
+	page = b.decide(b.get(page.location().String()), "approve")
+	page = b.get(page.location().String())
+	code := regexp.MustCompile(`id="code">([^<]+)<`).FindStringSubmatch(page.body)
+	if code == nil {
+		p.Fatalf("no code in status %d: %s", page.StatusCode, page.body)
+	}
+	if _, err := exec.LookPath("curl"); err != nil || runtime.GOOS == "windows" {
+		p.Skip("no curl, or no shell that it is for")
+	}
+	out, err := exec.Command("sh", "-c", strings.Replace(curl[1], "CODE", code[1], 1)).Output()
+	if err != nil {
+		p.Fatalf("%s: %v", curl[1], err)
+	}
+	var answer struct {
+		AccessToken string `json:"access_token"`
+	}
+	if err := json.Unmarshal(out, &answer); err != nil || answer.AccessToken == "" {
+		p.Fatalf("curl's answer: %s", out)
+	}
+	if who := p.get(p.endpoint("userinfo"), "Authorization", "Bearer "+answer.AccessToken); who.json["sub"] != "alice" {
+		p.Errorf("userinfo: %s", who.body)
+	}
+}
+
+// TestFirstStart: in an empty folder the banner leads through the flow; at the
+// second start it does so again, with the password that was shown once.
+func TestFirstStart(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	first := launch(t, folder)
+	shown := shownPassword.FindStringSubmatch(first.said())
+	if shown == nil {
+		t.Fatalf("no password in the banner: %s", first.said())
+	}
+	first.finishFlow(shown[1])
+	first.stop()
+	wantFiles(t, folder, "grantling.db")
+
+	second := launch(t, folder)
+	if strings.Contains(second.said(), shown[1]) || shownPassword.MatchString(second.said()) {
+		t.Errorf("the second banner shows a password: %s", second.said())
+	}
+	second.finishFlow(shown[1])
+	second.stop()
+	if strings.Contains(second.said(), shown[1]) {
+		t.Error("the password is in the log") // R174
+	}
+}
+
+// TestBannerOfFixtures: with fixtures there is no alice of the server's own.
+func TestBannerOfFixtures(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	writeFile(t, folder, "fixtures.json", "{}")
+	p := launch(t, folder, "-db", memory, "-fixtures", "fixtures.json")
+	if shownPassword.MatchString(p.said()) || strings.Contains(p.said(), "demo") {
+		t.Errorf("banner: %s", p.said())
+	}
+}
+
+// TestMemory: :memory: leaves no file behind, however the process ends.
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*process){"SIGINT": (*process).stop, "kill -9": (*process).kill} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			folder, files := t.TempDir(), t.TempDir()
+			writeFile(t, files, "fixtures.json", clientFixtures)
+			p := launch(t, folder, "-db", memory, "-fixtures", filepath.Join(files, "fixtures.json"))
+			p.ownToken("machine").wantToken()
+			end(p)
+			wantFiles(t, folder)
+		})
+	}
+}
+
+// TestModeUnderUmask: nobody else may read the file, whatever the umask, and a
+// looser mode is mended (R176).
+func TestModeUnderUmask(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("file modes are not what protects files there")
+	}
+	folder, files := t.TempDir(), t.TempDir()
+	writeFile(t, files, "fixtures.json", clientFixtures)
+	loose := command(t, folder, nil)
+	loose.Args = []string{"sh", "-c", `umask 0; exec "$0" -addr 127.0.0.1:0 -fixtures "$1"`, loose.Path, filepath.Join(files, "fixtures.json")}
+	loose.Path = "/bin/sh"
+	database := filepath.Join(folder, "grantling.db")
+	check := func() {
+		t.Helper()
+		if info, err := os.Stat(database); err != nil || info.Mode() != 0o600 {
+			t.Errorf("mode %v, %v; want 0600", info.Mode(), err)
+		}
+	}
+	p := begin(t, loose).ready()
+	check()
+	p.stop()
+	if err := os.Chmod(database, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	launch(t, folder)
+	check()
+}
+
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	trusted := certificate(t, folder, "mine")
+	writeFile(t, folder, "fixtures.json", instanceFixtures)
+	p := launch(t, folder, "-db", memory, "-fixtures", "fixtures.json", "-tls-cert", "mine.crt", "-tls-key", "mine.key")
+	if !strings.HasPrefix(p.URL, "https://127.0.0.1:") {
+		t.Fatalf("URL %s", p.URL)
+	}
+	b := p.secureBrowser(trusted)
+	if r := b.signIn("alice", "wonderland"); r.StatusCode != http.StatusSeeOther {
+		t.Fatalf("sign-in: status %d: %s", r.StatusCode, r.body)
+	} else if c := r.Cookies(); len(c) != 1 || !c[0].Secure || !strings.HasPrefix(c[0].Name, "__Host-") {
+		t.Errorf("cookies %v", c)
+	}
+	back := b.approve(authorization("web"))
+	if back.param("iss") != p.URL {
+		t.Errorf("back to %s", back.location())
+	}
+	b.post(p.endpoint("token"), exchangeOf("web", back.param("code"))).wantToken()
+	if r := b.get(p.endpoint("metadata")); r.json["issuer"] != p.URL || r.json["token_endpoint"] != p.endpoint("token") {
+		t.Errorf("metadata: %s", r.body)
+	}
+}
+
+// family is what the client knows of one authorization and of all that came of
+// it: what was acknowledged, and the request that got no answer.
+type family struct {
+	code       string
+	access     []string
+	refresh    []string // all but the last have been rotated
+	revoked    bool
+	unanswered string // "", authorize, redeem, rotate or revoke
+}
+
+// load is a client that works while the server dies.
+type load struct {
+	*process
+	client   *http.Client
+	mu       sync.Mutex
+	families []*family
+	cut      int // answers with status 200 of which the body did not come whole
+}
+
+// startLoad lets eight workers authorize, redeem, rotate and revoke until the
+// server answers no more. wait returns when they have ended.
+func (p *process) startLoad() (l *load, wait func()) {
+	l = &load{process: p, client: &http.Client{
+		Transport:     &http.Transport{MaxIdleConnsPerHost: 8},
+		Timeout:       patience,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+	var workers sync.WaitGroup
+	for worker := range 8 {
+		workers.Go(func() {
+			for n := worker; ; n++ {
+				f := new(family)
+				l.live(f, n)
+				l.mu.Lock()
+				l.families = append(l.families, f)
+				l.mu.Unlock()
+				if f.unanswered != "" || p.Failed() {
+					return
+				}
+			}
+		})
+	}
+	return l, func() {
+		workers.Wait()
+		l.client.CloseIdleConnections()
+	}
+}
+
+// live leads a family through one of six lives.
+func (l *load) live(f *family, n int) {
+	f.unanswered = "authorize"
+	response, err := l.client.Get(l.endpoint("authorize") + "?" + authorization("web").Encode())
+	if err != nil {
+		return
+	}
+	response.Body.Close()
+	back, err := response.Location()
+	if err != nil {
+		l.Errorf("authorization: status %d", response.StatusCode)
+		return
+	}
+	f.code, f.unanswered = back.Query().Get("code"), ""
+	steps := [][]string{{}, {"redeem"}, {"redeem", "rotate"}, {"redeem", "rotate", "rotate"}, {"redeem", "revoke"}, {"redeem", "rotate", "revoke"}}
+	for _, step := range steps[n%len(steps)] {
+		f.unanswered = step
+		endpoint, form := "token", url.Values{}
+		switch step {
+		case "redeem":
+			form = exchangeOf("web", f.code)
+		case "rotate":
+			form = withClient("web", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {f.refresh[len(f.refresh)-1]}})
+		case "revoke":
+			endpoint, form = "revoke", withClient("web", url.Values{"token": {f.refresh[len(f.refresh)-1]}})
+		}
+		status, body, ok := l.send(endpoint, form)
+		if !ok {
+			return
+		}
+		if status != http.StatusOK {
+			l.Errorf("%s: status %d: %s", step, status, body)
+			return
+		}
+		f.unanswered = ""
+		if step == "revoke" {
+			f.revoked = true
+			continue
+		}
+		var answer struct {
+			Access  string `json:"access_token"`
+			Refresh string `json:"refresh_token"`
+		}
+		if err := json.Unmarshal(body, &answer); err != nil || answer.Access == "" || answer.Refresh == "" {
+			l.Errorf("%s: %s", step, body)
+			return
+		}
+		f.access, f.refresh = append(f.access, answer.Access), append(f.refresh, answer.Refresh)
+	}
+}
+
+// send returns ok if the answer came whole.
+func (l *load) send(endpoint string, form url.Values) (status int, body []byte, ok bool) {
+	response, err := l.client.PostForm(l.endpoint(endpoint), form)
+	if err != nil {
+		return 0, nil, false
+	}
+	defer response.Body.Close()
+	body, err = io.ReadAll(response.Body)
+	if err != nil && response.StatusCode == http.StatusOK {
+		l.mu.Lock()
+		l.cut++
+		l.mu.Unlock()
+	}
+	return response.StatusCode, body, err == nil
+}
+
+// reach returns when the load has left so many families behind it.
+func (l *load) reach(families int) {
+	l.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		l.mu.Lock()
+		got := len(l.families)
+		l.mu.Unlock()
+		switch {
+		case got >= families:
+			return
+		case time.Now().After(deadline):
+			l.Fatalf("%d families in %v: that is no load", got, patience)
+		}
+	}
+}
+
+// wantKept wants a server to know all that another one acknowledged under
+// load: each family is where the client left it or, if its last request got no
+// answer, where that request would have led it (R160, R161, R169).
+func (p *process) wantKept(l *load) {
+	p.Helper()
+	var group sync.WaitGroup
+	families := make(chan *family)
+	for range 8 {
+		group.Go(func() {
+			for f := range families {
+				p.wantFamily(f)
+			}
+		})
+	}
+	for _, f := range l.families {
+		families <- f
+	}
+	close(families)
+	group.Wait()
+}
+
+func (p *process) wantFamily(f *family) {
+	redeem := func() *reply { return p.post(p.endpoint("token"), exchangeOf("web", f.code)) }
+	tell := func(what string) { p.Errorf("%s: %+v", what, *f) }
+	switch {
+	case f.code == "":
+		return
+	case len(f.access) == 0:
+		r := redeem()
+		if r.StatusCode != http.StatusOK && f.unanswered != "redeem" {
+			tell("a code that was issued is lost: " + r.body)
+		}
+	default:
+		last := len(f.refresh) - 1
+		alive := p.alive(f.refresh[last])
+		for n, token := range f.access {
+			// All or nothing: a revocation without an answer ends all or none.
+			if want := !f.revoked && (f.unanswered != "revoke" || alive); p.alive(token) != want {
+				tell(fmt.Sprintf("access token %d: alive %v, want %v", n, !want, want))
+			}
+		}
+		for n, token := range f.refresh[:last] {
+			if p.alive(token) {
+				tell(fmt.Sprintf("refresh token %d was rotated and is alive", n))
+			}
+		}
+		if want := !f.revoked; alive != want && f.unanswered != "rotate" && f.unanswered != "revoke" {
+			tell(fmt.Sprintf("the last refresh token: alive %v, want %v", alive, want))
+		}
+		switch r := p.refresh("web", f.refresh[last]); {
+		case alive:
+			r.wantToken()
+		default:
+			r.wantError(http.StatusBadRequest, "invalid_grant")
+		}
+	}
+	// The fact that the code was redeemed is there, and ends all that came of it.
+	redeem().wantError(http.StatusBadRequest, "invalid_grant")
+	p.wantDead(f.access...)
+	p.wantDead(f.refresh...)
+}
+
+// TestKill kills the server under load, again and again, and compares what the
+// next one knows with what the client was told (R160, R161).
+func TestKill(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	writeFile(t, folder, "fixtures.json", instanceFixtures)
+	launch(t, folder, "-fixtures", "fixtures.json").stop()
+	const rounds = 20
+	var before *load
+	for round := range rounds + 1 {
+		p := launch(t, folder, "-auto-approve", "alice", "-log", "off")
+		if before != nil {
+			p.wantKept(before)
+		}
+		if t.Failed() || round == rounds {
+			break
+		}
+		l, wait := p.startLoad()
+		l.reach(30)
+		time.Sleep(time.Duration(7*round%20) * time.Millisecond)
+		p.kill()
+		wait()
+		before = l
+	}
+	wantFiles(t, folder, "fixtures.json", "grantling.db")
+}
+
+// TestKillAtFirstStart kills the server while it makes its database; the next
+// start works (R165).
+func TestKillAtFirstStart(t *testing.T) {
+	t.Parallel()
+	t.Run("fixtures", func(t *testing.T) {
+		t.Parallel()
+		files := t.TempDir()
+		writeFile(t, files, "fixtures.json", clientFixtures)
+		args := []string{"-addr", "127.0.0.1:0", "-fixtures", filepath.Join(files, "fixtures.json")}
+		for round := range 40 {
+			folder := t.TempDir()
+			killed := begin(t, command(t, folder, nil, args...))
+			time.Sleep(time.Duration(round) * 30 * time.Millisecond / 39)
+			killed.kill()
+			p := begin(t, command(t, folder, nil, args...)).ready()
+			p.ownToken("machine").wantToken()
+			p.kill()
+			wantFiles(t, folder, "grantling.db")
+		}
+	})
+	// Whenever the first start ends, somebody was shown a password that works.
+	t.Run("password", func(t *testing.T) {
+		t.Parallel()
+		for round := range 8 {
+			folder := t.TempDir()
+			killed := begin(t, command(t, folder, nil, "-addr", "127.0.0.1:0"))
+			time.Sleep(time.Duration(round) * 25 * time.Millisecond)
+			killed.kill()
+			p := launch(t, folder)
+			shown := shownPassword.FindAllStringSubmatch(killed.said()+p.said(), -1)
+			if shown == nil {
+				t.Fatalf("round %d: no password was shown", round)
+			}
+			if r := p.browser().signIn("alice", shown[len(shown)-1][1]); r.StatusCode != http.StatusSeeOther {
+				t.Errorf("round %d: sign-in: status %d", round, r.StatusCode)
+			}
+			p.kill()
+		}
+	})
+}
+
+// TestSignal: requests in flight are answered, what was answered is on disk,
+// and nothing new is let in (R169).
+func TestSignal(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("no signals")
+	}
+	serve := func(t *testing.T) (folder string, p *process) {
+		folder = t.TempDir()
+		writeFile(t, folder, "fixtures.json", instanceFixtures)
+		return folder, launch(t, folder, "-fixtures", "fixtures.json", "-auto-approve", "alice", "-log", "off")
+	}
+	for name, signal := range map[string]os.Signal{"SIGINT": os.Interrupt, "SIGTERM": syscall.SIGTERM} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			folder, p := serve(t)
+			l, wait := p.startLoad()
+			l.reach(60)
+			p.signal(signal)
+			if status := p.wait(); status != 0 {
+				t.Errorf("exit status %d: %s", status, p.said())
+			}
+			wait()
+			if l.cut > 0 {
+				t.Errorf("%d answers with status 200 were cut", l.cut)
+			}
+			launch(t, folder, "-auto-approve", "alice", "-log", "off").wantKept(l)
+		})
+	}
+	t.Run("in flight", func(t *testing.T) {
+		t.Parallel()
+		folder, p := serve(t)
+		r := p.hold()
+		p.signal(syscall.SIGTERM)
+		p.wantClosed()
+		access, refresh := r.finish().wantToken()
+		if status := p.wait(); status != 0 {
+			t.Errorf("exit status %d: %s", status, p.said())
+		}
+		launch(t, folder).wantAlive(access, refresh)
+	})
+	t.Run("a second signal ends at once", func(t *testing.T) {
+		t.Parallel()
+		_, p := serve(t)
+		p.hold()
+		p.signal(syscall.SIGTERM)
+		p.wantClosed()
+		go func() { // again, in case the second comes before the first is dealt with
+			for p.cmd.Process.Signal(syscall.SIGTERM) == nil {
+				time.Sleep(10 * time.Millisecond)
+			}
+		}()
+		if status := p.wait(); status != -1 {
+			t.Errorf("exit status %d, want to see it killed by the signal", status)
+		}
+	})
+	t.Run("who does not finish is waited for ten seconds", func(t *testing.T) {
+		t.Parallel()
+		if testing.Short() {
+			t.Skip("takes ten seconds")
+		}
+		folder, p := serve(t)
+		p.hold()
+		began := time.Now()
+		p.signal(syscall.SIGTERM)
+		if status, took := p.wait(), time.Since(began); status != 0 || took < 9*time.Second {
+			t.Errorf("exit status %d after %v, want 0 after 10s", status, took)
+		}
+		launch(t, folder).ownToken("web").wantToken()
+	})
+}
+
+// held is a token request of which the server has the header.
+type held struct {
+	*process
+	conn net.Conn
+	in   *bufio.Reader
+	body string
+}
+
+// hold sends the header of a token request and waits until the server asks
+// for the body.
+func (p *process) hold() *held {
+	p.Helper()
+	code := p.browser().authorize(authorization("web")).param("code")
+	conn, err := net.Dial("tcp", strings.TrimPrefix(p.URL, "http://"))
+	if err != nil {
+		p.Fatal(err)
+	}
+	p.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(patience))
+	h := &held{p, conn, bufio.NewReader(conn), exchangeOf("web", code).Encode()}
+	fmt.Fprintf(conn, "POST /oauth/token HTTP/1.1\r\nHost: a.example\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", len(h.body))
+	if line, err := h.in.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 100 ") {
+		p.Fatalf("got %q, %v, want to be told to continue", line, err)
+	}
+	h.in.ReadString('\n')
+	return h
+}
+
+// finish sends the body and reads the answer.
+func (h *held) finish() *reply {
+	h.Helper()
+	io.WriteString(h.conn, h.body)
+	response, err := http.ReadResponse(h.in, nil)
+	if err != nil {
+		h.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		h.Fatal(err)
+	}
+	r := &reply{Response: response, i: h.instance, body: string(body)}
+	json.Unmarshal(body, &r.json)
+	return r
+}
+
+// wantClosed wants the server to accept no connection any more, soon.
+func (p *process) wantClosed() {
+	p.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(p.URL, "http://"))
+		if err != nil {
+			return
+		}
+		conn.Close()
+		if time.Now().After(deadline) {
+			p.Fatal("the server still accepts connections")
+		}
+	}
+}
