@@ -204,7 +204,7 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 	case v.user == nil && request.prompts("none"):
 		s.redirectError(w, x, request, loginRequired("nobody is signed in, and with prompt none nobody can be asked to"))
 	case v.user == nil, request.prompts("login"), request.prompts("select_account"):
-		ask.Continue = r.URL.EscapedPath() + "?" + s.signedIn(r.URL.RawQuery)
+		ask.Continue = r.URL.EscapedPath() + "?" + s.profile.signedIn(r.URL.RawQuery)
 		s.writeSignIn(w, v, http.StatusOK, ask)
 	default:
 		s.consent(w, x, request, v)
@@ -246,18 +246,23 @@ func (s *server) autoApprover(request *authorizationRequest) (*user, error) {
 
 // signedIn takes the demand for a sign-in, once met, out of a query and leaves
 // every byte of the other parameters as it is.
-func (s *server) signedIn(query string) string {
-	pairs := slices.DeleteFunc(strings.Split(query, "&"), func(pair string) bool {
-		name, _, _ := strings.Cut(pair, "=")
-		return s.profile.PromptParameters[name] == "login"
-	})
-	for i, pair := range pairs {
-		if v, _, _ := parseValues(pair); v["prompt"] != "" {
+func (p *profile) signedIn(query string) string {
+	var kept []string
+	for pair := range strings.SplitSeq(query, "&") {
+		v, _, _ := parseValues(pair)
+		if v["prompt"] != "" {
 			rest := slices.DeleteFunc(strings.Fields(v["prompt"]), func(value string) bool { return value == "login" || value == "select_account" })
-			pairs[i] = parameters{{"prompt", strings.Join(rest, " ")}}.encode()
+			pair = parameters{{"prompt", strings.Join(rest, " ")}}.encode()
+		}
+		isDemand := false
+		for name := range v {
+			isDemand = p.PromptParameters[name] == "login"
+		}
+		if !isDemand {
+			kept = append(kept, pair)
 		}
 	}
-	return strings.Join(pairs, "&")
+	return strings.Join(kept, "&")
 }
 
 // consent asks the user, unless the answer is known.

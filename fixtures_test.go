@@ -233,7 +233,7 @@ func TestFixtureDefaults(t *testing.T) {
 				got, _ = r.json["error"].(string)
 			}
 			if got != row.want {
-				t.Errorf("%s asks for %q with the scopes %v, default %v: got %q, want %q", row.client, row.request, i.server.profile.scopeNames(), i.server.profile.DefaultScope, got, row.want)
+				t.Errorf("%s asks for %q with the scopes %v: got %q, want %q", row.client, row.request, i.server.profile.scopeNames(), got, row.want)
 			}
 		}
 	})

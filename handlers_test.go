@@ -522,5 +522,7 @@ func TestFlow(t *testing.T) {
 	i.wantAlive(access, again)
 }
 
-// newCredential is one that the server does not know.
-func newCredential() credential { return cookieFormat.newCredential(claims{}) }
+// newCredential and parseCredential are for codes and tokens as they look
+// where the profile says nothing.
+func newCredential() credential                      { return format{}.newCredential(claims{}) }
+func parseCredential(text string) (credential, bool) { return format{}.parse(text) }

@@ -550,7 +550,7 @@ func TestCORS(t *testing.T) {
 	access, _ := i.tokens("web")
 	b := i.as("alice")
 	for path, routes := range i.server.routes {
-		route := routes[0]
+		route := routes[0] // this profile has no path with two
 		for _, origin := range []string{"https://cb.example", "https://evil.example", "null", i.URL, ""} {
 			t.Run("R147 R148 "+path+" from "+origin, func(t *testing.T) {
 				header := []string{"Origin", origin}

@@ -195,13 +195,13 @@ func (p *profile) check() error {
 		}
 		return nil
 	}
-	if p.Title == "" {
-		return wrong("title", "is missing")
-	}
 	for _, required := range []string{"authorize", "token", "oob"} {
 		if len(p.Endpoints[required]) == 0 {
 			return wrong("endpoints."+required, "has no path")
 		}
+	}
+	if p.Title == "" {
+		return wrong("title", "is missing")
 	}
 	taken := make(map[string]string) // method and path
 	take := func(member, method, path string) error {

@@ -211,6 +211,14 @@ func TestTrackmania(t *testing.T) {
 			t.Errorf("iat %v, nbf %v, exp %v", iat, nbf, exp)
 		}
 	})
+	t.Run("token/claims without scope", func(t *testing.T) {
+		t.Parallel()
+		token, _ := i.in(t).plainTokens("web")
+		_, payload := claimsOf(t, token)
+		if scopes, ok := payload["scopes"].([]any); !ok || len(scopes) != 0 {
+			t.Errorf("claims %v", payload)
+		}
+	})
 	t.Run("token/claims by client credentials", func(t *testing.T) {
 		t.Parallel()
 		token, _ := i.in(t).post(endpoint, credentials("scope", "clubs")).json["access_token"].(string)
