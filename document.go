@@ -110,7 +110,9 @@ func (d *document) walkMember(decoder *json.Decoder, path string, t reflect.Type
 			if tag == name {
 				return d.walk(decoder, path, field.Type)
 			}
-			known = append(known, tag)
+			if tag != "" {
+				known = append(known, tag)
+			}
 		}
 		return fmt.Errorf("%s:%d: %s: unknown key; here stand %s", d.file, line, path, strings.Join(known, ", "))
 	case reflect.Map:

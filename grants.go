@@ -18,6 +18,7 @@ func (s *server) handleToken(w http.ResponseWriter, r *http.Request, x *exchange
 		s.writeError(w, x, err)
 		return
 	}
+	x.token = answer.id
 	writeJSON(w, http.StatusOK, s.tokenObject(answer))
 }
 
@@ -58,6 +59,7 @@ func (s *server) grantToken(r *http.Request, x *exchange) (*tokenAnswer, error) 
 
 // tokenAnswer is a successful answer (RFC 6749 §5.1).
 type tokenAnswer struct {
+	id           uuid.UUID // of the access token
 	accessToken  string
 	expiresIn    seconds // 0: never expires
 	refreshToken string  // empty: none
@@ -359,7 +361,7 @@ func (s *server) newAccessToken(g *grant, c *client, scope string, now unixTime)
 	if g != nil {
 		token.Grant = &g.key
 	}
-	return issuance{access: token}, &tokenAnswer{accessToken: presented.String(), expiresIn: s.profile.AccessTokenLifetime, scope: scope}
+	return issuance{access: token}, &tokenAnswer{id: presented.id, accessToken: presented.String(), expiresIn: s.profile.AccessTokenLifetime, scope: scope}
 }
 
 // later returns the later of two expiries.
