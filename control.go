@@ -462,7 +462,7 @@ func (s *server) pickRequests(r *http.Request) ([]object, error) {
 		value := query.Get(name)
 		switch name {
 		case "endpoint":
-			if f.endpoint = value; len(s.profile.Endpoints[value]) == 0 {
+			if f.endpoint = value; value != "" && len(s.profile.Endpoints[value]) == 0 {
 				return nil, wrong("endpoint", "is none of this server's")
 			}
 		case "client_id":
