@@ -343,6 +343,9 @@ func TestControlClockMovesAll(t *testing.T) {
 		t.Parallel()
 		i := startControlled(t)
 		i.tokens("web")
+		i.mustControl("POST", "tokens", `{"client_id":"web","username":"alice"}`)
+		i.mustControl("POST", "tokens", `{"client_id":"web"}`)
+		i.post(i.endpoint("token"), withClient("legacy", url.Values{"grant_type": {"password"}, "username": {"alice"}, "password": {"wonderland"}})).wantToken()
 		i.sweep()
 		if n := i.issued(); n == 0 {
 			t.Fatal("the sweeper took what is alive")
@@ -651,13 +654,13 @@ func TestControlReset(t *testing.T) {
 	used.mustControl("POST", "clients", `{"client_id":"new","redirect_uris":["https://new.example/"]}`)
 	used.mustControl("DELETE", "clients/other", "")
 	used.mustControl("POST", "faults", `{"endpoint":"token","times":0,"status":503}`)
-	used.mustControl("POST", "clock", `{"advance":"1h"}`)
 	for range secretTries + 1 {
 		used.post(used.endpoint("introspect"), url.Values{"client_id": {"rs"}, "client_secret": {"wrong"}, "token": {"x"}})
 	}
 	for range passwordTries + 1 {
 		used.browser().signIn("alice", "wrong")
 	}
+	used.mustControl("POST", "clock", `{"advance":"1h"}`)
 	used.mustControl("POST", "reset", "")
 
 	if n := used.issued(); n != 0 {

@@ -318,6 +318,7 @@ func (s *server) newGrant(u *user, c *client, scope string, now unixTime) *grant
 		Username: u.Username,
 		Scope:    scope,
 		Issued:   now,
+		Expires:  now, // until something is issued on it
 	}
 }
 

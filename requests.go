@@ -103,11 +103,14 @@ func presentedCredentials(r *http.Request, params url.Values) []credential {
 	return found
 }
 
-// What the log does not show, or, of codes and tokens, only the public id of.
-var (
-	credentialParams = []string{"code", "access_token", "refresh_token", "token"}
-	secretParams     = []string{"client_secret", "password", "code_verifier", "client_assertion", "assertion", "mac"}
-)
+// credentialParams carry codes and tokens, of which the log shows the public id.
+var credentialParams = []string{"code", "access_token", "refresh_token", "token"}
+
+// isSecret reports whether the log shows nothing of a parameter.
+func isSecret(name string) bool {
+	return strings.Contains(name, "secret") || strings.Contains(name, "password") ||
+		slices.Contains([]string{"code_verifier", "client_assertion", "assertion", "mac"}, name)
+}
 
 // cut returns the parameters without their secrets.
 func cut(params url.Values) url.Values {
@@ -115,11 +118,11 @@ func cut(params url.Values) url.Values {
 	for name, values := range params {
 		for _, value := range values {
 			switch {
-			case slices.Contains(secretParams, name):
+			case isSecret(name):
 				value = "…"
 			case slices.Contains(credentialParams, name):
 				c, ok := parseCredential(value)
-				if value = "…"; ok {
+				if value = "…"; ok && c.id.Version() == 7 { // not half of something else
 					value = c.id.String() + "…"
 				}
 			}

@@ -223,8 +223,9 @@ func TestRequestsWait(t *testing.T) {
 		waits = i.server.control.requests.changed != nil
 		i.server.control.requests.mu.Unlock()
 	}
+	began = time.Now()
 	i.server.control.requests.close()
-	if all := <-got; len(all) != 0 {
+	if all := <-got; len(all) != 0 || time.Since(began) > 10*time.Second {
 		t.Errorf("at the end there are %+v", all)
 	}
 }
