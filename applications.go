@@ -44,7 +44,7 @@ func (s *server) account(handle func(http.ResponseWriter, *accountRequest, *exch
 		a := &accountRequest{visitor: v, Request: r}
 		if r.Method == http.MethodPost {
 			if a.form, err = s.formFields(r); err == nil {
-				err = v.checkFormToken(a.form.Get("token"))
+				err = v.checkFormToken(a.form.Get("form_token"))
 			}
 			if err != nil {
 				s.writeErrorPage(w, x, err)

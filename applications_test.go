@@ -29,7 +29,7 @@ func registrationForm() url.Values {
 // account returns the form token of the user's pages.
 func (b *browser) token() string {
 	b.Helper()
-	return b.get("/account/applications").form(nil).Get("token")
+	return b.get("/account/applications").form(nil).Get("form_token")
 }
 
 // fill sends a form of the account pages, with the token and the other hidden
@@ -37,7 +37,7 @@ func (b *browser) token() string {
 func (b *browser) fill(path string, form url.Values) *reply {
 	b.Helper()
 	form = cloneForm(form)
-	form.Set("token", b.token())
+	form.Set("form_token", b.token())
 	return b.post(path, form)
 }
 
@@ -276,13 +276,13 @@ func TestApplicationForms(t *testing.T) {
 			b := &browser{i.in(t), b.client}
 			for name, wrong := range map[string]string{"without token": "", "token of bob": foreign, "token altered": token[1:] + "A"} {
 				form := cloneForm(form)
-				form.Set("token", wrong)
+				form.Set("form_token", wrong)
 				if r := b.post(path, form); r.StatusCode != http.StatusForbidden {
 					t.Errorf("%s: status %d", name, r.StatusCode)
 				}
 			}
 			good := cloneForm(form)
-			good.Set("token", token)
+			good.Set("form_token", token)
 			if r := b.post(path, good, "Sec-Fetch-Site", "cross-site"); r.StatusCode != http.StatusForbidden {
 				t.Errorf("from another site: status %d", r.StatusCode)
 			}
@@ -681,7 +681,9 @@ func TestApplicationRaces(t *testing.T) {
 			form := b.editForm(id, url.Values{"client_name": {"Back again"}})
 			var group sync.WaitGroup
 			group.Go(func() { b.post("/account/applications/edit", form) })
-			group.Go(func() { b.post("/account/applications/delete", url.Values{"id": {id}, "token": form["token"]}) })
+			group.Go(func() {
+				b.post("/account/applications/delete", url.Values{"id": {id}, "form_token": form["form_token"]})
+			})
 			group.Wait()
 			if i.client(id) != nil {
 				t.Fatal("a deleted application is back")
@@ -694,7 +696,7 @@ func TestApplicationRaces(t *testing.T) {
 		for range maxApplications + 10 {
 			group.Go(func() {
 				form := registrationForm()
-				form.Set("token", token)
+				form.Set("form_token", token)
 				if r := b.post("/account/applications/new", form); r.StatusCode != http.StatusOK && r.StatusCode != http.StatusUnprocessableEntity {
 					t.Errorf("status %d: %s", r.StatusCode, r.body)
 				}

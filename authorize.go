@@ -170,18 +170,17 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 		s.writeErrorPage(w, x, err)
 		return
 	}
-	x.clientID = request.client.ClientID
+	s.asks(x, request)
 	invalid := request.parseRest(s.profile)
 
-	if s.autoApprove != "" {
-		u, err := s.autoApprover(request)
+	if d, err := s.decidedBeforehand(request, x); d != nil || err != nil {
 		switch {
 		case err != nil:
 			s.redirectError(w, x, request, err)
 		case invalid != nil:
 			s.redirectError(w, x, request, invalid)
 		default:
-			s.approve(w, x, request, u, uuid.Must(uuid.NewV7()))
+			s.decide(w, x, request, d, uuid.Must(uuid.NewV7()))
 		}
 		return
 	}
@@ -220,14 +219,32 @@ func (s *server) handleAuthorizePost(w http.ResponseWriter, r *http.Request, x *
 		s.writeErrorPage(w, x, err)
 		return
 	}
-	query := r.URL.RawQuery + "&" + body
-	if _, err := s.parseRedirection(query); err != nil {
+	request, err := s.parseRedirection(r.URL.RawQuery + "&" + body)
+	if err != nil {
 		s.writeErrorPage(w, x, err)
 		return
 	}
 	// Encoded anew: a header cannot carry all the bytes that a body can.
-	form, _ := url.ParseQuery(query)
-	seeOther(w, r.URL.EscapedPath()+"?"+form.Encode())
+	form, _ := url.ParseQuery(request.query)
+	request.query = form.Encode()
+	s.asks(x, request)
+	seeOther(w, r.URL.EscapedPath()+"?"+request.query)
+}
+
+// decision is what a user says to an authorization request.
+type decision struct {
+	user *user
+	deny bool
+}
+
+// decidedBeforehand returns the decision of an authorization request that no
+// browser needs to be asked about, or nil.
+func (s *server) decidedBeforehand(request *authorizationRequest, x *exchange) (*decision, error) {
+	if x.decided != nil || s.autoApprove == "" {
+		return x.decided, nil
+	}
+	u, err := s.autoApprover(request)
+	return &decision{user: u}, err
 }
 
 // autoApprover is the user of -auto-approve, or the one that login_hint names.
@@ -343,25 +360,33 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 		s.writeErrorPage(w, x, err)
 		return
 	}
-	x.clientID = request.client.ClientID
+	s.asks(x, request)
 	if err := request.parseRest(s.profile); err != nil {
 		s.redirectError(w, x, request, err)
 		return
 	}
 	switch form["decision"] {
-	case "approve":
-		s.approve(w, x, request, v.user, pending.id)
-	case "deny":
-		s.redirectError(w, x, request, accessDenied(rfc6749("4.1.2.1"), "the user denied the request"))
+	case "approve", "deny":
+		s.decide(w, x, request, &decision{v.user, form["decision"] == "deny"}, pending.id)
 	default:
 		s.writeErrorPage(w, x, invalidRequest(rfc6749("4.1.1"), "decision must be approve or deny"))
 	}
 }
 
+// decide does what the user decided; id becomes the grant's.
+func (s *server) decide(w http.ResponseWriter, x *exchange, request *authorizationRequest, d *decision, id uuid.UUID) {
+	if d.deny {
+		x.username = d.user.Username
+		s.redirectError(w, x, request, accessDenied(rfc6749("4.1.2.1"), "the user denied the request"))
+		return
+	}
+	s.approve(w, x, request, d.user, id)
+}
+
 // approve issues what the user granted and sends the browser back with it:
 // a code (RFC 6749 §4.1.2) or an access token (§4.2.2).
 func (s *server) approve(w http.ResponseWriter, x *exchange, request *authorizationRequest, u *user, id uuid.UUID) {
-	x.username = u.Username
+	x.username, x.grant = u.Username, id
 	g := s.newGrant(u, request.client, request.scope, x.now)
 	g.key = newGrantKey(u.ID, request.client.ID, id)
 	var answer parameters

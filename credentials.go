@@ -104,7 +104,7 @@ func (f format) parse(text string) (credential, bool) {
 	default:
 		raw, err = base64.RawURLEncoding.DecodeString(encoded)
 	}
-	if err != nil || len(raw) < 32 {
+	if err != nil || len(raw) != 32 && f.Encoding != "jwt" || len(raw) < 32 {
 		return credential{}, false
 	}
 	return credential{uuid.UUID(raw[:16]), text}, true

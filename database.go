@@ -225,6 +225,19 @@ func (t *tx) delete(bucket, key []byte) error {
 	return t.write(func() error { return t.Bucket(bucket).Delete(key) })
 }
 
+// clear empties a bucket.
+func (t *tx) clear(bucket []byte) error {
+	t.writes++
+	err := t.DeleteBucket(bucket)
+	if err == nil {
+		_, err = t.CreateBucket(bucket)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errStorage, err)
+	}
+	return nil
+}
+
 // read returns the record under key, or nil.
 func read[T any](t *tx, bucket, key []byte) (*T, error) {
 	value := t.Bucket(bucket).Get(key)

@@ -15,7 +15,7 @@ type fixtures struct {
 	Users   []userFixture   `json:"users"`
 	Clients []clientFixture `json:"clients"`
 
-	document *document
+	document *document // nil: they are not from a file
 }
 
 type userFixture struct {
@@ -44,6 +44,7 @@ type memberError struct {
 	error
 }
 
+func (e memberError) Error() string { return e.member + ": " + e.error.Error() }
 func (e memberError) Unwrap() error { return e.error }
 
 func wrong(member, problem string) error { return memberError{member, errors.New(problem)} }
@@ -184,51 +185,86 @@ func newClient(f *clientFixture, existing *client) (c *client, secret string) {
 	return c, secret
 }
 
-// applyFixtures creates or replaces the users and clients, all of them or
-// none. It returns the secrets that it made, by client_id.
-func (s *server) applyFixtures(f *fixtures) (map[string]string, error) {
-	users, clients, secrets, err := s.prepareFixtures(f)
+// applyFixtures creates or replaces the users and clients of files, all of
+// them or none. It returns the secrets that it made, by client_id.
+func (s *server) applyFixtures(files ...*fixtures) (map[string]string, error) {
+	users, clients, secrets, err := s.prepareFixtures(files...)
 	if err != nil {
 		return nil, err
 	}
 	return secrets, s.store.register(users, clients)
 }
 
-// prepareFixtures makes the users and clients and stores nothing yet.
-func (s *server) prepareFixtures(f *fixtures) (users []*user, clients []*client, secrets map[string]string, err error) {
-	users = make([]*user, len(f.Users))
+// prepareFixtures makes the users and clients of files, of which later ones
+// add to earlier ones and win over them, and stores nothing yet.
+func (s *server) prepareFixtures(files ...*fixtures) (users []*user, clients []*client, secrets map[string]string, err error) {
+	if err := s.checkOwners(files); err != nil {
+		return nil, nil, nil, err
+	}
+	byUsername := make(map[string]*userFixture)
+	byClientID := make(map[string]*clientFixture)
+	for _, f := range files {
+		for i := range f.Users {
+			byUsername[f.Users[i].Username] = &f.Users[i]
+		}
+		for i := range f.Clients {
+			byClientID[f.Clients[i].ClientID] = &f.Clients[i]
+		}
+	}
+	var mu sync.Mutex
 	var group sync.WaitGroup // the hashing takes a while
-	for i := range f.Users {
-		existing, err := s.store.userNamed(f.Users[i].Username)
+	for _, u := range byUsername {
+		existing, err := s.store.userNamed(u.Username)
 		if err != nil {
 			return nil, nil, nil, err
 		}
-		group.Go(func() { users[i] = s.newUser(&f.Users[i], existing) })
+		group.Go(func() {
+			account := s.newUser(u, existing)
+			mu.Lock()
+			defer mu.Unlock()
+			users = append(users, account)
+		})
 	}
 	group.Wait()
 	secrets = make(map[string]string)
-	for i := range f.Clients {
-		existing, err := s.store.clientNamed(f.Clients[i].ClientID)
+	for _, f := range byClientID {
+		existing, err := s.store.clientNamed(f.ClientID)
 		if err != nil {
 			return nil, nil, nil, err
 		}
-		c, secret := newClient(&f.Clients[i], existing)
+		c, secret := newClient(f, existing)
 		if secret != "" {
 			secrets[c.ClientID] = secret
 		}
 		clients = append(clients, c)
-		if owner := f.Clients[i].Owner; owner != "" && !hasUser(users, owner) {
-			if u, err := s.store.userNamed(owner); u == nil {
-				if err == nil {
-					err = usageError{f.document.errorAt(fmt.Sprintf("clients[%d].owner", i), errors.New("names no user"))}
-				}
-				return nil, nil, nil, err
-			}
-		}
 	}
 	return users, clients, secrets, nil
 }
 
 func hasUser(users []*user, username string) bool {
 	return slices.ContainsFunc(users, func(u *user) bool { return u.Username == username })
+}
+
+// checkOwners refuses clients of users that neither a file nor the store has.
+func (s *server) checkOwners(files []*fixtures) error {
+	for _, f := range files {
+		for i, c := range f.Clients {
+			if c.Owner == "" || slices.ContainsFunc(files, func(f *fixtures) bool { return f.hasUser(c.Owner) }) {
+				continue
+			}
+			switch u, err := s.store.userNamed(c.Owner); {
+			case err != nil:
+				return err
+			case u == nil && f.document == nil:
+				return wrong("owner", "names no user")
+			case u == nil:
+				return usageError{f.document.errorAt(fmt.Sprintf("clients[%d].owner", i), errors.New("names no user"))}
+			}
+		}
+	}
+	return nil
+}
+
+func (f *fixtures) hasUser(username string) bool {
+	return slices.ContainsFunc(f.Users, func(u userFixture) bool { return u.Username == username })
 }

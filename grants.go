@@ -19,6 +19,7 @@ func (s *server) handleToken(w http.ResponseWriter, r *http.Request, x *exchange
 		s.writeError(w, x, err)
 		return
 	}
+	x.token = answer.id
 	for name, value := range s.profile.TokenHeaders {
 		w.Header().Set(name, value)
 	}
@@ -95,6 +96,7 @@ func (s *server) checkParameters(grantType string, body values) error {
 
 // tokenAnswer is a successful answer (RFC 6749 §5.1). The profile says how it looks.
 type tokenAnswer struct {
+	id           uuid.UUID // of the access token
 	accessToken  string
 	expiresIn    seconds // 0: never expires
 	refreshToken string  // empty: none
@@ -397,7 +399,7 @@ func (s *server) newAccessToken(g *grant, c *client, scope string, now unixTime)
 	}
 	presented := s.profile.AccessTokenFormat.newCredential(about)
 	token.id, token.Hash = presented.id, presented.hash()
-	return issuance{grant: g, access: token}, &tokenAnswer{accessToken: presented.String(), expiresIn: s.profile.AccessTokenLifetime, scope: scope}
+	return issuance{grant: g, access: token}, &tokenAnswer{id: presented.id, accessToken: presented.String(), expiresIn: s.profile.AccessTokenLifetime, scope: scope}
 }
 
 // later returns the later of two expiries.

@@ -10,22 +10,28 @@
 //
 // # Reading order
 //
-//	main.go       flags, start, stop
-//	server.go     the route table, and what happens to every request
-//	authorize.go  the authorization endpoint, RFC 6749 §3.1, §4.1.1, §4.1.2, §4.2; PKCE, RFC 7636 §4.3
-//	grants.go     the token endpoint, RFC 6749 §3.2, §4.1.3, §4.3, §4.4, §5, §6
-//	clients.go    clients, their authentication, redirect URIs, RFC 6749 §2, §3.1.2
-//	tokens.go     using, describing and ending tokens, RFC 6750, 7662, 7009, 8414
-//	errors.go     every error and how it is written, RFC 6749 §4.1.2.1, §5.2, RFC 6750 §3
-//	store.go      records and verbs
-//	database.go   the bbolt file, transactions, the group commit
-//	sweep.go      removing what has expired
-//	users.go      users, passwords, guess limits, browser sessions, RFC 6749 §10.10, §10.12
-//	pages.go      what people see
+//	main.go          flags, start, stop
+//	server.go        the route table, and what happens to every request
+//	authorize.go     the authorization endpoint, RFC 6749 §3.1, §4.1.1, §4.1.2, §4.2; PKCE, RFC 7636 §4.3
+//	grants.go        the token endpoint, RFC 6749 §3.2, §4.1.3, §4.3, §4.4, §5, §6
+//	clients.go       clients, their authentication, redirect URIs, RFC 6749 §2, §3.1.2
+//	tokens.go        using, describing and ending tokens, RFC 6750, 7662, 7009, 8414
+//	errors.go        every error and how it is written, RFC 6749 §4.1.2.1, §5.2, RFC 6750 §3
+//	store.go         records and verbs
+//	database.go      the bbolt file, transactions, the group commit
+//	sweep.go         removing what has expired
+//	credentials.go   codes and tokens, and how they look, RFC 6749 §1.4, §10.10
+//	users.go         users, passwords, guess limits, browser sessions, RFC 6749 §10.10, §10.12
+//	pages.go         what people see
 //	applications.go  registering applications, and who may act for a user
-//	profile.go    what differs between services
-//	fixtures.go   users and clients from a file
-//	document.go   JSON files whose errors name line and key
+//	profile.go       what differs between services
+//	shape.go         JSON answers with placeholders
+//	registration.go  clients that register themselves, RFC 7591
+//	control.go       the control API for test suites
+//	faults.go        failures on demand
+//	requests.go      the request log
+//	fixtures.go      users and clients from a file
+//	document.go      JSON files whose errors name line and key
 package main
 
 import (
@@ -38,11 +44,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -62,8 +70,9 @@ func main() {
 
 // options are the command's flags.
 type options struct {
-	addr, db, profile, fixtures, issuer, autoApprove, tlsCert, tlsKey, log string
-	version                                                                bool
+	addr, db, profile, issuer, autoApprove, controlHost, tlsCert, tlsKey, log string
+	fixtures                                                                  []string
+	control, stopWithStdin, version                                           bool
 }
 
 // usageError is the caller's mistake: exit status 2.
@@ -104,22 +113,19 @@ func parseOptions(args []string, getenv func(string) string, stdout io.Writer) (
 	flags.StringVar(&o.addr, "addr", "127.0.0.1:9096", "listen on `HOST:PORT`; port 0 takes a free one")
 	flags.StringVar(&o.db, "db", "grantling.db", "keep everything in `FILE`; :memory: keeps nothing")
 	flags.StringVar(&o.profile, "profile", "rfc6749", "answer as `NAME|FILE` says: "+strings.Join(profileNames(), ", ")+", or a JSON file")
-	flags.StringVar(&o.fixtures, "fixtures", "", "create or replace the users and clients in `FILE`")
+	flags.Func("fixtures", "create or replace the users and clients in `FILE`; may be given several times, later files win", func(file string) error {
+		o.fixtures = append(o.fixtures, file)
+		return nil
+	})
 	flags.StringVar(&o.issuer, "issuer", "", "the base `URL` that others reach this server by (default: http:// and the address)")
 	flags.StringVar(&o.autoApprove, "auto-approve", "", "answer authorization requests at once as if `USER` had approved them")
+	flags.BoolVar(&o.control, "control", false, "serve the control API for test suites under "+controlPath)
+	flags.StringVar(&o.controlHost, "control-host", "", "answer there also to these `NAMES` besides loopback ones, comma-separated")
+	flags.BoolVar(&o.stopWithStdin, "stop-with-stdin", false, "stop when standard input ends, as it does when the parent process dies")
 	flags.StringVar(&o.tlsCert, "tls-cert", "", "serve HTTPS with the certificate in `FILE`")
 	flags.StringVar(&o.tlsKey, "tls-key", "", "and its key in `FILE`")
 	flags.StringVar(&o.log, "log", "text", "log to standard error as `FORMAT`: text, json or off")
 	flags.BoolVar(&o.version, "version", false, "print the version and exit")
-	var wrong error
-	flags.VisitAll(func(f *flag.Flag) {
-		name := "GRANTLING_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		if value := getenv(name); value != "" && wrong == nil {
-			if err := flags.Set(f.Name, value); err != nil {
-				wrong = usageError{fmt.Errorf("%s: %w", name, err)}
-			}
-		}
-	})
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			fmt.Fprintln(stdout, "usage: grantling [flags]")
@@ -130,6 +136,24 @@ func parseOptions(args []string, getenv func(string) string, stdout io.Writer) (
 		}
 		return nil, usageError{err}
 	}
+	var wrong error
+	given := make(map[string]bool)
+	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	flags.VisitAll(func(f *flag.Flag) {
+		name := "GRANTLING_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		values := []string{getenv(name)}
+		if given[f.Name] || values[0] == "" {
+			return
+		}
+		if f.Name == "fixtures" {
+			values = filepath.SplitList(values[0])
+		}
+		for _, value := range values {
+			if err := flags.Set(f.Name, value); err != nil && wrong == nil {
+				wrong = usageError{fmt.Errorf("%s: %w", name, err)}
+			}
+		}
+	})
 	switch {
 	case wrong != nil:
 		return nil, wrong
@@ -141,6 +165,8 @@ func parseOptions(args []string, getenv func(string) string, stdout io.Writer) (
 		return nil, usageError{fmt.Errorf("-log must be text, json or off, not %q", o.log)}
 	case (o.tlsCert == "") != (o.tlsKey == ""):
 		return nil, usageError{errors.New("-tls-cert and -tls-key go together")}
+	case o.control && o.controlHost == "" && !isLoopback(hostOf(o.addr)):
+		return nil, usageError{fmt.Errorf("-control on %s, which is not loopback, needs -control-host too", o.addr)}
 	}
 	return o, nil
 }
@@ -158,11 +184,13 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if err != nil {
 		return usageError{err}
 	}
-	var f *fixtures
-	if o.fixtures != "" {
-		if f, err = loadFixtures(o.fixtures, p); err != nil {
+	var files []*fixtures
+	for _, file := range o.fixtures {
+		f, err := loadFixtures(file, p)
+		if err != nil {
 			return usageError{err}
 		}
+		files = append(files, f)
 	}
 	if o.issuer != "" {
 		if _, err := checkIssuer(o.issuer); err != nil {
@@ -202,11 +230,19 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if o.db == memory {
 		s.hashRounds = memoryRounds
 	}
-	if err := s.furnish(f, o, stderr); err != nil {
+	if err := s.furnish(files, o, stderr); err != nil {
 		return err
+	}
+	if o.control {
+		if err := s.openControl(strings.Split(o.controlHost, ",")...); err != nil {
+			return err
+		}
 	}
 	h := newHTTPServer(s, logger)
 	h.TLSConfig = &tls.Config{Certificates: certificates}
+	if s.control != nil {
+		h.RegisterOnShutdown(s.control.requests.close)
+	}
 	sweeping := make(chan struct{})
 	sweepCtx, stopSweeping := context.WithCancel(ctx)
 	go func() {
@@ -222,6 +258,14 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		}
 	}()
 	fmt.Fprintln(stdout, s.issuer)
+	if o.stopWithStdin {
+		var stop context.CancelFunc
+		ctx, stop = context.WithCancel(ctx)
+		go func() {
+			io.Copy(io.Discard, os.Stdin)
+			stop()
+		}()
+	}
 	select {
 	case err = <-served:
 	case <-ctx.Done():
@@ -301,7 +345,7 @@ func (s *server) sweepForever(ctx context.Context) {
 
 // furnish puts users and clients into the store and tells on stderr how to
 // begin.
-func (s *server) furnish(f *fixtures, o *options, stderr io.Writer) error {
+func (s *server) furnish(files []*fixtures, o *options, stderr io.Writer) error {
 	b := newBanner(s, o)
 	var users []*user
 	var clients []*client
@@ -309,15 +353,13 @@ func (s *server) furnish(f *fixtures, o *options, stderr io.Writer) error {
 	switch {
 	case err != nil:
 		return err
-	case f != nil:
+	case files != nil:
 		var secrets map[string]string
-		if users, clients, secrets, err = s.prepareFixtures(f); err != nil {
+		if users, clients, secrets, err = s.prepareFixtures(files...); err != nil {
 			return err
 		}
-		for _, c := range clients {
-			if secret := secrets[c.ClientID]; secret != "" {
-				b.line("client %s has the secret %s (shown once)", c.ClientID, secret)
-			}
+		for _, clientID := range slices.Sorted(maps.Keys(secrets)) {
+			b.line("client %s has the secret %s (shown once)", clientID, secrets[clientID])
 		}
 	case empty:
 		password := newPassword()

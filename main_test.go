@@ -74,6 +74,7 @@ func command(t *testing.T, folder string, env []string, args ...string) *exec.Cm
 type process struct {
 	*instance
 	cmd    *exec.Cmd
+	stdin  io.Closer
 	out    *bufio.Reader // standard output behind the URL
 	stderr string        // file
 }
@@ -91,6 +92,10 @@ func begin(t *testing.T, cmd *exec.Cmd) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +104,7 @@ func begin(t *testing.T, cmd *exec.Cmd) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &process{&instance{T: t, server: &server{profile: p}}, cmd, bufio.NewReader(out), stderr.Name()}
+	return &process{&instance{T: t, server: &server{profile: p}}, cmd, stdin, bufio.NewReader(out), stderr.Name()}
 }
 
 // launch starts a grantling on a free port and waits for its URL.
@@ -303,6 +308,23 @@ func TestFlags(t *testing.T) {
 				p.Errorf("userinfo: %s", who.body)
 			}
 		}},
+		{"control", "true", "false", nil, func(p *process) {
+			if r := p.get("/_control/clock"); r.StatusCode != http.StatusOK {
+				p.Errorf("status %d: %s", r.StatusCode, r.body)
+			}
+		}},
+		{"control-host", "grantling.test", "other.test", []string{"-control"}, func(p *process) {
+			if r := p.get("/_control/clock", "Host", "grantling.test"); r.StatusCode != http.StatusOK {
+				p.Errorf("status %d: %s", r.StatusCode, r.body)
+			}
+		}},
+		{"stop-with-stdin", "true", "false", nil, func(p *process) {
+			p.get("/healthz")
+			p.stdin.Close()
+			if status := p.wait(); status != 0 {
+				p.Errorf("exit status %d", status)
+			}
+		}},
 		{"tls-cert", "mine.crt", "other.crt", []string{"-tls-key", "mine.key"}, secure},
 		{"tls-key", "mine.key", "other.key", []string{"-tls-cert", "mine.crt"}, secure},
 		{"log", "json", "off", nil, func(p *process) {
@@ -345,7 +367,7 @@ func TestFlags(t *testing.T) {
 			})
 		}
 		in("environment", command(t, folder, []string{twin + row.value}, args...))
-		in("command line wins", command(t, folder, []string{twin + row.other}, append(args, "-"+row.flag, row.value)...))
+		in("command line wins", command(t, folder, []string{twin + row.other}, append(args, "-"+row.flag+"="+row.value)...))
 	}
 	_, help, _ := runToEnd(t, command(t, folder, nil, "-h"))
 	for _, match := range regexp.MustCompile(`(?m)^  -(\S+)`).FindAllStringSubmatch(help, -1) {

@@ -340,7 +340,7 @@ func (s *server) handleLogin(w http.ResponseWriter, r *http.Request, x *exchange
 	}
 	form, err := s.formValues(r)
 	if err == nil {
-		err = v.checkFormToken(form["token"])
+		err = v.checkFormToken(form["form_token"])
 	}
 	if err != nil {
 		s.writeErrorPage(w, x, err)
@@ -391,7 +391,7 @@ func (s *server) handleLogout(w http.ResponseWriter, r *http.Request, x *exchang
 		form, err = s.formValues(r)
 	}
 	if err == nil {
-		err = v.checkFormToken(form["token"])
+		err = v.checkFormToken(form["form_token"])
 	}
 	if err == nil && v.session != nil {
 		x.username = v.user.Username

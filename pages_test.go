@@ -797,7 +797,7 @@ func everyFlow(i *instance) map[string]string {
 	request.Set("state", secrets["state"])
 	page := b.authorize(request)
 	credential("cookie of a visitor", b.cookie())
-	secrets["form token"] = page.form(nil).Get("token")
+	secrets["form token"] = page.form(nil).Get("form_token")
 	b.post(page.action(), page.form(credentials("alice", secrets["a guess"])))
 	b.post(page.action(), page.form(credentials("alice", "wonderland")))
 	credential("cookie", b.cookie())

@@ -102,15 +102,15 @@ func TestREADMEFlags(t *testing.T) {
 	}
 }
 
-// TestREADMEFixtures: the README's example is a good one.
-func TestREADMEFixtures(t *testing.T) {
+// TestREADMEExamples: the README's fixtures and profile are good ones.
+func TestREADMEExamples(t *testing.T) {
 	t.Parallel()
-	match := regexp.MustCompile("(?s)```json\n(.*?)```").FindStringSubmatch(readme(t))
-	if match == nil {
-		t.Fatal("no example")
+	examples := regexp.MustCompile("(?s)```json\n(.*?)```").FindAllStringSubmatch(readme(t), -1)
+	if len(examples) != 2 {
+		t.Fatalf("there are %d examples", len(examples))
 	}
 	file := filepath.Join(t.TempDir(), "fixtures.json")
-	if err := os.WriteFile(file, []byte(match[1]), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(examples[0][1]), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p, err := loadProfile("rfc6749")
@@ -118,6 +118,9 @@ func TestREADMEFixtures(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := loadFixtures(file, p); err != nil {
+		t.Error(err)
+	}
+	if _, err := parseProfile("acme.json", []byte(examples[1][1])); err != nil {
 		t.Error(err)
 	}
 }

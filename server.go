@@ -21,6 +21,8 @@ import (
 	"sync"
 	"time"
 	"unicode/utf8"
+
+	"github.com/google/uuid"
 )
 
 // server is the authorization server of one issuer.
@@ -34,6 +36,7 @@ type server struct {
 	cookieName  string
 	clock       clock
 	log         *slog.Logger
+	control     *control // nil: off
 
 	routes      map[string][]*route // by path
 	crossOrigin *http.CrossOriginProtection
@@ -98,14 +101,24 @@ type clock struct {
 }
 
 func (c *clock) now() time.Time {
+	now, _ := c.read()
+	return now
+}
+
+// read returns the time, and how far it is from the real one.
+func (c *clock) read() (now time.Time, offset time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return time.Now().Add(c.offset)
+	return realTime().Add(c.offset), c.offset
 }
+
+// realTime is the one place that asks the machine. It tells how long something
+// took, also while the clock is moved; everything else goes by the clock.
+func realTime() time.Time { return time.Now() }
 
 // route is what answers at a path.
 type route struct {
-	endpoint string // the name of a protocol endpoint, or "" for a page
+	endpoint string // the name of the protocol endpoint that it is part of, or "" for a page
 	methods  string // as in the Allow header
 	handle   func(http.ResponseWriter, *http.Request, *exchange)
 	fail     func(http.ResponseWriter, *exchange, error) // writes what is wrong before handle is reached
@@ -156,7 +169,7 @@ func (s *server) newRoutes() map[string][]*route {
 	page("/", "GET", s.handleStart)
 	page("/login", "GET, POST", s.handleLogin)
 	page("/logout", "POST", s.handleLogout)
-	page("/consent", "POST", s.handleConsent)
+	add(route{endpoint: "authorize", methods: "POST", handle: s.handleConsent, fail: s.writeErrorPage, form: true}, s.base+"/consent") // its second half
 	page("/account/applications", "GET", s.account(s.handleApplications))
 	page("/account/applications/new", "GET, POST", s.account(s.handleNewApplication))
 	page("/account/applications/edit", "GET, POST", s.account(s.handleEditApplication))
@@ -210,6 +223,25 @@ type exchange struct {
 	failure   error // behind a refusal that tells no details
 
 	authorization bool // the request had an Authorization header
+
+	// What only the control API needs.
+	decided *decision // by the user beforehand, or nil
+	request string    // the authorization request that it is part of, without a demand for a sign-in
+	grant   uuid.UUID // that it is about, see store.origin
+	token   uuid.UUID // access token that it issued
+	fault   string    // id of the fault that changed the answer
+	noted   *noted    // nil: not in the request log
+}
+
+func newExchange(r *http.Request, now time.Time) *exchange {
+	return &exchange{time: now, now: unixTime(now.Unix()), method: r.Method, path: r.URL.EscapedPath(),
+		authorization: len(r.Header["Authorization"]) > 0}
+}
+
+// asks notes the authorization request that an exchange is part of.
+func (s *server) asks(x *exchange, request *authorizationRequest) {
+	x.clientID = request.client.ClientID
+	x.request = s.profile.signedIn(request.query)
 }
 
 // refused notes an error that is about to be written.
@@ -243,12 +275,17 @@ func (w *recorder) Write(b []byte) (int, error) {
 
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// ServeHTTP answers a request: note it, guard it, find its route, handle it.
-func (s *server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
-	began := s.clock.now()
-	x := &exchange{time: began, now: unixTime(began.Unix()), method: r.Method, path: r.URL.EscapedPath(),
-		authorization: len(r.Header["Authorization"]) > 0}
+// ServeHTTP answers a request.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.serve(w, r, newExchange(r, s.clock.now()))
+}
+
+// serve is what happens to every request: note it, guard it, find its route,
+// fault it, handle it, record it.
+func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 	w := &recorder{rw, x}
+	began := realTime()
+	defer func() { s.record(x, realTime().Sub(began)) }()
 	defer func() {
 		if p := recover(); p != nil {
 			if p == http.ErrAbortHandler {
@@ -259,7 +296,6 @@ func (s *server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 				http.Error(w, "the server failed; its log says why", http.StatusInternalServerError)
 			}
 		}
-		s.logExchange(x, s.clock.now().Sub(began))
 	}()
 	header := w.Header()
 	header.Set("X-Content-Type-Options", "nosniff")
@@ -268,6 +304,15 @@ func (s *server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	header.Set("Content-Security-Policy", contentSecurityPolicy)
 	header.Set("Cache-Control", "no-store")
 	header.Set("Pragma", "no-cache") // RFC 6749 §5.1
+
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	if s.control != nil {
+		if strings.HasPrefix(r.URL.Path, s.base+controlPath) {
+			s.handleControl(w, r, x)
+			return
+		}
+		s.note(r, x)
+	}
 
 	// Exact paths: nothing is cleaned up and redirected, which would carry a
 	// form with it.
@@ -279,7 +324,7 @@ func (s *server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	x.endpoint = found.endpoint
 	if found.anyone {
 		header.Set("Access-Control-Allow-Origin", "*")
-		header.Set("Access-Control-Expose-Headers", "WWW-Authenticate, Retry-After")
+		header.Set("Access-Control-Expose-Headers", "WWW-Authenticate, Retry-After, Grantling-Fault")
 		if r.Method == http.MethodOptions {
 			header.Set("Access-Control-Allow-Methods", methods)
 			header.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
@@ -299,14 +344,23 @@ func (s *server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	if s.control != nil {
+		if f := s.control.faults.take(x); f != nil {
+			s.stage(f, found, w, r, x)
+			return
+		}
+	}
 	found.handle(w, r, x)
 }
 
 // maxBody is the largest request body, in bytes.
 const maxBody = 64 << 10
 
-func (s *server) logExchange(x *exchange, took time.Duration) {
+// record tells the log of an exchange, and the control API.
+func (s *server) record(x *exchange, took time.Duration) {
+	if x.noted != nil {
+		s.keep(x, took)
+	}
 	level := slog.LevelInfo
 	attributes := []slog.Attr{slog.String("method", x.method), slog.String("path", x.path), slog.Int("status", x.status)}
 	add := func(name, value string) {
@@ -318,6 +372,7 @@ func (s *server) logExchange(x *exchange, took time.Duration) {
 	add("client_id", x.clientID)
 	add("grant_type", x.grantType)
 	add("username", x.username)
+	add("fault", x.fault)
 	if r := x.refusal; r != nil {
 		add("error", r.Code)
 		add("error_description", r.Description)
@@ -549,11 +604,11 @@ func (o object) MarshalJSON() ([]byte, error) {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		name, err := json.Marshal(m.name)
+		name, err := marshalJSON(m.name)
 		if err != nil {
 			return nil, err
 		}
-		value, err := json.Marshal(m.value)
+		value, err := marshalJSON(m.value)
 		if err != nil {
 			return nil, err
 		}
@@ -565,8 +620,17 @@ func (o object) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// marshalJSON leaves & as it is, so that URLs can be copied out of the JSON.
+func marshalJSON(v any) ([]byte, error) {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+}
+
 func writeJSON(w http.ResponseWriter, status int, body any) {
-	data, err := json.Marshal(body)
+	data, err := marshalJSON(body)
 	if err != nil {
 		panic(err) // the server's own types
 	}

@@ -48,6 +48,7 @@ func newGrantKey(user, client, id uuid.UUID) (k grantKey) {
 
 func (k grantKey) user() uuid.UUID   { return uuid.UUID(k[:16]) }
 func (k grantKey) client() uuid.UUID { return uuid.UUID(k[16:32]) }
+func (k grantKey) id() uuid.UUID     { return uuid.UUID(k[32:]) }
 
 func (k grantKey) MarshalText() ([]byte, error) {
 	return base64.RawURLEncoding.AppendEncode(nil, k[:]), nil
@@ -597,19 +598,98 @@ func (t *tx) registered(clientID string, registration uuid.UUID) (*client, error
 
 // register stores users and clients, all of them or none.
 func (s *store) register(users []*user, clients []*client) error {
-	return s.update(func(t *tx) error {
-		for _, u := range users {
-			if err := t.putUser(u); err != nil {
-				return err
-			}
+	return s.update(func(t *tx) error { return t.register(users, clients) })
+}
+
+func (t *tx) register(users []*user, clients []*client) error {
+	for _, u := range users {
+		if err := t.putUser(u); err != nil {
+			return err
 		}
-		for _, c := range clients {
-			if err := t.putClient(c); err != nil {
-				return err
-			}
+	}
+	for _, c := range clients {
+		if err := t.putClient(c); err != nil {
+			return err
 		}
-		return nil
+	}
+	return nil
+}
+
+// registrations returns all users and clients.
+func (s *store) registrations() (users []*user, clients []*client, err error) {
+	err = s.view(func(t *tx) error {
+		if users, err = all[user](t, bucketUsers); err != nil {
+			return err
+		}
+		clients, err = all[client](t, bucketClients)
+		return err
 	})
+	return users, clients, err
+}
+
+// all returns the records of a bucket.
+func all[T any](t *tx, bucket []byte) (records []*T, err error) {
+	cursor := t.Bucket(bucket).Cursor()
+	for k, _ := cursor.First(); k != nil; k, _ = cursor.Next() {
+		record, err := read[T](t, bucket, k)
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, record)
+	}
+	return records, nil
+}
+
+// reset removes everything but the given users and clients, which it puts back
+// as they were.
+func (s *store) reset(users []*user, clients []*client) error {
+	return s.update(func(t *tx) error {
+		for _, bucket := range buckets {
+			if err := t.clear(bucket); err != nil {
+				return err
+			}
+		}
+		return t.register(users, clients)
+	})
+}
+
+// origin returns what the code or token of an id goes back to, the id of its
+// grant or, after client credentials, its own; and whose it is. Both are empty
+// if the file does not know it.
+func (s *store) origin(id uuid.UUID) (origin uuid.UUID, clientID string, err error) {
+	err = s.view(func(t *tx) error {
+		code, err := read[authorizationCode](t, bucketCodes, id[:])
+		if code != nil {
+			origin, clientID, err = t.originOf(code.Grant)
+		}
+		if err != nil || code != nil {
+			return err
+		}
+		refresh, err := read[refreshToken](t, bucketRefresh, id[:])
+		if refresh != nil {
+			origin, clientID, err = t.originOf(refresh.Grant)
+		}
+		if err != nil || refresh != nil {
+			return err
+		}
+		access, err := read[accessToken](t, bucketAccess, id[:])
+		if access != nil {
+			origin, clientID = id, access.ClientID
+			if access.Grant != nil {
+				origin = access.Grant.id()
+			}
+		}
+		return err
+	})
+	return origin, clientID, err
+}
+
+func (t *tx) originOf(key grantKey) (uuid.UUID, string, error) {
+	g, err := t.grant(key)
+	if g == nil {
+		return key.id(), "", err
+	}
+	return key.id(), g.ClientID, nil
 }
 
 // putUser stores a user and gives it its id. One that takes the place of

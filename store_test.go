@@ -479,7 +479,7 @@ func TestGroupCommit(t *testing.T) {
 // TestFaults fails the k-th write of everything that writes, for k = 1, 2, …
 // until it succeeds. A failure leaves everything as it was, and the same
 // request then succeeds (R163).
-func TestFaults(t *testing.T) {
+func TestStoreFaults(t *testing.T) {
 	t.Parallel()
 	post := func(endpoint, clientID string, form url.Values) func(*instance) bool {
 		return func(i *instance) bool {

@@ -93,6 +93,9 @@ func (s *store) sweepBucket(bucket []byte, dead func(*tx, []byte) (bool, error))
 	}
 	err = s.update(func(t *tx) error {
 		for _, key := range keys {
+			if t.Bucket(bucket).Get(key) == nil {
+				continue // removed by someone else in between
+			}
 			gone, err := dead(t, key)
 			if err != nil {
 				return err

@@ -188,6 +188,13 @@ func (g *guesses) makeRoom(now unixTime) {
 	}
 }
 
+// clear forgets all guesses.
+func (g *guesses) clear() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.tries = nil
+}
+
 // forget is called after a right guess.
 func (g *guesses) forget(key string) {
 	g.mu.Lock()

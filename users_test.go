@@ -91,13 +91,13 @@ func TestSignIn(t *testing.T) {
 	}{
 		{"the one valid request", nil, nil, http.StatusSeeOther},
 		{"from the page itself", nil, []string{"Origin", i.URL, "Sec-Fetch-Site", "same-origin"}, http.StatusSeeOther},
-		{"R43 no token", func(b *browser, form url.Values) { form.Del("token") }, nil, http.StatusForbidden},
-		{"R43 empty token", func(b *browser, form url.Values) { form.Set("token", "") }, nil, http.StatusForbidden},
+		{"R43 no token", func(b *browser, form url.Values) { form.Del("form_token") }, nil, http.StatusForbidden},
+		{"R43 empty token", func(b *browser, form url.Values) { form.Set("form_token", "") }, nil, http.StatusForbidden},
 		{"R43 token of another browser", func(b *browser, form url.Values) {
-			form.Set("token", i.browser().get("/login").form(nil).Get("token"))
+			form.Set("form_token", i.browser().get("/login").form(nil).Get("form_token"))
 		}, nil, http.StatusForbidden},
 		{"R43 token of a browser that is signed in", func(b *browser, form url.Values) {
-			form.Set("token", i.as("bob").get("/login").form(nil).Get("token"))
+			form.Set("form_token", i.as("bob").get("/login").form(nil).Get("form_token"))
 		}, nil, http.StatusForbidden},
 		{"R43 token without its cookie", func(b *browser, form url.Values) { b.client.Jar = i.browser().client.Jar }, nil, http.StatusForbidden},
 		{"R43 from another site", nil, []string{"Origin", "https://evil.example"}, http.StatusForbidden},
@@ -126,7 +126,7 @@ func TestSignIn(t *testing.T) {
 		b := i.in(t).browser()
 		form := b.get("/login").form(credentials("alice", "wonderland"))
 		b.post("/login", form)
-		if form.Get("token") == b.get("/login").form(nil).Get("token") {
+		if form.Get("form_token") == b.get("/login").form(nil).Get("form_token") {
 			t.Error("the token is the same after the sign-in")
 		}
 		b.post("/login", form).wantPage(http.StatusForbidden)
@@ -438,7 +438,7 @@ func TestPassword(t *testing.T) {
 		}
 		b.wantSignedIn(false)
 		// The same name in other encodings spends the same tries.
-		token := "&token=" + page.form(nil).Get("token") + "&password="
+		token := "&form_token=" + page.form(nil).Get("form_token") + "&password="
 		for n, body := range slices.Repeat([]string{"username=alice", "username=%61lice", "username=%61%6C%69%63%65", "username=alic%65"}, 3)[:passwordTries] {
 			if r := b.do("POST", "/login", body+token+"guess"); r.StatusCode != http.StatusUnprocessableEntity {
 				t.Errorf("guess %d: status %d", n, r.StatusCode)
@@ -567,9 +567,9 @@ func TestSignOut(t *testing.T) {
 		{"R56 GET", "GET", nil, nil, http.StatusMethodNotAllowed},
 		{"R56 HEAD", "HEAD", nil, nil, http.StatusMethodNotAllowed},
 		{"R56 DELETE", "DELETE", nil, nil, http.StatusMethodNotAllowed},
-		{"R56 no token", "POST", func(form url.Values) { form.Set("token", "") }, nil, http.StatusForbidden},
+		{"R56 no token", "POST", func(form url.Values) { form.Set("form_token", "") }, nil, http.StatusForbidden},
 		{"R56 token of another browser", "POST", func(form url.Values) {
-			form.Set("token", i.as("bob").get("/").form(nil).Get("token"))
+			form.Set("form_token", i.as("bob").get("/").form(nil).Get("form_token"))
 		}, nil, http.StatusForbidden},
 		{"R56 from another site", "POST", nil, []string{"Origin", "https://evil.example"}, http.StatusForbidden},
 		{"R56 cross-site", "POST", nil, []string{"Sec-Fetch-Site", "cross-site"}, http.StatusForbidden},

@@ -1,0 +1,532 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// fault is a failure on demand, as the control API takes it.
+type fault struct {
+	Name             string            `json:"name,omitempty"` // one of namedFaults
+	Endpoint         string            `json:"endpoint"`
+	ClientID         string            `json:"client_id,omitempty"`
+	Times            *int              `json:"times,omitempty"`   // 0: until cleared
+	Percent          *int              `json:"percent,omitempty"` // of the requests that it could hit
+	Seed             uint64            `json:"seed,omitempty"`    // of the dice for percent
+	Delay            string            `json:"delay,omitempty"`
+	Status           int               `json:"status,omitempty"`
+	Error            string            `json:"error,omitempty"`
+	ErrorDescription string            `json:"error_description,omitempty"`
+	Headers          map[string]string `json:"headers,omitempty"`
+	Body             *string           `json:"body,omitempty"`
+	Drop             bool              `json:"drop,omitempty"`
+}
+
+// namedFault is something that clients get wrong in the wild.
+type namedFault struct {
+	name     string
+	endpoint string // where it strikes
+	only     bool   // and nowhere else
+	what     string
+
+	answer    fault                    // what it says in the words of the other members
+	refusal   error                    // or as what the endpoint itself refuses
+	grantType string                   // only of requests with this one
+	alter     func(*stagedAnswer) bool // or how it changes a good answer; false: this is not one
+	slow      bool                     // the body takes its time
+}
+
+func page502() *string {
+	page := "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
+	return &page
+}
+
+// namedFaults are all, in the order in which they are listed.
+var namedFaults = []namedFault{
+	{name: "missing_expires_in", endpoint: "token", only: true, what: "the token answer has no expires_in", alter: without("expires_in")},
+	{name: "expires_in_string", endpoint: "token", only: true, what: `expires_in is a string, as "3600"`, alter: changedMember("expires_in", func(v json.RawMessage) string { return `"` + string(v) + `"` })},
+	{name: "no_refresh_token", endpoint: "token", only: true, what: "the token answer has no refresh token, on a refresh as well", alter: without("refresh_token")},
+	{name: "token_type_mac", endpoint: "token", only: true, what: "token_type is mac, which the client does not know", alter: changedMember("token_type", func(json.RawMessage) string { return `"mac"` })},
+	{name: "truncated_json", endpoint: "token", what: "half of the JSON is missing", alter: truncate},
+	{name: "slow_body", endpoint: "token", what: "the body comes in ten pieces over delay, or 5s", alter: anything, slow: true},
+	{name: "lost_answer", endpoint: "token", what: "what was asked is done, and the connection dropped without an answer", alter: lose, answer: fault{Drop: true}},
+	{name: "error_with_200", endpoint: "token", what: "an error with status 200", answer: fault{Status: 200, Error: "invalid_grant"}},
+	{name: "html_error", endpoint: "token", what: "a gateway's HTML page with status 502", answer: fault{Status: 502, Body: page502(), Headers: map[string]string{"Content-Type": "text/html"}}},
+	{name: "rate_limited", endpoint: "token", what: "status 429 with Retry-After: 1", answer: fault{Status: 429, Error: "temporarily_unavailable", Headers: map[string]string{"Retry-After": "1"}}},
+	{name: "expired_code", endpoint: "token", only: true, what: "the code has expired", refusal: codeRefused(errExpired), grantType: "authorization_code"},
+	{name: "already_used_code", endpoint: "token", only: true, what: "the code was redeemed before", refusal: codeRefused(errReused), grantType: "authorization_code"},
+	{name: "wrong_state", endpoint: "authorize", only: true, what: "the redirect carries another state", alter: redirected("state", "not-the-state-that-was-sent")},
+	{name: "wrong_iss", endpoint: "authorize", only: true, what: "the redirect carries another server's iss", alter: redirected("iss", "https://not-this-server.example")},
+}
+
+// faultEndpoints are where a fault can strike.
+var faultEndpoints = []string{"authorize", "token", "revoke", "introspect", "tokeninfo", "userinfo", "metadata"}
+
+// maxDelay keeps a slip of the pen from hanging a suite.
+const maxDelay = 10 * time.Minute
+
+// stagedFault is a fault in the queue.
+type stagedFault struct {
+	fault      // as it was posted
+	namedFault // what it is called, or the zero value
+	id         string
+	delay      time.Duration
+	times      int // 0: until cleared
+	taken      int // how often requests have taken it
+	done       int // how often it struck
+	dice       *rand.Rand
+}
+
+// newStagedFault checks a fault. Errors name the member.
+func newStagedFault(f fault) (*stagedFault, error) {
+	staged := &stagedFault{fault: f, times: 1}
+	if f.Name != "" {
+		i := slices.IndexFunc(namedFaults, func(n namedFault) bool { return n.name == f.Name })
+		if i < 0 {
+			return nil, wrong("name", "is none of the named faults, which GET "+controlPath+" lists")
+		}
+		staged.namedFault = namedFaults[i]
+		if staged.Endpoint == "" {
+			staged.Endpoint = staged.endpoint
+		}
+	}
+	var err error
+	switch {
+	case staged.Endpoint == "":
+		return nil, wrong("endpoint", "is missing")
+	case !slices.Contains(faultEndpoints, staged.Endpoint):
+		return nil, wrong("endpoint", "must be one of "+strings.Join(faultEndpoints, ", "))
+	case staged.only && staged.Endpoint != staged.endpoint:
+		return nil, wrong("endpoint", "must be "+staged.endpoint+" with this name")
+	case f.Times != nil && *f.Times < 0:
+		return nil, wrong("times", "must not be negative; 0 is until cleared")
+	case f.Percent != nil && (*f.Percent < 1 || *f.Percent > 100):
+		return nil, wrong("percent", "must be 1 to 100")
+	case f.Percent == nil && f.Seed != 0:
+		return nil, wrong("seed", "stands without percent")
+	case f.Status != 0 && (f.Status < 200 || f.Status > 599):
+		return nil, wrong("status", "must be 200 to 599")
+	case f.Name != "" && f.Error != "":
+		return nil, wrong("error", "cannot go with name, which says what is answered")
+	case f.Name != "" && f.Body != nil:
+		return nil, wrong("body", "cannot go with name, which says what is answered")
+	case f.Error != "" && f.Body != nil:
+		return nil, wrong("body", "cannot go with error: both are the answer")
+	case !isErrorText(f.Error):
+		return nil, wrong("error", "has characters that RFC 6749 §5.2 does not allow")
+	case f.ErrorDescription != "" && f.Error == "":
+		return nil, wrong("error_description", "stands without error")
+	case !isErrorText(f.ErrorDescription):
+		return nil, wrong("error_description", "has characters that RFC 6749 §5.2 does not allow")
+	case f.Delay != "":
+		if staged.delay, err = time.ParseDuration(f.Delay); err != nil || staged.delay < 0 || staged.delay > maxDelay {
+			return nil, wrong("delay", `must be a duration as "2s" or "300ms", at most 10m`)
+		}
+	}
+	for name, value := range f.Headers {
+		if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r) }) || !isText(value) {
+			return nil, wrong("headers", fmt.Sprintf("%q is no header", name+": "+value))
+		}
+	}
+	switch {
+	case f.Times != nil:
+		staged.times = *f.Times
+	case f.Percent != nil:
+		staged.times = 0
+	}
+	if f.Percent != nil {
+		staged.dice = rand.New(rand.NewPCG(f.Seed, 0))
+	}
+	staged.fault.fill(staged.answer)
+	return staged, nil
+}
+
+// isErrorText is the grammar of error and error_description (RFC 6749 §5.2).
+func isErrorText(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r >= 0x7f || r == '"' || r == '\\' })
+}
+
+// fill takes from preset what f does not say itself.
+func (f *fault) fill(preset fault) {
+	if f.Status == 0 {
+		f.Status = preset.Status
+	}
+	if preset.Error != "" {
+		f.Error = preset.Error
+	}
+	if preset.Body != nil {
+		f.Body = preset.Body
+	}
+	f.Drop = f.Drop || preset.Drop
+	headers := make(map[string]string)
+	for _, h := range []map[string]string{preset.Headers, f.Headers} {
+		for name, value := range h {
+			headers[http.CanonicalHeaderKey(name)] = value
+		}
+	}
+	f.Headers = headers
+}
+
+// faults is the queue of those that are staged. Its zero value is empty.
+type faults struct {
+	mu    sync.Mutex
+	queue []*stagedFault
+	last  int // id of the newest
+}
+
+// add queues a fault and returns it as list would.
+func (q *faults) add(f *stagedFault) object {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.last++
+	f.id = strconv.Itoa(q.last)
+	q.queue = append(q.queue, f)
+	return f.object()
+}
+
+// take returns the first fault in the queue that strikes an exchange, or nil.
+// Who takes one settles it.
+func (q *faults) take(x *exchange) *stagedFault {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if x.noted == nil {
+		return nil
+	}
+	for _, f := range q.queue {
+		switch {
+		case f.Endpoint != x.endpoint,
+			f.ClientID != "" && f.ClientID != x.clientID,
+			f.grantType != "" && f.grantType != x.noted.params.Get("grant_type"),
+			f.times != 0 && f.taken >= f.times,
+			f.dice != nil && f.dice.IntN(100) >= *f.Percent:
+			continue
+		}
+		f.taken++
+		return f
+	}
+	return nil
+}
+
+// settle ends what take began: the fault struck, or waits for another request.
+func (q *faults) settle(taken *stagedFault, struck bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !struck {
+		taken.taken--
+		return
+	}
+	taken.done++
+	if taken.done == taken.times {
+		q.queue = slices.DeleteFunc(q.queue, func(f *stagedFault) bool { return f == taken })
+	}
+}
+
+// list returns the queue as it was posted, with ids.
+func (q *faults) list() []object {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	list := []object{}
+	for _, f := range q.queue {
+		list = append(list, f.object())
+	}
+	return list
+}
+
+func (f *stagedFault) object() object {
+	o := object{{"id", f.id}}
+	add := func(name string, value any, there bool) {
+		if there {
+			o.add(name, value)
+		}
+	}
+	add("name", f.Name, f.Name != "")
+	o.add("endpoint", f.Endpoint)
+	add("client_id", f.ClientID, f.ClientID != "")
+	o.add("times", max(f.times-f.done, 0))
+	add("percent", f.Percent, f.Percent != nil)
+	add("seed", f.Seed, f.Percent != nil)
+	add("delay", f.Delay, f.Delay != "")
+	add("status", f.Status, f.Status != 0)
+	add("error", f.Error, f.Error != "")
+	add("error_description", f.ErrorDescription, f.ErrorDescription != "")
+	add("headers", f.Headers, len(f.Headers) > 0)
+	add("body", f.Body, f.Body != nil)
+	add("drop", f.Drop, f.Drop)
+	return o
+}
+
+func (q *faults) clear() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.queue = nil
+}
+
+// reset makes the queue what it was after the start.
+func (q *faults) reset() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.queue, q.last = nil, 0
+}
+
+// stagedAnswer is an answer that a fault can change before it is sent.
+type stagedAnswer struct {
+	header http.Header
+	status int // 0: there is no answer
+	body   []byte
+}
+
+func (a *stagedAnswer) Header() http.Header { return a.header }
+
+func (a *stagedAnswer) WriteHeader(status int) {
+	if a.status == 0 {
+		a.status = status
+	}
+}
+
+func (a *stagedAnswer) Write(b []byte) (int, error) {
+	a.WriteHeader(http.StatusOK)
+	a.body = append(a.body, b...)
+	return len(b), nil
+}
+
+// stage answers a request in the way of a fault.
+func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *http.Request, x *exchange) {
+	a := &stagedAnswer{header: w.Header().Clone()}
+	switch {
+	case f.alter != nil:
+		found.handle(a, r, x)
+		if !f.alter(a) {
+			s.control.faults.settle(f, false)
+			a.send(w)
+			return
+		}
+	case f.refusal != nil:
+		found.fail(a, x, f.refusal)
+	case f.Error != "":
+		s.stageError(f, found, a, r, x)
+	case f.Body != nil:
+		a.header.Set("Content-Type", contentType(*f.Body))
+		a.Write([]byte(*f.Body))
+	case f.Status != 0:
+		a.header.Set("Content-Type", "text/plain; charset=utf-8")
+		a.Write([]byte(http.StatusText(f.Status) + "\n"))
+	case f.Drop:
+		// Without a word.
+	default:
+		found.handle(a, r, x)
+	}
+	s.control.faults.settle(f, true)
+	x.fault = f.id
+	if f.Status != 0 {
+		a.status = f.Status
+	}
+	for name, value := range f.Headers {
+		a.header.Set(name, value)
+	}
+	a.header.Set("Grantling-Fault", f.id)
+
+	// A delay may be longer than the server's patience with connections.
+	connection := http.NewResponseController(w)
+	connection.SetReadDeadline(time.Time{})
+	connection.SetWriteDeadline(time.Time{})
+	if f.slow {
+		a.sendSlowly(r.Context(), w, f.delay)
+	} else {
+		pause(r.Context(), f.delay)
+		a.send(w)
+	}
+	if f.Drop {
+		if a.status != 0 {
+			connection.Flush()
+		}
+		panic(http.ErrAbortHandler) // net/http closes the connection
+	}
+}
+
+// stageError writes a fault's error in the endpoint's own way. To the
+// authorization endpoint that is a redirect, unless the fault has the status
+// of a page.
+func (s *server) stageError(f *stagedFault, found *route, w http.ResponseWriter, r *http.Request, x *exchange) {
+	staged := &refusal{Code: f.Error, Description: f.ErrorDescription, Status: f.Status}
+	if staged.Description == "" {
+		staged.Description = "staged by fault " + f.id
+	}
+	if found.endpoint == "authorize" && (f.Status == 0 || f.Status/100 == 3) {
+		if request, err := s.parseRedirection(authorizationQuery(r)); err == nil {
+			s.asks(x, request)
+			request.parseRest(s.profile) // what is wrong there no longer matters
+			staged.Status = http.StatusBadRequest
+			s.redirectError(w, x, request, staged)
+			return
+		}
+	}
+	if staged.Status == 0 {
+		staged.Status = statusOf(f.Error)
+	}
+	found.fail(w, x, staged)
+	x.failure = nil // nothing went wrong that the log should tell more of
+}
+
+// authorizationQuery is the authorization request that a request to the
+// authorization endpoint, or from its consent page, carries.
+func authorizationQuery(r *http.Request) string {
+	body, _ := formBody(r)
+	if form, _ := url.ParseQuery(body); form.Has("request") {
+		return form.Get("request")
+	}
+	return strings.Trim(r.URL.RawQuery+"&"+body, "&")
+}
+
+// statusOf is the status that goes with an error code where the fault has none.
+func statusOf(code string) int {
+	switch code {
+	case "invalid_client", "invalid_token":
+		return http.StatusUnauthorized
+	case "access_denied", "insufficient_scope":
+		return http.StatusForbidden
+	case "server_error":
+		return http.StatusInternalServerError
+	case "temporarily_unavailable":
+		return http.StatusServiceUnavailable
+	default:
+		return http.StatusBadRequest
+	}
+}
+
+func contentType(body string) string {
+	if json.Valid([]byte(body)) {
+		return "application/json"
+	}
+	return http.DetectContentType([]byte(body))
+}
+
+// send sends the answer, if there is one.
+func (a *stagedAnswer) send(w http.ResponseWriter) {
+	if a.status == 0 {
+		return
+	}
+	header := w.Header()
+	clear(header)
+	for name, values := range a.header {
+		header[name] = values
+	}
+	w.WriteHeader(a.status)
+	w.Write(a.body) // fails where the status allows no body
+}
+
+// sendSlowly sends the body in ten pieces.
+func (a *stagedAnswer) sendSlowly(ctx context.Context, w http.ResponseWriter, over time.Duration) {
+	if over == 0 {
+		over = 5 * time.Second
+	}
+	whole := *a
+	whole.body = nil
+	whole.send(w)
+	connection := http.NewResponseController(w)
+	for rest := a.body; len(rest) > 0; {
+		connection.Flush()
+		pause(ctx, over/10)
+		n := min(len(rest), len(a.body)/10+1)
+		w.Write(rest[:n])
+		rest = rest[n:]
+	}
+}
+
+// pause lets time pass: real time, not the clock's.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// What named faults make of good answers.
+
+func anything(*stagedAnswer) bool { return true }
+
+func lose(a *stagedAnswer) bool {
+	*a = stagedAnswer{header: a.header}
+	return true
+}
+
+func truncate(a *stagedAnswer) bool {
+	if a.status != http.StatusOK || !json.Valid(a.body) {
+		return false
+	}
+	a.body = a.body[:len(a.body)/2]
+	return true
+}
+
+func without(member string) func(*stagedAnswer) bool {
+	return tokenAltered(func(o map[string]json.RawMessage) bool {
+		_, found := o[member]
+		delete(o, member)
+		return found
+	})
+}
+
+func changedMember(member string, to func(json.RawMessage) string) func(*stagedAnswer) bool {
+	return tokenAltered(func(o map[string]json.RawMessage) bool {
+		value, found := o[member]
+		o[member] = json.RawMessage(to(value))
+		return found
+	})
+}
+
+// tokenAltered changes the JSON of a token answer.
+func tokenAltered(change func(map[string]json.RawMessage) bool) func(*stagedAnswer) bool {
+	return func(a *stagedAnswer) bool {
+		var o map[string]json.RawMessage
+		if a.status != http.StatusOK || json.Unmarshal(a.body, &o) != nil || o["access_token"] == nil || !change(o) {
+			return false
+		}
+		var b bytes.Buffer
+		if err := json.NewEncoder(&b).Encode(o); err != nil {
+			panic(err) // it was JSON before
+		}
+		a.body = b.Bytes()
+		return true
+	}
+}
+
+// redirected replaces a parameter of a redirect back to a client.
+func redirected(name, value string) func(*stagedAnswer) bool {
+	return func(a *stagedAnswer) bool {
+		location, err := url.Parse(a.header.Get("Location"))
+		if err != nil {
+			return false
+		}
+		query, fragment := location.Query(), url.Values{}
+		if location.Fragment != "" {
+			fragment, _ = url.ParseQuery(location.EscapedFragment())
+		}
+		answers := func(v url.Values) bool {
+			return v.Has(name) && (v.Has("code") || v.Has("access_token") || v.Has("error"))
+		}
+		switch {
+		case answers(fragment):
+			fragment.Set(name, value)
+			location.Fragment, location.RawFragment = "", ""
+			a.header.Set("Location", location.String()+"#"+fragment.Encode())
+		case answers(query):
+			query.Set(name, value)
+			location.RawQuery = query.Encode()
+			a.header.Set("Location", location.String())
+		default:
+			return false
+		}
+		return true
+	}
+}

@@ -1,0 +1,446 @@
+package main
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// record is one exchange as the control API tells it.
+type record struct {
+	ID               int            `json:"id"`
+	Time             time.Time      `json:"time"`
+	Endpoint         string         `json:"endpoint"`
+	Method           string         `json:"method"`
+	Path             string         `json:"path"`
+	Params           map[string]any `json:"params"`
+	ClientID         string         `json:"client_id"`
+	GrantType        string         `json:"grant_type"`
+	Username         string         `json:"username"`
+	Status           int            `json:"status"`
+	Error            string         `json:"error"`
+	ErrorDescription string         `json:"error_description"`
+	Section          string         `json:"section"`
+	Fault            string         `json:"fault"`
+	Duration         float64        `json:"duration_ms"`
+	Flow             string         `json:"flow"`
+	Warnings         []string       `json:"warnings"`
+}
+
+// records asks for the log.
+func (i *instance) records(query string) []record {
+	i.Helper()
+	var all []record
+	if err := json.Unmarshal([]byte(i.mustControl("GET", "requests?"+query, "").body), &all); err != nil {
+		i.Fatal(err)
+	}
+	return all
+}
+
+// latest is the last exchange.
+func (i *instance) latest() record {
+	i.Helper()
+	var r record
+	if err := json.Unmarshal([]byte(i.mustControl("GET", "requests/latest", "").body), &r); err != nil {
+		i.Fatal(err)
+	}
+	return r
+}
+
+func TestRequests(t *testing.T) {
+	t.Parallel()
+	i := startControlled(t)
+	if all := i.mustControl("GET", "requests", "").body; all != "[]\n" {
+		t.Errorf("at the start: %s", all)
+	}
+	if r := i.control("GET", "requests/latest", ""); r.StatusCode != http.StatusNotFound || r.json["error"] == nil {
+		t.Errorf("the latest of none: status %d: %s", r.StatusCode, r.body)
+	}
+	i.mustControl("POST", "clock", `{"set":"2030-01-01T00:00:00Z"}`)
+	back := i.decideURL(authorization("web"), "alice", "approve").redirectTo()
+	access, refresh := i.post(i.endpoint("token"), exchangeOf("web", back.Get("code"))).wantToken()
+	i.refresh("web", refresh).wantToken()
+	i.refresh("web", refresh).wantError(400, "invalid_grant")
+	i.get(i.endpoint("userinfo"), "Authorization", "Bearer "+access)
+	i.introspect(access)
+	i.get("/login")
+	i.get("/nowhere?a=b")
+	i.get("/healthz")
+	i.get("/style.css")
+
+	type row struct {
+		endpoint, method, path, client, grant, username string
+		status                                          int
+		error, section                                  string
+	}
+	var got []row
+	all := i.records("")
+	for n, r := range all {
+		got = append(got, row{r.Endpoint, r.Method, r.Path, r.ClientID, r.GrantType, r.Username, r.Status, r.Error, r.Section})
+		if r.ID != n+1 || r.Time.Format("2006-01-02 15:04") != "2030-01-01 00:00" || r.Duration < 0 || r.Duration > 10_000 || r.Warnings == nil || r.Params == nil {
+			t.Errorf("%+v", r)
+		}
+		if (r.Error == "") != (r.ErrorDescription == "") {
+			t.Errorf("error_description is %q", r.ErrorDescription)
+		}
+	}
+	want := []row{
+		{"authorize", "GET", "/oauth/authorize", "web", "", "alice", 303, "", ""},
+		{"token", "POST", "/oauth/token", "web", "authorization_code", "alice", 200, "", ""},
+		{"token", "POST", "/oauth/token", "web", "refresh_token", "alice", 200, "", ""},
+		{"token", "POST", "/oauth/token", "web", "refresh_token", "", 400, "invalid_grant", "RFC 9700 §4.14.2"},
+		{"userinfo", "GET", "/userinfo", "web", "", "", 401, "invalid_token", "RFC 6750 §3.1"},
+		{"introspect", "POST", "/oauth/introspect", "rs", "", "", 200, "", ""},
+		{"", "GET", "/login", "", "", "", 200, "", ""},
+		{"", "GET", "/nowhere", "", "", "", 404, "not_found", "RFC 9110 §15.5.5"},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the log has\n%v\nwant\n%v", got, want)
+	}
+	if p := fmt.Sprint(all[0].Params); p != "map[client_id:web code_challenge:"+challengeOf(verifier)+" code_challenge_method:S256 redirect_uri:https://cb.example/cb response_type:code scope:read write state:xyz]" {
+		t.Errorf("params of the authorization request: %s", p)
+	}
+	if fmt.Sprint(all[7].Params) != "map[a:b]" {
+		t.Errorf("params of an unknown page: %v", all[7].Params)
+	}
+
+	for query, want := range map[string][]int{
+		"endpoint=token":                  {2, 3, 4},
+		"client_id=rs":                    {6},
+		"after=6":                         {7, 8},
+		"endpoint=token&client_id=web":    {2, 3, 4},
+		"endpoint=token&after=3":          {4},
+		"endpoint=revoke":                 {},
+		"client_id=nobody":                {},
+		"endpoint=&client_id=":            {1, 2, 3, 4, 5, 6, 7, 8},
+		"endpoint=authorize&wait=10s":     {1},
+		"endpoint=revoke&wait=10ms":       {},
+		"client_id=web&endpoint=userinfo": {5},
+	} {
+		ids := []int{}
+		for _, r := range i.records(query) {
+			ids = append(ids, r.ID)
+		}
+		if !slices.Equal(ids, want) {
+			t.Errorf("?%s: %v, want %v", query, ids, want)
+		}
+	}
+	if r := i.mustControl("GET", "requests/latest?endpoint=token", ""); r.json["id"] != 4.0 {
+		t.Errorf("the latest of token: %s", r.body)
+	}
+	for query, member := range map[string]string{
+		"endpoint=tokens": "endpoint", "after=x": "after", "wait=soon": "wait", "wait=31s": "wait", "wait=-1s": "wait", "client=web": "client", "%zz": "query",
+	} {
+		i.control("GET", "requests?"+query, "").wantProblem(member)
+	}
+
+	i.mustControl("DELETE", "requests", "")
+	i.get("/login")
+	if all := i.records(""); len(all) != 1 || all[0].ID != 9 {
+		t.Errorf("after they were forgotten: %+v", all)
+	}
+}
+
+// What a request has of secrets is nowhere in its record.
+func TestRequestsSecrets(t *testing.T) {
+	t.Parallel()
+	i := startControlled(t)
+	code := i.code("web")
+	access, refresh := i.post(i.endpoint("token"), exchangeOf("web", code)).wantToken()
+	i.refresh("web", refresh)
+	i.get(i.endpoint("userinfo")+"?access_token="+access, "Authorization", "Bearer "+access)
+	i.introspect(access)
+	i.post(i.endpoint("revoke"), withClient("web", url.Values{"token": {refresh}}))
+	i.post(i.endpoint("token"), withClient("legacy", url.Values{"grant_type": {"password"}, "username": {"alice"}, "password": {"wonderland"}}))
+	i.post(i.endpoint("token")+"?client_secret=web-secret&password=wonderland", url.Values{"client_secret": {"web-secret", "legacy-secret"}, "code": {code + "x", "wonderland"}})
+	i.post(i.endpoint("token"), url.Values{"grant_type": {"client_credentials"}}, "Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("web:web-secret")))
+	i.as("bob").approve(authorization("web"))
+
+	told := i.mustControl("GET", "requests", "").body + i.log.String()
+	for _, secret := range []string{"wonderland", "builder", "web-secret", "legacy-secret", "rs-secret", verifier, code, access, refresh} {
+		if strings.Contains(told, secret) || strings.Contains(told, secret[len(secret)/2:]) && len(secret) == 43 {
+			t.Errorf("the log has %s", secret)
+		}
+	}
+	id, _ := parseCredential(code)
+	exchange := i.records("endpoint=token")[0]
+	if exchange.Params["code"] != id.id.String()+"…" || exchange.Params["client_secret"] != "…" || exchange.Params["code_verifier"] != "…" {
+		t.Errorf("params of the exchange: %v", exchange.Params)
+	}
+	id, _ = parseCredential(refresh)
+	if revocation := i.records("endpoint=revoke")[0]; revocation.Params["token"] != id.id.String()+"…" {
+		t.Errorf("params of the revocation: %v", revocation.Params)
+	}
+	repeated := i.records("endpoint=token")[3]
+	if fmt.Sprint(repeated.Params) != "map[client_secret:[… … …] code:[… …] password:…]" {
+		t.Errorf("params of the malformed request: %v", repeated.Params)
+	}
+}
+
+func TestRequestsRing(t *testing.T) {
+	t.Parallel()
+	i := startControlled(t)
+	b := i.browser()
+	for range maxRequests + 5 {
+		b.get("/login")
+	}
+	if all := i.records(""); len(all) != maxRequests || all[0].ID != 6 || all[len(all)-1].ID != maxRequests+5 {
+		t.Errorf("%d are kept, from %d to %d", len(all), all[0].ID, all[len(all)-1].ID)
+	}
+}
+
+func TestRequestsWait(t *testing.T) {
+	t.Parallel()
+	i := startControlled(t)
+	i.get(i.endpoint("metadata"))
+	got := make(chan []record, 1)
+	waiting := make(chan struct{})
+	go func() {
+		close(waiting)
+		got <- i.records("endpoint=token&wait=20s")
+	}()
+	<-waiting
+	i.get(i.endpoint("metadata"))
+	i.post(i.endpoint("token"), url.Values{"grant_type": {"nonsense"}})
+	if all := <-got; len(all) != 1 || all[0].Endpoint != "token" || all[0].Error != "unsupported_grant_type" {
+		t.Errorf("waited for %+v", all)
+	}
+	began := time.Now()
+	if all := i.records("endpoint=token&after=3&wait=50ms"); len(all) != 0 || time.Since(began) < 50*time.Millisecond {
+		t.Errorf("after %v there are %+v", time.Since(began), all)
+	}
+	// A server that stops lets go who waits.
+	go func() { got <- i.records("endpoint=revoke&wait=30s") }()
+	for waits := false; !waits; {
+		i.server.control.requests.mu.Lock()
+		waits = i.server.control.requests.changed != nil
+		i.server.control.requests.mu.Unlock()
+	}
+	began = time.Now()
+	i.server.control.requests.close()
+	if all := <-got; len(all) != 0 || time.Since(began) > 10*time.Second {
+		t.Errorf("at the end there are %+v", all)
+	}
+}
+
+// An answer that has been read is in the log.
+func TestRequestsOrder(t *testing.T) {
+	t.Parallel()
+	i := startControlled(t)
+	var group sync.WaitGroup
+	for n := range 8 {
+		group.Go(func() {
+			for m := range 20 {
+				state := fmt.Sprint(n, "-", m)
+				request := authorization("web")
+				request.Set("state", state)
+				i.browser().authorize(request)
+				found := false
+				for _, r := range i.records("endpoint=authorize") {
+					found = found || r.Params["state"] == state
+				}
+				if !found {
+					t.Errorf("request %s was answered and is not in the log", state)
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+func TestRequestsFlow(t *testing.T) {
+	t.Parallel()
+	t.Run("in a browser", func(t *testing.T) {
+		t.Parallel()
+		i := startControlled(t)
+		b := i.browser()
+		page := b.authorize(authorization("web"))
+		signedIn := b.post(page.action(), page.form(url.Values{"username": {"alice"}, "password": {"wonderland"}}))
+		consent := b.get(signedIn.location().String())
+		back := b.decide(consent, "approve")
+		code := back.param("code")
+		access, refresh := i.post(i.endpoint("token"), exchangeOf("web", code)).wantToken()
+		_, refresh = i.refresh("web", refresh).wantToken()
+		i.get(i.endpoint("userinfo"), "Authorization", "Bearer "+access)
+		i.introspect(refresh)
+		i.post(i.endpoint("revoke"), withClient("other", url.Values{"token": {refresh}})).wantError(400, "unauthorized_client")
+		i.post(i.endpoint("token"), exchangeOf("web", code)).wantError(400, "invalid_grant")
+		i.refresh("web", refresh).wantError(400, "invalid_grant")
+
+		flow := i.records("")[0].Flow
+		if flow == "" {
+			t.Error("the authorization request has no flow")
+		}
+		for _, r := range i.records("") {
+			if (r.Flow == flow) != (r.Endpoint != "") {
+				t.Errorf("%s %s %s has flow %s, want %s", r.Method, r.Path, r.Error, r.Flow, flow)
+			}
+		}
+	})
+	t.Run("with prompt login, by POST", func(t *testing.T) {
+		t.Parallel()
+		i := startControlled(t)
+		b := i.as("alice")
+		i.mustControl("DELETE", "requests", "")
+		request := authorization("web")
+		request.Set("prompt", "login")
+		posted := b.post(i.endpoint("authorize"), request)
+		page := b.get(posted.location().String())
+		again := b.post(page.action(), page.form(url.Values{"username": {"alice"}, "password": {"wonderland"}}))
+		b.decide(b.get(again.location().String()), "deny")
+		all := i.records("endpoint=authorize")
+		for _, r := range all {
+			if r.Flow == "" || r.Flow != all[0].Flow {
+				t.Errorf("%s %s has flow %q, want %q", r.Method, r.Path, r.Flow, all[0].Flow)
+			}
+		}
+		if len(all) != 4 || all[3].Error != "access_denied" {
+			t.Errorf("the log has %+v", all)
+		}
+	})
+	t.Run("others have others", func(t *testing.T) {
+		t.Parallel()
+		i := startControlled(t)
+		for range 2 {
+			i.decideURL(authorization("web"), "alice", "approve") // the same request anew
+		}
+		i.decideURL(authorization("web"), "alice", "deny")
+		i.decideURL(authorization("web"), "alice", "approve")
+		i.post(i.endpoint("token"), withClient("legacy", url.Values{"grant_type": {"password"}, "username": {"alice"}, "password": {"wonderland"}}))
+		i.post(i.endpoint("token"), withClient("web", url.Values{"grant_type": {"client_credentials"}}))
+		seen := map[string]bool{}
+		for _, r := range i.records("") {
+			if r.Flow == "" || seen[r.Flow] {
+				t.Errorf("%s %s has flow %q", r.Method, r.Path, r.Flow)
+			}
+			seen[r.Flow] = true
+		}
+		i.get(i.endpoint("metadata"))
+		i.post(i.endpoint("token"), withClient("web", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"nonsense"}}))
+		for _, r := range i.records("after=6") {
+			if r.Flow != "" {
+				t.Errorf("%s %s has a flow", r.Method, r.Path)
+			}
+		}
+	})
+	t.Run("of tokens without a request", func(t *testing.T) {
+		t.Parallel()
+		i := startControlled(t)
+		own, _ := i.post(i.endpoint("token"), withClient("web", url.Values{"grant_type": {"client_credentials"}})).wantToken()
+		i.introspect(own)
+		_, refresh := i.mustControl("POST", "tokens", `{"client_id":"web","username":"alice"}`).wantToken()
+		i.refresh("web", refresh)
+		i.refresh("web", refresh)
+		all := i.records("")
+		if all[0].Flow == "" || all[0].Flow != all[1].Flow || all[2].Flow == "" || all[2].Flow != all[3].Flow || all[0].Flow == all[2].Flow {
+			t.Errorf("the log has %+v", all)
+		}
+	})
+}
+
+func TestRequestsWarnings(t *testing.T) {
+	t.Parallel()
+	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte("web:web-secret"))
+	good := func() url.Values {
+		request := authorization("web")
+		request.Set("state", newClientSecret())
+		return request
+	}
+	for _, row := range []struct {
+		name string
+		send func(i *instance)
+		want []string
+	}{
+		{"a good authorization request", func(i *instance) { i.decideURL(good(), "alice", "approve") }, nil},
+		{"the same in a browser, with every page", func(i *instance) {
+			b, request := i.browser(), good()
+			page := b.authorize(request)
+			b.post(page.action(), page.form(url.Values{"username": {"alice"}, "password": {"wonderland"}}))
+			b.authorize(request)
+			b.approve(request)
+		}, nil},
+		{"a good exchange", func(i *instance) {
+			form := exchangeOf("web", i.decideURL(good(), "alice", "approve").redirectTo().Get("code"))
+			form.Del("client_secret")
+			i.post(i.endpoint("token"), form, "Authorization", basic).wantToken()
+		}, nil},
+		{"a public client's exchange", func(i *instance) {
+			request := authorization("native")
+			i.post(i.endpoint("token"), exchangeOf("native", i.decideURL(request, "alice", "approve").redirectTo().Get("code"))).wantToken()
+		}, nil},
+		{"no state", func(i *instance) {
+			request := good()
+			request.Del("state")
+			i.decideURL(request, "alice", "approve")
+		}, []string{"no state"}},
+		{"same state twice", func(i *instance) {
+			request := good()
+			i.decideURL(request, "alice", "approve")
+			i.decideURL(request, "alice", "approve")
+		}, []string{"same state twice"}},
+		{"same state in a different request", func(i *instance) {
+			request := good()
+			i.decideURL(request, "alice", "approve")
+			request.Set("scope", "read")
+			i.decideURL(request, "alice", "approve")
+		}, []string{"same state twice"}},
+		{"another client's state", func(i *instance) {
+			request := authorization("other")
+			i.decideURL(request, "alice", "approve")
+			i.decideURL(authorization("web"), "alice", "approve")
+		}, nil},
+		{"PKCE missing", func(i *instance) {
+			request := good()
+			request.Del("code_challenge")
+			request.Del("code_challenge_method")
+			i.decideURL(request, "alice", "approve")
+		}, []string{"PKCE missing"}},
+		{"implicit grant", func(i *instance) {
+			i.decideURL(url.Values{"client_id": {"legacy"}, "response_type": {"token"}, "state": {"s"}}, "alice", "approve")
+		}, []string{"implicit grant"}},
+		{"localhost", func(i *instance) {
+			i.mustControl("POST", "clients", `{"client_id":"local","client_secret":"s","redirect_uris":["http://localhost/cb"]}`)
+			request := good()
+			request.Set("client_id", "local")
+			request.Set("redirect_uri", "http://localhost:8080/cb")
+			request.Del("scope")
+			i.decideURL(request, "alice", "approve")
+		}, []string{"redirect_uri on localhost instead of 127.0.0.1"}},
+		{"several at once", func(i *instance) {
+			i.decideURL(url.Values{"client_id": {"web"}, "response_type": {"code"}}, "alice", "approve")
+		}, []string{"no state", "PKCE missing"}},
+		{"secret in the body", func(i *instance) {
+			i.post(i.endpoint("token"), withClient("web", url.Values{"grant_type": {"client_credentials"}})).wantToken()
+		}, []string{"secret in the body although Basic is available"}},
+		{"secret in the body of a revocation", func(i *instance) {
+			i.post(i.endpoint("revoke"), withClient("web", url.Values{"token": {"x"}}))
+		}, []string{"secret in the body although Basic is available"}},
+		{"password grant", func(i *instance) {
+			i.post(i.endpoint("token"), url.Values{"grant_type": {"password"}, "username": {"alice"}, "password": {"wonderland"}}, "Authorization",
+				"Basic "+base64.StdEncoding.EncodeToString([]byte("legacy:legacy-secret"))).wantToken()
+		}, []string{"password grant"}},
+		{"what is refused anyway", func(i *instance) {
+			i.decideURL(url.Values{"client_id": {"web"}, "response_type": {"token"}}, "alice", "approve")
+		}, nil},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			i := startControlled(t)
+			row.send(i)
+			got := []string{}
+			for _, r := range i.records("") {
+				got = append(got, r.Warnings...)
+			}
+			if !slices.Equal(got, row.want) {
+				t.Errorf("warnings %q, want %q", got, row.want)
+			}
+		})
+	}
+}
