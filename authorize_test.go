@@ -271,7 +271,7 @@ func TestAuthorizeMethods(t *testing.T) {
 			"&state=a\r\nX-Y:1":    "", // refused, not altered
 			"&state=a\xff":         "",
 		} {
-			answer := b.wire("POST", "/oauth/authorize", request+body)
+			answer := b.wire("POST", b.path("authorize"), request+body)
 			res, err := http.ReadResponse(bufio.NewReader(strings.NewReader(answer)), nil)
 			if err != nil || res.StatusCode != http.StatusSeeOther || res.Header.Get("X-Y") != "" {
 				t.Fatalf("%q: %v, %s", body, err, answer)
@@ -366,7 +366,7 @@ func TestAuthorizeRedirectURIComesFirst(t *testing.T) {
 		b := i.as("alice")
 		i.server.store.close()
 		for _, redirectURI := range []string{evil, redirectURIs["web"]} {
-			answer := b.wire("GET", "/oauth/authorize?"+changed("web", "redirect_uri", redirectURI).Encode(), "")
+			answer := b.wire("GET", b.path("authorize")+"?"+changed("web", "redirect_uri", redirectURI).Encode(), "")
 			if !strings.HasPrefix(answer, "HTTP/1.1 5") || strings.Contains(answer, "Location:") || strings.Contains(answer, "evil.example") {
 				t.Errorf("redirect_uri %s: %s", redirectURI, answer)
 			}
@@ -794,10 +794,10 @@ func TestAuthorizeHeaderInjection(t *testing.T) {
 		"unknown":       authorization("web").Encode() + "&error_description=" + injection,
 	} {
 		for _, answer := range []string{
-			b.wire("GET", "/oauth/authorize?"+request, ""),
-			b.wire("POST", "/oauth/authorize", request),
-			b.wire("POST", "/oauth/authorize", strings.NewReplacer("%0d", "\r", "%0a", "\n", "%20", " ").Replace(request)),
-			i.browser().wire("GET", "/oauth/authorize?"+request, ""),
+			b.wire("GET", b.path("authorize")+"?"+request, ""),
+			b.wire("POST", b.path("authorize"), request),
+			b.wire("POST", b.path("authorize"), strings.NewReplacer("%0d", "\r", "%0a", "\n", "%20", " ").Replace(request)),
+			i.browser().wire("GET", i.path("authorize")+"?"+request, ""),
 		} {
 			header, _, _ := strings.Cut(answer, "\r\n\r\n")
 			locations := 0

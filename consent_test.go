@@ -679,7 +679,7 @@ func TestOutOfBand(t *testing.T) {
 		i.browser().get(location).wantPage(http.StatusBadRequest)
 		i.as("bob").get(location).wantPage(http.StatusBadRequest)
 		for _, query := range []string{"", "?code=", "?code=nonsense", "?code=" + strings.Repeat("A", 43), "?code=%3Cscript%3E", "?%zz"} {
-			alice.in(t).get("/oauth/authorize/native" + query).wantPage(http.StatusBadRequest)
+			alice.in(t).get(i.endpoint("oob") + query).wantPage(http.StatusBadRequest)
 		}
 	})
 	t.Run("4.1.2/not when it has expired", func(t *testing.T) {

@@ -238,8 +238,8 @@ func (s *server) redirectError(w http.ResponseWriter, x *exchange, request *auth
 	}
 	t := s.profile.tell(endpoint, x.refused(err))
 	members := redirectMembers
-	if t.body != nil {
-		members = t.body
+	if t.body != nil && (t.ownBody || t.by == "json") {
+		members = t.body // one for all endpoints knows nothing of state, which a redirect has
 	}
 	f := t.facts()
 	if request.state != "" {

@@ -92,7 +92,7 @@ func testTokenRequest(t *testing.T) {
 				body = "" // has none
 			}
 			r := i.browser().do(method, i.endpoint("token")+"?"+form, body)
-			if r.StatusCode != http.StatusMethodNotAllowed || r.Header.Get("Allow") != "POST" {
+			if r.status() != http.StatusMethodNotAllowed || r.Header.Get("Allow") != "POST" {
 				t.Errorf("%s: status %d, Allow %q", method, r.StatusCode, r.Header.Get("Allow"))
 			}
 			if method != "HEAD" {
@@ -376,7 +376,7 @@ func testTokenRequest(t *testing.T) {
 		}
 		seen := make(map[int]bool)
 		for _, r := range answers {
-			seen[r.StatusCode] = true
+			seen[r.status()] = true
 			r.wantTokenHeaders()
 			if r.json == nil {
 				t.Errorf("status %d: no JSON: %s", r.StatusCode, r.body)
@@ -388,7 +388,7 @@ func testTokenRequest(t *testing.T) {
 			}
 		}
 		for _, status := range []int{200, 400, 401, 405, 413, 415, 429} {
-			if !seen[status] {
+			if !seen[status] && (status != 415 || !i.server.profile.OtherBodiesEmpty) {
 				t.Errorf("no answer with status %d", status)
 			}
 		}
@@ -587,6 +587,9 @@ func testAuthorizationCodeGrant(t *testing.T) {
 			" " + code, code + " ", code + "=", code[:22] + newCredential().String()[22:], newCredential().String(), "x",
 			base64.StdEncoding.EncodeToString([]byte(code)), code + code,
 		} {
+			if value == code {
+				continue // in lower case already
+			}
 			i.token(exchangeOf("web", value)).wantError(http.StatusBadRequest, "invalid_grant")
 		}
 		i.token(exchangeOf("web", code)).wantToken()
@@ -937,7 +940,7 @@ func testPasswordGrant(t *testing.T) {
 			i.token(passwordOf("legacy", "alice", "wonderland ")),
 		} {
 			r.wantError(http.StatusBadRequest, "invalid_grant")
-			if r.body != wrong.body || r.Header.Get("WWW-Authenticate") != "" {
+			if r.body != wrong.body || r.Header.Get("WWW-Authenticate") != wrong.Header.Get("WWW-Authenticate") {
 				t.Errorf("wrong password and unknown user can be told apart: %s", r.body)
 			}
 		}
@@ -1016,7 +1019,7 @@ func testClientCredentialsGrant(t *testing.T) {
 				}
 			}
 		}
-		if r := i.get(i.endpoint("userinfo"), bearer...); r.StatusCode != http.StatusForbidden || r.json["error"] != "insufficient_scope" {
+		if r := i.get(i.endpoint("userinfo"), bearer...); r.status() != http.StatusForbidden || r.refusal.Code != "insufficient_scope" {
 			t.Errorf("userinfo: status %d, %s", r.StatusCode, r.body)
 		}
 		// Neither as a bearer token nor as a cookie does it open a page.

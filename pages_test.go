@@ -332,7 +332,7 @@ func TestErrorText(t *testing.T) {
 	}
 	clientToken, _ := send("client_credentials", valid["client_credentials"]).wantToken()
 	checkReply("a client's token", i.get(i.endpoint("userinfo"), "Authorization", "Bearer "+clientToken))
-	for _, path := range []string{"/oauth/token", "/oauth/revoke"} {
+	for _, path := range []string{i.path("token"), i.path("revoke")} {
 		checkReply("method", b.do("MARKER", path, ""))
 		checkReply("large", i.post(path, url.Values{"marker": {strings.Repeat("marker", maxBody/6)}}))
 		checkReply("compressed", i.post(path, valid["client_credentials"], "Content-Encoding", "marker"))
@@ -342,7 +342,7 @@ func TestErrorText(t *testing.T) {
 	}
 	for _, code := range []string{"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type", "invalid_scope",
 		"unsupported_response_type", "invalid_token", "insufficient_scope"} {
-		if !seen[code] {
+		if !seen[code] && !i.service() {
 			t.Errorf("no request was answered with %s", code)
 		}
 	}
@@ -775,7 +775,7 @@ func everyFlow(i *instance) map[string]string {
 		"random": newCredential().String(),
 	}
 	credential := func(name, value string) {
-		if _, ok := cookieFormat.parse(value); !ok {
+		if _, ok := parseCredential(value); !ok && !i.service() {
 			i.Fatalf("%s: %q", name, value)
 		}
 		secrets[name] = value
@@ -960,7 +960,7 @@ func TestLog(t *testing.T) {
 		for name, secret := range secrets {
 			failing.Set("code", secret)
 			failing.Set("token", secret)
-			for _, route := range []string{"/oauth/token", "/oauth/revoke", "/login", "/userinfo"} {
+			for _, route := range []string{i.path("token"), i.path("revoke"), "/login", i.path("userinfo")} {
 				res, err := http.PostForm(i.URL+route+"?code="+url.QueryEscape(secret), failing)
 				if err != nil {
 					t.Fatal(name, err)

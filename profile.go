@@ -433,6 +433,7 @@ type told struct {
 	*refusal
 	hint    string
 	body    *shape
+	ownBody bool // body is said for this endpoint in particular
 	headers map[string]string
 	by      string
 }
@@ -445,13 +446,13 @@ func (p *profile) tell(endpoint string, r *refusal) told {
 	for _, key := range slices.Clone(keys) {
 		keys = append(keys, endpoint+" "+key)
 	}
-	for _, key := range keys {
+	for i, key := range keys {
 		form, ok := p.Errors[key]
 		if !ok {
 			continue
 		}
 		if form.Body != nil {
-			t.body = form.Body
+			t.body, t.ownBody = form.Body, i >= len(keys)/2
 		}
 		if form.By != "" {
 			t.by = form.By

@@ -71,7 +71,9 @@ func (r *reply) wantLocation(location string) {
 // wantErrorPage wants an error page with this text.
 func (r *reply) wantErrorPage(status int, code, description string) {
 	r.i.Helper()
-	r.wantPage(status)
+	if r.StatusCode != status || r.Header.Get("Location") != "" {
+		r.i.Errorf("got status %d, Location %q, want an error page with status %d", r.StatusCode, r.Header.Get("Location"), status)
+	}
 	if got := r.text("error"); got != code {
 		r.i.Errorf("the page has error %q, want %q", got, code)
 	}

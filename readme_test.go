@@ -24,7 +24,7 @@ func readme(t *testing.T) string {
 // steady replaces what no two runs have in common.
 func steady(text string) string {
 	for _, r := range []struct{ pattern, name string }{
-		{`\b[A-Za-z0-9_-]{43}\b`, "RANDOM"},
+		{`[A-Za-z0-9_-]{43}`, "RANDOM"},
 		{`([a-z2-7]{4}-){3}[a-z2-7]{4}`, "PASSWORD"},
 		{`127\.0\.0\.1:\d+`, "ADDRESS"},
 		{`(?m)^time=.*\n`, ""},

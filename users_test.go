@@ -24,9 +24,10 @@ func (i *instance) behind(issuer string) *instance {
 		i.Fatal(err)
 	}
 	s.hashRounds = i.server.hashRounds
-	ts := httptest.NewServer(s)
+	refused := new(refusals)
+	ts := httptest.NewServer(refused.watch(s))
 	i.Cleanup(ts.Close)
-	return &instance{T: i.T, server: s, URL: ts.URL, log: i.log}
+	return &instance{T: i.T, server: s, URL: ts.URL, log: i.log, refused: refused}
 }
 
 // cookie is the value of the browser's one cookie, or "".
@@ -387,7 +388,7 @@ func TestPassword(t *testing.T) {
 		i := start(t)
 		got := inParallel(secretTries+20, func(n int) int {
 			form := url.Values{"grant_type": {"client_credentials"}, "client_id": {"web"}, "client_secret": {strconv.Itoa(n)}}
-			return i.post(i.endpoint("token"), form).StatusCode
+			return i.post(i.endpoint("token"), form).status()
 		})
 		if got[http.StatusUnauthorized] != secretTries || got[http.StatusTooManyRequests] != 20 {
 			t.Errorf("statuses %v", got)
