@@ -242,7 +242,7 @@ func TestAuthorizeMethods(t *testing.T) {
 	t.Run("3.1/R1 POST is as GET", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
-		for _, b := range []*browser{i.as("alice"), i.browser()} {
+		for _, b := range []*browser{i.as("bob"), i.browser()} {
 			r := b.post(b.endpoint("authorize"), authorization("web"))
 			if r.StatusCode != http.StatusSeeOther {
 				t.Fatalf("status %d: %s", r.StatusCode, r.body)
