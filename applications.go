@@ -242,12 +242,7 @@ func (f applicationForm) client(p *profile, clientID, owner string, existing *cl
 }
 
 // withProblem notes what is wrong with the form, in words for who filled it in.
-func (f applicationForm) withProblem(err error) applicationForm {
-	var m memberError
-	if !errors.As(err, &m) {
-		f.Problem.Text = err.Error()
-		return f
-	}
+func (f applicationForm) withProblem(m memberError) applicationForm {
 	f.Problem.Field = strings.TrimRight(m.member, "[]0123456789")
 	labels := map[string]string{"client_name": "The name", "client_uri": "The website", "description": "The description",
 		"redirect_uris": "The redirect URIs", "grant_types": "The grants", "scope": "The scope"}
@@ -296,10 +291,10 @@ func (s *server) handleNewApplication(w http.ResponseWriter, a *accountRequest, 
 	var m memberError
 	switch {
 	case errors.As(err, &m):
-		page.Form = page.Form.withProblem(err)
+		page.Form = page.Form.withProblem(m)
 		s.writeApplication(w, http.StatusUnprocessableEntity, a, page)
 	case errors.Is(err, errTooMany):
-		page.Form = page.Form.withProblem(fmt.Errorf("You have %d applications, which is as many as one may: delete one first.", maxApplications))
+		page.Form.Problem.Text = fmt.Sprintf("You have %d applications, which is as many as one may: delete one first.", maxApplications)
 		s.writeApplication(w, http.StatusUnprocessableEntity, a, page)
 	case err != nil:
 		s.writeErrorPage(w, x, err)
@@ -329,7 +324,7 @@ func (s *server) ownClient(a *accountRequest, clientID string) (*client, error) 
 }
 
 // errChanged keeps a form from undoing what another one has just done.
-var errChanged = errors.New("The application was changed while you were here. Nothing was saved: compare, then save again to make it as it stands below.")
+var errChanged = errors.New("the application was changed meanwhile")
 
 // handleEditApplication shows an application to its owner, and changes it.
 func (s *server) handleEditApplication(w http.ResponseWriter, a *accountRequest, x *exchange) {
@@ -361,10 +356,10 @@ func (s *server) handleEditApplication(w http.ResponseWriter, a *accountRequest,
 	var m memberError
 	switch {
 	case errors.As(err, &m):
-		page.Form = page.Form.withProblem(err)
+		page.Form = page.Form.withProblem(m)
 		s.writeApplication(w, http.StatusUnprocessableEntity, a, page)
 	case errors.Is(err, errChanged):
-		page.Form = page.Form.withProblem(err)
+		page.Form.Problem.Text = "The application was changed while you were here. Nothing was saved: compare, then save again to make it as it stands below."
 		s.writeApplication(w, http.StatusConflict, a, page)
 	case errors.Is(err, errUnknown):
 		s.writeErrorPage(w, x, noApplication())

@@ -16,7 +16,6 @@ func rfc6750(number string) section { return section("RFC 6750 §" + number) }
 func rfc7009(number string) section { return section("RFC 7009 §" + number) }
 func rfc7636(number string) section { return section("RFC 7636 §" + number) }
 func rfc7662(number string) section { return section("RFC 7662 §" + number) }
-func rfc8252(number string) section { return section("RFC 8252 §" + number) }
 func rfc9110(number string) section { return section("RFC 9110 §" + number) }
 func rfc9700(number string) section { return section("RFC 9700 §" + number) }
 

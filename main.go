@@ -17,7 +17,8 @@
 //	clients.go       clients, their authentication, redirect URIs, RFC 6749 §2, §3.1.2
 //	tokens.go        using, describing and ending tokens, RFC 6750, 7662, 7009, 8414
 //	errors.go        every error and how it is written, RFC 6749 §4.1.2.1, §5.2, RFC 6750 §3
-//	store.go         records and verbs
+//	store.go         grants, codes and tokens, and the verbs on them
+//	registry.go      users, clients and sessions in the store
 //	database.go      the bbolt file, transactions, the group commit
 //	sweep.go         removing what has expired
 //	credentials.go   codes and tokens, and how they look, RFC 6749 §1.4, §10.10
@@ -54,6 +55,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 	"unicode"
@@ -178,32 +180,47 @@ func buildVersion() string {
 	return "(unknown)"
 }
 
-// serve starts the server and stops it when ctx is done.
-func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
-	p, err := loadProfile(o.profile)
-	if err != nil {
-		return usageError{err}
+// inputs are the files that the flags name, read and found to be good.
+type inputs struct {
+	profile      *profile
+	fixtures     []*fixtures
+	certificates []tls.Certificate
+}
+
+// readInputs reads what the flags name, before anything is touched.
+func readInputs(o *options) (*inputs, error) {
+	in := new(inputs)
+	var err error
+	if in.profile, err = loadProfile(o.profile); err != nil {
+		return nil, err
 	}
-	var files []*fixtures
 	for _, file := range o.fixtures {
-		f, err := loadFixtures(file, p)
+		f, err := loadFixtures(file, in.profile)
 		if err != nil {
-			return usageError{err}
+			return nil, err
 		}
-		files = append(files, f)
+		in.fixtures = append(in.fixtures, f)
 	}
 	if o.issuer != "" {
 		if _, err := checkIssuer(o.issuer); err != nil {
-			return usageError{err}
+			return nil, err
 		}
 	}
-	var certificates []tls.Certificate
 	if o.tlsCert != "" {
 		c, err := tls.LoadX509KeyPair(o.tlsCert, o.tlsKey)
 		if err != nil {
-			return usageError{fmt.Errorf("-tls-cert and -tls-key: %w", err)}
+			return nil, fmt.Errorf("-tls-cert and -tls-key: %w", err)
 		}
-		certificates = append(certificates, c)
+		in.certificates = append(in.certificates, c)
+	}
+	return in, nil
+}
+
+// serve starts the server and stops it when ctx is done.
+func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
+	in, err := readInputs(o)
+	if err != nil {
+		return usageError{err}
 	}
 	// The address before the database: who cannot listen must not leave a
 	// new database behind, with a password that nobody was shown.
@@ -222,7 +239,7 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		issuer = baseURL(o, listener.Addr())
 	}
 	logger := newLogger(o.log, stderr)
-	s, err := newServer(p, st, issuer, logger)
+	s, err := newServer(in.profile, st, issuer, logger)
 	if err != nil {
 		return err
 	}
@@ -230,7 +247,7 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if o.db == memory {
 		s.hashRounds = memoryRounds
 	}
-	if err := s.furnish(files, o, stderr); err != nil {
+	if err := s.furnish(in.fixtures, o, stderr); err != nil {
 		return err
 	}
 	if o.control {
@@ -238,26 +255,6 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 			return err
 		}
 	}
-	h := newHTTPServer(s, logger)
-	h.TLSConfig = &tls.Config{Certificates: certificates}
-	if s.control != nil {
-		h.RegisterOnShutdown(s.control.requests.close)
-	}
-	sweeping := make(chan struct{})
-	sweepCtx, stopSweeping := context.WithCancel(ctx)
-	go func() {
-		defer close(sweeping)
-		s.sweepForever(sweepCtx)
-	}()
-	served := make(chan error, 1)
-	go func() {
-		if o.tlsCert != "" {
-			served <- h.ServeTLS(listener, "", "")
-		} else {
-			served <- h.Serve(listener)
-		}
-	}()
-	fmt.Fprintln(stdout, s.issuer)
 	if o.stopWithStdin {
 		var stop context.CancelFunc
 		ctx, stop = context.WithCancel(ctx)
@@ -266,18 +263,42 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 			stop()
 		}()
 	}
-	select {
-	case err = <-served:
-	case <-ctx.Done():
-		patience, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if h.Shutdown(patience) != nil {
-			h.Close()
-		}
+	return s.answer(ctx, listener, in.certificates, func() { fmt.Fprintln(stdout, s.issuer) })
+}
+
+// answer answers requests until ctx is done, and then those in flight.
+func (s *server) answer(ctx context.Context, listener net.Listener, certificates []tls.Certificate, ready func()) error {
+	h := newHTTPServer(s, s.log)
+	if s.control != nil {
+		h.RegisterOnShutdown(s.control.requests.close)
 	}
-	stopSweeping()
-	<-sweeping
-	return err
+	var sweeping sync.WaitGroup
+	defer sweeping.Wait()
+	sweepCtx, stopSweeping := context.WithCancel(ctx)
+	defer stopSweeping()
+	sweeping.Go(func() { s.sweepForever(sweepCtx) })
+
+	served := make(chan error, 1)
+	go func() {
+		if len(certificates) > 0 {
+			h.TLSConfig = &tls.Config{Certificates: certificates}
+			served <- h.ServeTLS(listener, "", "")
+		} else {
+			served <- h.Serve(listener)
+		}
+	}()
+	ready()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	patience, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if h.Shutdown(patience) != nil {
+		h.Close()
+	}
+	return nil
 }
 
 // newHTTPServer limits what one connection can cost: who dribbles, or does not

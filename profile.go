@@ -189,26 +189,34 @@ func isErrorKey(key string) bool {
 
 // check refuses a profile that contradicts itself.
 func (p *profile) check() error {
-	oneOf := func(member, value string, known ...string) error {
-		if !slices.Contains(known, value) {
-			return wrong(member, fmt.Sprintf("%q is not one of %s", value, strings.Join(known, ", ")))
+	for _, check := range []func() error{p.checkPaths, p.checkResources, p.checkGrants, p.checkScopes, p.checkCredentials, p.checkAnswers, p.checkErrors} {
+		if err := check(); err != nil {
+			return err
 		}
-		return nil
 	}
+	return nil
+}
+
+func oneOf(member, value string, known ...string) error {
+	if !slices.Contains(known, value) {
+		return wrong(member, fmt.Sprintf("%q is not one of %s", value, strings.Join(known, ", ")))
+	}
+	return nil
+}
+
+// checkPaths refuses what the server cannot have a route for.
+func (p *profile) checkPaths() error {
 	for _, required := range []string{"authorize", "token", "oob"} {
 		if len(p.Endpoints[required]) == 0 {
 			return wrong("endpoints."+required, "has no path")
 		}
-	}
-	if p.Title == "" {
-		return wrong("title", "is missing")
 	}
 	taken := make(map[string]string) // method and path
 	take := func(member, method, path string) error {
 		if !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "?#%") {
 			return wrong(member, fmt.Sprintf("%q is not a path", path))
 		}
-		if slices.Contains(ownPaths, path) || strings.HasPrefix(path, "/_control/") {
+		if slices.Contains(ownPaths, path) || strings.HasPrefix(path, controlPath) {
 			return wrong(member, path+" is the server's own")
 		}
 		if other := taken[method+path]; other != "" {
@@ -221,16 +229,27 @@ func (p *profile) check() error {
 		if err := oneOf("endpoints."+name, name, endpointNames...); err != nil {
 			return err
 		}
+		method := "POST"
+		if name == "authorize" || name == "metadata" || name == "oob" {
+			method = "GET"
+		}
 		for i, path := range p.Endpoints[name] {
-			method := "POST"
-			if name == "authorize" || name == "metadata" || name == "oob" {
-				method = "GET"
-			}
 			if err := take(fmt.Sprintf("endpoints.%s[%d]", name, i), method, path); err != nil {
 				return err
 			}
 		}
 	}
+	for i, r := range p.Resources {
+		for j, path := range r.Paths {
+			if err := take(fmt.Sprintf("resources[%d].paths[%d]", i, j), "GET", path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (p *profile) checkResources() error {
 	for i, r := range p.Resources {
 		member := fmt.Sprintf("resources[%d]", i)
 		err := errors.Join(
@@ -239,9 +258,6 @@ func (p *profile) check() error {
 			checkShape(member+".answer", r.Answer, resourceFacts))
 		if len(r.Paths) == 0 {
 			err = errors.Join(err, wrong(member+".paths", "has no path"))
-		}
-		for j, path := range r.Paths {
-			err = errors.Join(err, take(fmt.Sprintf("%s.paths[%d]", member, j), "GET", path))
 		}
 		for j, scope := range r.Scopes {
 			if !p.hasScope(scope) {
@@ -252,20 +268,19 @@ func (p *profile) check() error {
 			return err
 		}
 	}
-	for i, s := range p.Scopes {
-		member := fmt.Sprintf("scopes[%d].name", i)
-		if tokens, err := parseScope(s.Name); err != nil || len(tokens) != 1 {
-			return wrong(member, fmt.Sprintf("%q is not a scope token (RFC 6749 §3.3)", s.Name))
-		}
-		if slices.Index(p.scopeNames(), s.Name) != i {
-			return wrong(member, s.Name+" is in the list already")
-		}
+	return nil
+}
+
+// checkGrants checks what the two endpoints take.
+func (p *profile) checkGrants() error {
+	if p.Title == "" {
+		return wrong("title", "is missing")
 	}
 	if len(p.Bodies) == 0 {
 		return wrong("bodies", "has none")
 	}
 	for i, body := range p.Bodies {
-		if err := oneOf(fmt.Sprintf("bodies[%d]", i), body, "form", "json", "multipart"); err != nil {
+		if err := oneOf(fmt.Sprintf("bodies[%d]", i), body, slices.Sorted(maps.Values(bodyTypes))...); err != nil {
 			return err
 		}
 	}
@@ -279,17 +294,40 @@ func (p *profile) check() error {
 			return err
 		}
 	}
+	for name, prompt := range p.PromptParameters {
+		if err := oneOf("prompt_parameters."+name, prompt, "login", "consent"); err != nil {
+			return err
+		}
+	}
+	return oneOf("consent_memory", p.ConsentMemory, "covered", "equal", "never")
+}
+
+func (p *profile) checkScopes() error {
+	for i, s := range p.Scopes {
+		member := fmt.Sprintf("scopes[%d].name", i)
+		if tokens, err := parseScope(s.Name); err != nil || len(tokens) != 1 {
+			return wrong(member, fmt.Sprintf("%q is not a scope token (RFC 6749 §3.3)", s.Name))
+		}
+		if slices.Index(p.scopeNames(), s.Name) != i {
+			return wrong(member, s.Name+" is in the list already")
+		}
+	}
 	for token := range strings.FieldsSeq(p.defaultScope()) {
 		if !p.hasScope(token) {
 			return wrong("default_scope", fmt.Sprintf("%q is not in the list of scopes", token))
 		}
 	}
-	for member, lifetime := range map[string]seconds{"code_lifetime": p.CodeLifetime, "access_token_lifetime": p.AccessTokenLifetime, "refresh_token_lifetime": p.RefreshTokenLifetime, "grant_lifetime": p.GrantLifetime} {
+	return nil
+}
+
+// checkCredentials checks how codes and tokens look and how long they live.
+func (p *profile) checkCredentials() error {
+	for member, lifetime := range map[string]seconds{"access_token_lifetime": p.AccessTokenLifetime, "refresh_token_lifetime": p.RefreshTokenLifetime, "grant_lifetime": p.GrantLifetime} {
 		if lifetime < 0 {
 			return wrong(member, "is negative")
 		}
 	}
-	if p.CodeLifetime == 0 || p.CodeLifetime > 600 {
+	if p.CodeLifetime < 1 || p.CodeLifetime > 600 {
 		return wrong("code_lifetime", "must be 1 to 600 seconds (RFC 6749 §4.1.2)")
 	}
 	for member, f := range map[string]format{"code_format": p.CodeFormat, "access_token_format": p.AccessTokenFormat, "refresh_token_format": p.RefreshTokenFormat} {
@@ -304,14 +342,10 @@ func (p *profile) check() error {
 			return wrong(member+".prefix", "cannot begin such a token")
 		}
 	}
-	for name, prompt := range p.PromptParameters {
-		if err := oneOf("prompt_parameters."+name, prompt, "login", "consent"); err != nil {
-			return err
-		}
-	}
-	if err := oneOf("consent_memory", p.ConsentMemory, "covered", "equal", "never"); err != nil {
-		return err
-	}
+	return nil
+}
+
+func (p *profile) checkAnswers() error {
 	for _, answer := range []struct {
 		member string
 		shape  shape
@@ -338,10 +372,12 @@ func (p *profile) check() error {
 		return wrong("registration", "goes with endpoints.registration: both or none")
 	}
 	if p.Registration != nil {
-		if err := p.Registration.check(p); err != nil {
-			return err
-		}
+		return p.Registration.check(p)
 	}
+	return nil
+}
+
+func (p *profile) checkErrors() error {
 	for _, key := range slices.Sorted(maps.Keys(p.Errors)) {
 		if err := p.Errors[key].check("errors." + key); err != nil {
 			return err

@@ -146,7 +146,7 @@ func TestREADMEMap(t *testing.T) {
 		t.Errorf("the map has %d rows", len(rows))
 	}
 	for _, row := range rows {
-		for _, match := range regexp.MustCompile("`([A-Za-z]\\w*)").FindAllStringSubmatch(row, -1) {
+		for _, match := range regexp.MustCompile("`([A-Za-z][A-Za-z0-9]*)").FindAllStringSubmatch(row, -1) {
 			if !regexp.MustCompile(`(?m)^(func (\([^)]*\) )?|type )` + match[1] + `\b`).MatchString(source.String()) {
 				t.Errorf("no %s: %s", match[1], row)
 			}

@@ -255,7 +255,7 @@ func TestBrowserApprove(t *testing.T) {
 	b.look("sign-in")
 	b.signIn("alice", "wonderland")
 	b.wantText("h1", "Web app")
-	b.wantText("main", "alice", "Alice Liddell", "https://web.example/", "read", "write", strings.TrimPrefix(a.URL, "http://"))
+	b.wantText("main", "alice", "Alice Liddell", "web.example", "read", "write", strings.TrimPrefix(a.URL, "http://"))
 	b.look("consent")
 	b.click("button[value=approve]")
 	a.wantCode(b, s.URL)
