@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+
 	"github.com/google/uuid"
 )
 
