@@ -141,7 +141,7 @@ func TestREADMEMap(t *testing.T) {
 		}
 		source.Write(data)
 	}
-	rows := regexp.MustCompile("(?m)^\\| RFC .*$").FindAllString(readme(t), -1)
+	rows := regexp.MustCompile(`(?m)^\| RFC .*$`).FindAllString(readme(t), -1)
 	if len(rows) < 10 {
 		t.Errorf("the map has %d rows", len(rows))
 	}
