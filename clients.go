@@ -219,9 +219,12 @@ type uriProblem struct {
 
 func (p uriProblem) Error() string { return p.text }
 
+// browserSchemes are those that a browser itself does something with.
+var browserSchemes = []string{"about", "blob", "chrome", "data", "file", "filesystem", "ftp", "javascript", "jar", "resource", "vbscript", "view-source", "ws", "wss"}
+
 // checkRedirectURI refuses to register what cannot work or is dangerous
 // (RFC 6749 §3.1.2, RFC 8252 §7, RFC 9700 §2.6). The error is a uriProblem.
-func checkRedirectURI(uri string) error {
+func checkRedirectURI(uri string, p *profile) error {
 	if uri == outOfBand {
 		return nil
 	}
@@ -264,7 +267,7 @@ func checkRedirectURI(uri string) error {
 		switch {
 		case !strings.Contains(u.Scheme, ".") && u.Opaque != "": // localhost:8080/cb
 			return uriProblem{"no scheme", "has no scheme, or one that is neither https nor a reversed domain name, as com.example.app (RFC 8252 §7.1)"}
-		case !strings.Contains(u.Scheme, "."):
+		case !strings.Contains(u.Scheme, ".") && (!p.AnyScheme || slices.Contains(browserSchemes, u.Scheme)):
 			return uriProblem{"scheme", "has a scheme that is neither https nor a reversed domain name, as com.example.app (RFC 8252 §7.1)"}
 		}
 	}

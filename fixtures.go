@@ -123,7 +123,7 @@ func (c *clientFixture) check(p *profile) error {
 		}
 	}
 	for i, uri := range c.RedirectURIs {
-		if err := checkRedirectURI(uri); err != nil {
+		if err := checkRedirectURI(uri, p); err != nil {
 			return memberError{fmt.Sprintf("redirect_uris[%d]", i), err}
 		}
 	}

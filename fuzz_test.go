@@ -49,7 +49,7 @@ func FuzzRedirectURI(f *testing.F) {
 		case registered == requested && !matches:
 			t.Error("it does not match itself")
 		}
-		if checkRedirectURI(registered) != nil || registered == outOfBand {
+		if checkRedirectURI(registered, new(profile)) != nil || registered == outOfBand {
 			return
 		}
 		u, err := url.Parse(registered)

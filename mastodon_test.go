@@ -317,8 +317,10 @@ func TestMastodon(t *testing.T) {
 		{"apps/register/array", func(i *instance) *reply {
 			return i.browser().do("POST", "/api/v1/apps", `{"client_name":"Test","redirect_uris":["https://a.example/cb","https://b.example/cb"]}`, "Content-Type", "application/json")
 		}, 200, registered(`null`, `["read"]`, `https://a.example/cb\nhttps://b.example/cb`, `["https://a.example/cb","https://b.example/cb"]`), nil},
+		{"apps/register/scheme of an app", register("redirect_uris", "myapp://cb", "website", ""), 200, registered(`null`, `["read","write"]`, "myapp://cb", `["myapp://cb"]`), nil},
 		invalid("relative", "Redirect URI must be an absolute URI.", "redirect_uris", "/cb"),
 		invalid("fragment", "Redirect URI cannot contain a fragment.", "redirect_uris", "https://a.example/cb#x"),
+		invalid("javascript as a host's scheme", "Redirect URI is forbidden by the server.", "redirect_uris", "javascript://cb.example/%0aalert(1)"),
 		invalid("no scheme", "Redirect URI must specify a scheme.", "redirect_uris", "localhost:8080/cb"),
 		invalid("javascript [A]", "Redirect URI must specify a scheme.", "redirect_uris", "javascript:alert(1)"),
 		invalid("scope", "Scopes doesn't match configured on the server.", "scopes", "everything"),

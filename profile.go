@@ -43,6 +43,8 @@ type profile struct {
 	ClientActsForOwner    bool                `json:"client_acts_for_owner"`   // tokens by client credentials stand for the client's owner
 	ClientScopeHasNoForce bool                `json:"client_scope_has_no_force"`
 
+	AnyScheme bool `json:"any_scheme"` // redirect URIs may be myapp://, without a dot (RFC 8252 §7.1)
+
 	// Lifetimes in seconds; 0 is for ever.
 	CodeLifetime         seconds `json:"code_lifetime"`
 	AccessTokenLifetime  seconds `json:"access_token_lifetime"`
