@@ -239,6 +239,31 @@ func TestSecondUser(t *testing.T) {
 	alice.wantText("main", "bob")
 }
 
+// R62: a request that waits too long for its decision is over, and the next
+// one is asked as usual.
+func TestExpiredRequest(t *testing.T) {
+	t.Parallel()
+	s := start(t, "-control")
+	redirectURI := callback(t)
+	b := newTab(t)
+	b.open(s.ask("xyz", redirectURI, oauth2.GenerateVerifier()))
+	b.signIn("alice", "wonderland")
+	answer, err := http.Post(s.URL+"/_control/clock", "application/json", strings.NewReader(`{"advance":"31m"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if status := b.click("button[value=approve]"); status != http.StatusBadRequest {
+		t.Errorf("status %d", status)
+	}
+	b.wantText("#error-description", "expired")
+	b.open(s.ask("xyz", redirectURI, oauth2.GenerateVerifier()))
+	b.click("button[value=approve]")
+	if b.url().Query().Get("code") == "" {
+		t.Errorf("no code in %s", b.url())
+	}
+}
+
 // R62: back, and approve once more: one decision is one code. The browser may
 // show the page that it kept, which is answered already, or ask anew.
 func TestBackAfterApprove(t *testing.T) {
