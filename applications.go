@@ -344,8 +344,8 @@ func (s *server) handleEditApplication(w http.ResponseWriter, a *accountRequest,
 		return
 	}
 	page.Form = s.formFrom(a.form)
-	page.Form.Public = c.public() // fixed when it was registered
 	err = s.store.changeClient(a.user.Username, id, func(c *client) (*client, error) {
+		page.Form.Public = c.public() // fixed when it was registered
 		if c.version() != page.Form.Version {
 			page.Form.Version = c.version()
 			return nil, errChanged

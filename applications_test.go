@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"html"
 	"net/http"
 	"net/url"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -208,6 +210,21 @@ func TestApplicationOwner(t *testing.T) {
 			bob.fill(path, url.Values{"id": {"other"}}).wantPage(http.StatusNotFound)
 		}
 	})
+	t.Run("R149 a new user of the owner's name", func(t *testing.T) {
+		t.Parallel()
+		i := start(t)
+		id, _ := i.as("alice").register(registrationForm())
+		i.must(i.server.store.deleteUser("alice"))
+		i.furnish(`{"users": [{"username": "alice", "password": "wonderland"}]}`)
+		alice := i.as("alice")
+		if list := alice.get("/account/applications"); strings.Contains(list.body, id) || strings.Contains(list.body, "Web app") {
+			t.Errorf("she has inherited: %s", list.body)
+		}
+		for _, path := range paths {
+			alice.fill(path, url.Values{"id": {id}}).wantPage(http.StatusNotFound)
+		}
+		i.post(i.endpoint("token"), withClient("web", url.Values{"grant_type": {"client_credentials"}})).wantToken() // the client is there
+	})
 	t.Run("R149 anonymous", func(t *testing.T) {
 		nobody := i.in(t).browser()
 		for _, path := range []string{"/account/applications", "/account/applications/new", "/account/applications/edit?id=" + id, "/account/authorized"} {
@@ -376,6 +393,8 @@ func TestApplicationProblems(t *testing.T) {
 		{"R153 long description", "description", long},
 		{"R153 control character in the description", "description", "a\x1bb"},
 		{"R153 scope that is none", "scope", `read "write"`},
+		{"R177 scope of 101 tokens", "scope", repeated("read", 101)},
+		{"R177 scope of 2001 characters", "scope", strings.Repeat("r", 2001)},
 		{"R153 no grant", "grant_types", "none"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -688,6 +707,28 @@ func TestApplicationRaces(t *testing.T) {
 			if i.client(id) != nil {
 				t.Fatal("a deleted application is back")
 			}
+		}
+	})
+	t.Run("R159 replaced by a public client meanwhile", func(t *testing.T) {
+		i := start(t)
+		b := i.as("alice")
+		form := b.editForm("web", url.Values{"client_name": {"Edited"}, "grant_types": {"authorization_code"}})
+		leader, release := leadBlocked(i.server.store)
+		replaced := updateQueued(i.server.store, func(t *tx) error {
+			c, err := t.registered("web", i.client("web").ID)
+			c.SecretHash = nil
+			return errors.Join(err, t.putClient(c))
+		})
+		answer := make(chan *reply)
+		go func() { answer <- b.post("/account/applications/edit", form) }()
+		for waiting(i.server.store) < 2 {
+			runtime.Gosched()
+		}
+		close(release)
+		<-leader.done
+		<-replaced.done
+		if r, c := <-answer, i.client("web"); r.StatusCode != http.StatusSeeOther || c.Name != "Edited" || !c.public() {
+			t.Errorf("status %d; the application is %+v: %s", r.StatusCode, c, r.body)
 		}
 	})
 	t.Run("R177 the limit holds in parallel", func(t *testing.T) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -27,6 +28,8 @@ type authorizationRequest struct {
 	scope         string
 	codeChallenge string
 	prompt        []string // OpenID Connect Core §3.1.2.1
+
+	pending *pendingConsent // of which it is the answer, if the user was asked
 }
 
 func (a *authorizationRequest) prompts(value string) bool { return slices.Contains(a.prompt, value) }
@@ -180,7 +183,7 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 		case invalid != nil:
 			s.redirectError(w, x, request, invalid)
 		default:
-			s.decide(w, x, request, d, uuid.Must(uuid.NewV7()))
+			s.decide(w, x, request, d)
 		}
 		return
 	}
@@ -192,7 +195,7 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 	if v.user != nil {
 		x.username = v.user.Username
 	}
-	ask := signIn{Client: request.client, Username: request.values["login_hint"], Continue: r.URL.RequestURI()}
+	ask := signIn{Client: request.client, Host: redirectHost(request.redirectURI), Username: request.values["login_hint"], Continue: r.URL.RequestURI()}
 	switch {
 	case invalid != nil && v.user == nil:
 		// Whatever else is wrong, an anonymous browser is not sent anywhere:
@@ -200,7 +203,7 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 		s.writeSignIn(w, v, http.StatusOK, ask)
 	case invalid != nil:
 		s.redirectError(w, x, request, invalid)
-	case v.user == nil && request.prompts("none"):
+	case v.user == nil && request.prompts("none") && !request.client.SelfRegistered:
 		s.redirectError(w, x, request, loginRequired("nobody is signed in, and with prompt none nobody can be asked to"))
 	case v.user == nil, request.prompts("login"), request.prompts("select_account"):
 		ask.Continue = r.URL.EscapedPath() + "?" + s.profile.signedIn(r.URL.RawQuery)
@@ -300,7 +303,7 @@ func (s *server) consent(w http.ResponseWriter, x *exchange, request *authorizat
 	}
 	switch {
 	case remembered:
-		s.approve(w, x, request, v.user, uuid.Must(uuid.NewV7()))
+		s.approve(w, x, request, v.user)
 	case request.prompts("none"):
 		s.redirectError(w, x, request, consentRequired("the user has not agreed to this yet, and with prompt none nobody can be asked to"))
 	default:
@@ -314,7 +317,7 @@ const consentLifetime = 30 * 60
 // pendingConsent is an authorization request between the consent page and the
 // user's decision. The page's form carries it; a MAC under the visitor's cookie
 // binds it to the browser session that was asked, so that the server keeps
-// nothing. Its id becomes the grant's, which makes one decision of two.
+// nothing until there is one. Its id then marks it as answered.
 type pendingConsent struct {
 	id      uuid.UUID
 	client  uuid.UUID // the registration that the user was told of
@@ -365,30 +368,44 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 		s.redirectError(w, x, request, err)
 		return
 	}
-	switch form["decision"] {
-	case "approve", "deny":
-		s.decide(w, x, request, &decision{v.user, form["decision"] == "deny"}, pending.id)
-	default:
+	if form["decision"] != "approve" && form["decision"] != "deny" {
 		s.writeErrorPage(w, x, invalidRequest(rfc6749("4.1.1"), "decision must be approve or deny"))
-	}
-}
-
-// decide does what the user decided; id becomes the grant's.
-func (s *server) decide(w http.ResponseWriter, x *exchange, request *authorizationRequest, d *decision, id uuid.UUID) {
-	if d.deny {
-		x.username = d.user.Username
-		s.redirectError(w, x, request, accessDenied(rfc6749("4.1.2.1"), "the user denied the request"))
 		return
 	}
-	s.approve(w, x, request, d.user, id)
+	request.pending = &pending
+	s.decide(w, x, request, &decision{v.user, form["decision"] == "deny"})
+}
+
+// decide does what the user decided.
+func (s *server) decide(w http.ResponseWriter, x *exchange, request *authorizationRequest, d *decision) {
+	if !d.deny {
+		s.approve(w, x, request, d.user)
+		return
+	}
+	x.username = d.user.Username
+	err := s.store.issue(issuance{answers: request.pending})
+	if err == nil {
+		err = accessDenied(rfc6749("4.1.2.1"), "the user denied the request")
+	}
+	s.decisionFailed(w, x, request, err)
+}
+
+// decisionFailed sends a refusal back to the client, but for a second decision:
+// the client has had its answer.
+func (s *server) decisionFailed(w http.ResponseWriter, x *exchange, request *authorizationRequest, err error) {
+	if errors.Is(err, errAnswered) {
+		s.writeErrorPage(w, x, invalidRequest(rfc6749("4.1.1"), "this request has been answered already: go back to the application and start again"))
+		return
+	}
+	s.redirectError(w, x, request, err)
 }
 
 // approve issues what the user granted and sends the browser back with it:
 // a code (RFC 6749 §4.1.2) or an access token (§4.2.2).
-func (s *server) approve(w http.ResponseWriter, x *exchange, request *authorizationRequest, u *user, id uuid.UUID) {
-	x.username, x.grant = u.Username, id
+func (s *server) approve(w http.ResponseWriter, x *exchange, request *authorizationRequest, u *user) {
 	g := s.newGrant(u, request.client, request.scope, x.now)
-	g.key = newGrantKey(u.ID, request.client.ID, id)
+	g.Consented = true
+	x.username, x.grant = u.Username, g.key.id()
 	var answer parameters
 	var err error
 	if request.responseType == "token" {
@@ -396,17 +413,14 @@ func (s *server) approve(w http.ResponseWriter, x *exchange, request *authorizat
 	} else {
 		answer, err = s.issueCode(request, g, x.now)
 	}
-	switch {
-	case err == errGrantExists:
-		s.writeErrorPage(w, x, invalidRequest(rfc6749("4.1.1"), "this request has been answered already: go back to the application and start again"))
-	case err != nil:
-		s.redirectError(w, x, request, err)
-	default:
-		if request.state != "" {
-			answer = append(answer, parameters{{"state", request.state}}...)
-		}
-		s.redirect(w, request, answer)
+	if err != nil {
+		s.decisionFailed(w, x, request, err)
+		return
 	}
+	if request.state != "" {
+		answer = append(answer, parameters{{"state", request.state}}...)
+	}
+	s.redirect(w, request, answer)
 }
 
 // issueCode makes an authorization code, bound to all that its redemption is
@@ -422,7 +436,7 @@ func (s *server) issueCode(request *authorizationRequest, g *grant, now unixTime
 		Expires:       now.after(s.profile.CodeLifetime),
 	}
 	g.Expires = later(g.Expires, code.Expires)
-	if err := s.store.issue(issuance{grant: g, code: code}); err != nil {
+	if err := s.store.issue(issuance{grant: g, code: code, answers: request.pending}); err != nil {
 		return nil, err
 	}
 	return parameters{{"code", c.String()}}, nil

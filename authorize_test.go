@@ -93,6 +93,11 @@ func (b *browser) wire(method, target, body string) string {
 	return string(answer)
 }
 
+// repeated is a scope of n tokens, all the same.
+func repeated(token string, n int) string {
+	return strings.TrimSuffix(strings.Repeat(token+" ", n), " ")
+}
+
 // TestAuthorize changes one thing in the valid request of a user who is signed in.
 func TestAuthorize(t *testing.T) {
 	t.Parallel()
@@ -211,6 +216,10 @@ func TestAuthorize(t *testing.T) {
 		{"3.3/R14 scope beyond ASCII", query("any", "scope", "réad", "redirect_uri", there), "invalid_scope"},
 		{"3.3/R14 scope with two blanks", query("web", "scope", "read  write"), "invalid_scope"},
 		{"3.3/R14 any scope, any registered", query("any", "scope", "whatever:you.like", "redirect_uri", there), consent},
+		{"3.3/R16 R177 scope of 100 tokens", query("any", "scope", repeated("s", 100), "redirect_uri", there), consent},
+		{"3.3/R16 R177 scope of 101 tokens", query("any", "scope", repeated("s", 101), "redirect_uri", there), "invalid_scope"},
+		{"3.3/R16 R177 scope of 2000 characters", query("any", "scope", strings.Repeat("s", 2000), "redirect_uri", there), consent},
+		{"3.3/R16 R177 scope of 2001 characters", query("any", "scope", strings.Repeat("s", 2001), "redirect_uri", there), "invalid_scope"},
 		{"3.3/R14 less scope", query("web", "scope", "write"), consent},
 
 		{"4.1.2/R38 response_mode query", query("web", "response_mode", "query"), consent},
@@ -659,6 +668,7 @@ func TestAuthorizeState(t *testing.T) {
 		"4.1.2/R32 a plus":                  "+",
 		"4.1.2/R32 encoded already":         "%41%2541",
 		"4.1.2/R32 an entity":               "&amp;&lt;&#39;",
+		"4.1.2/R32 placeholders":            "${error} ${state} ${description?} ${nothing} $${status}",
 		"4.1.2/R32 2 KB of them":            strings.Repeat(odd, 2<<10/len(odd)),
 		"4.1.2/R33 beyond ASCII":            "é\u2028\U0001f600\ufffd\u0085",
 		"4.1.2/R34 1 KB":                    strings.Repeat("s", 1<<10),

@@ -5,8 +5,8 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
-	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -28,6 +28,8 @@ type client struct {
 	GrantTypes   []string  `json:"grant_types"`     // null: see mayUse
 	Scope        string    `json:"scope,omitempty"` // empty: whatever the profile has
 	Owner        string    `json:"owner,omitempty"`
+
+	SelfRegistered bool `json:"self_registered,omitempty"` // by anybody, see registration
 }
 
 // public reports whether the client cannot keep a secret (RFC 6749 §2.1).
@@ -97,13 +99,14 @@ func (c *client) grantableScope(requested string, p *profile) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	registered := strings.Fields(c.Scope)
 	for i, token := range tokens {
 		known, ok := p.canonicalScope(token)
 		if !ok {
 			return "", about(token, invalidScope(rfc6749("3.3"), "the scope asks for something that this server does not have"))
 		}
 		tokens[i], token = known, known
-		if c.Scope != "" && !slices.Contains(strings.Fields(c.Scope), token) {
+		if c.Scope != "" && !slices.Contains(registered, token) {
 			return "", about(token, invalidScope(rfc6749("3.3"), "the scope asks for more than the client is registered for"))
 		}
 	}
@@ -112,8 +115,15 @@ func (c *client) grantableScope(requested string, p *profile) (string, error) {
 
 func joinScope(tokens []string) string { return strings.Join(tokens, " ") }
 
+// maxScope is how many tokens a scope may have, and how many characters twenty
+// times that: whoever compares two of them must not be kept busy.
+const maxScope = 100
+
 // parseScope splits a scope into its tokens, each once, by RFC 6749 §3.3's grammar.
 func parseScope(scope string) ([]string, error) {
+	if len(scope) > 20*maxScope || strings.Count(scope, " ") >= maxScope {
+		return nil, invalidScope(rfc6749("3.3"), "the scope is too long: it may have 100 tokens and 2000 characters")
+	}
 	var tokens []string
 	for token := range strings.SplitSeq(scope, " ") {
 		if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '"' || r == '\\' }) {
@@ -174,7 +184,7 @@ func withoutLoopbackPort(uri string) (rest string, ok bool) {
 			if strings.Trim(digits, "0123456789") != "" {
 				return "", false
 			}
-			if port, err := strconv.Atoi(digits); err != nil || port > 65535 {
+			if port, err := strconv.Atoi(digits); err != nil || port > 65535 || len(digits) > 5 {
 				return "", false
 			}
 			rest = after[len(digits):]
@@ -381,12 +391,20 @@ func (s *server) authenticateClient(r *http.Request, body values, x *exchange) (
 	return c, nil
 }
 
-// source is the address that a request came from. Headers that claim another
-// one are not believed.
+// source is where a request came from, for counting tries: this machine, a
+// network of IPv6 (RFC 6177), or an address. Headers that claim another one are
+// not believed.
 func source(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return r.RemoteAddr
 	}
-	return host
+	address := from.Addr().Unmap()
+	if address.IsLoopback() {
+		return "loopback"
+	}
+	if network, err := address.WithZone("").Prefix(64); address.Is6() && err == nil {
+		return network.String()
+	}
+	return address.String()
 }

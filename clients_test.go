@@ -398,3 +398,28 @@ func TestClientAuthentication(t *testing.T) {
 		i.post(i.endpoint("token"), withClient("web", with(credentials, nil))).wantToken()
 	})
 }
+
+// TestSource: what tries are counted by. R53: nothing that a request claims.
+func TestSource(t *testing.T) {
+	t.Parallel()
+	for from, want := range map[string]string{
+		"127.0.0.1:1":               "loopback",
+		"127.8.9.10:65535":          "loopback",
+		"[::1]:1":                   "loopback",
+		"[::ffff:127.0.0.1]:1":      "loopback",
+		"192.0.2.1:1":               "192.0.2.1",
+		"[::ffff:192.0.2.1]:1":      "192.0.2.1",
+		"192.0.2.2:1":               "192.0.2.2",
+		"[2001:db8:0:1::1]:1":       "2001:db8:0:1::/64",
+		"[2001:db8:0:1:2:3:4:5]:99": "2001:db8:0:1::/64",
+		"[2001:db8:0:2::1]:1":       "2001:db8:0:2::/64",
+		"[fe80::1%eth0]:1":          "fe80::/64",
+		"[fe80::2%eth1]:1":          "fe80::/64",
+		"@":                         "@", // a socket without an address
+	} {
+		r := &http.Request{RemoteAddr: from, Header: http.Header{"X-Forwarded-For": {"203.0.113.1"}, "Forwarded": {"for=203.0.113.1"}, "X-Real-Ip": {"203.0.113.1"}}}
+		if got := source(r); got != want {
+			t.Errorf("%s: %s, want %s", from, got, want)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"html"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -240,6 +241,57 @@ func TestConsentOnce(t *testing.T) {
 		}
 		b.decide(page, "approve").wantPage(http.StatusBadRequest)
 	})
+	for _, row := range []struct {
+		name          string
+		first, second string
+		between       func(i *instance, b *browser)
+	}{
+		{"deny, then approve", "deny", "approve", nil},
+		{"approve, then deny", "approve", "deny", nil},
+		{"deny, then deny", "deny", "deny", nil},
+		{"approve again when the code has expired", "approve", "approve", func(i *instance, _ *browser) {
+			i.advance(time.Duration(i.server.profile.CodeLifetime)*time.Second + time.Second)
+			_, err := i.server.store.sweep(unixTime(i.server.clock.now().Unix()))
+			i.must(err)
+		}},
+		{"approve when the denial was long ago", "deny", "approve", func(i *instance, _ *browser) {
+			i.advance(consentLifetime*time.Second - 5*time.Second)
+			_, err := i.server.store.sweep(unixTime(i.server.clock.now().Unix()))
+			i.must(err)
+		}},
+		{"R155 approve again what has been revoked", "approve", "approve", func(_ *instance, b *browser) {
+			b.fill("/account/authorized/revoke", url.Values{"id": {"native"}})
+		}},
+	} {
+		t.Run("4.1.1/R62 "+row.name, func(t *testing.T) {
+			t.Parallel()
+			i := start(t)
+			b := i.as("alice")
+			page := b.authorize(authorization("native"))
+			if r := b.decide(page, row.first); r.StatusCode != http.StatusSeeOther {
+				t.Fatalf("status %d: %s", r.StatusCode, r.body)
+			}
+			if row.between != nil {
+				row.between(i, b)
+			}
+			before := dump(t, i.server.store)
+			r := b.decide(page, row.second)
+			r.wantPage(http.StatusBadRequest)
+			r.contains("answered already")
+			if !maps.Equal(before, dump(t, i.server.store)) {
+				t.Error("something was issued")
+			}
+		})
+	}
+	t.Run("4.2.1/R62 implicit", func(t *testing.T) {
+		t.Parallel()
+		b := start(t).as("alice")
+		page := b.authorize(changed("legacy", "response_type", "token"))
+		if b.decide(page, "approve").param("access_token") == "" {
+			t.Error("no token")
+		}
+		b.decide(page, "approve").wantPage(http.StatusBadRequest)
+	})
 	t.Run("4.1.1/R62 at the same time", func(t *testing.T) {
 		t.Parallel()
 		b := start(t).as("alice")
@@ -248,21 +300,26 @@ func TestConsentOnce(t *testing.T) {
 		var group sync.WaitGroup
 		begin := make(chan struct{})
 		for n := range replies {
-			group.Go(func() { <-begin; replies[n] = b.decide(page, "approve") })
+			decision := "approve"
+			if n%4 == 3 {
+				decision = "deny"
+			}
+			group.Go(func() { <-begin; replies[n] = b.decide(page, decision) })
 		}
 		close(begin)
 		group.Wait()
-		codes := 0
+		answers := 0
 		for _, r := range replies {
-			if r.StatusCode == http.StatusSeeOther {
-				codes++
-				r.subject("native")
-			} else {
+			if r.StatusCode != http.StatusSeeOther {
 				r.wantPage(http.StatusBadRequest)
+				continue
+			}
+			if answers++; r.param("error") != "access_denied" {
+				r.subject("native")
 			}
 		}
-		if codes != 1 {
-			t.Errorf("%d codes", codes)
+		if answers != 1 {
+			t.Errorf("%d answers", answers)
 		}
 	})
 	t.Run("4.1.1/R62 two tabs", func(t *testing.T) {
@@ -378,6 +435,16 @@ func TestConsentRemembered(t *testing.T) {
 		b.authorize(authorization("native")).wantConsent()
 		b.authorize(changed("native", "scope", "read")).wantConsent()
 		b.authorize(changed("native", "prompt", "none")).wantRedirect("consent_required", "xyz")
+	})
+	t.Run("4.3/R64 a password is no consent", func(t *testing.T) {
+		t.Parallel()
+		i := start(t)
+		_, refresh := i.token(passwordOf("legacy", "alice", "wonderland")).wantToken()
+		b := i.as("alice")
+		b.authorize(authorization("legacy")).wantConsent()
+		i.refresh("legacy", refresh).wantToken()
+		b.authorize(authorization("legacy")).wantConsent()
+		b.authorize(changed("legacy", "prompt", "none")).wantRedirect("consent_required", "xyz")
 	})
 	t.Run("10.2/R64 until it is revoked", func(t *testing.T) {
 		t.Parallel()

@@ -496,6 +496,7 @@ func (s *server) reset(*http.Request, *exchange) (any, error) {
 	s.control.faults.reset()
 	s.control.requests.reset()
 	s.passwords.clear()
+	s.registrations.clear()
 	s.secrets.clear()
 	return done, nil
 }

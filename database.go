@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,33 +41,38 @@ type store struct {
 
 // openStore opens the database at path, which it makes if nothing is there.
 // A file that is not a whole grantling database is refused and left as it is.
+// It waits a second at most for another process to let go of the file.
 func openStore(path string) (*store, error) {
-	options := &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType}
 	if path == memory {
-		options.NoSync = true
-		options.NoFreelistSync = true
-		options.OpenFile = openUnlinked
-	} else {
-		if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
-			if err := createDatabase(path); err != nil {
-				return nil, err
-			}
+		db, err := makeDatabase(path, &bolt.Options{NoSync: true, NoFreelistSync: true, FreelistType: bolt.FreelistMapType, OpenFile: openUnlinked})
+		if err != nil {
+			return nil, databaseError(path, err)
 		}
-		if err := checkDatabase(path); err != nil {
-			return nil, err
+		return newStore(db), nil
+	}
+	deadline := realTime().Add(time.Second)
+	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
+		if err := createDatabase(path, deadline); err != nil {
+			return nil, databaseError(path, err)
 		}
 	}
-	db, err := openBolt(path, options)
+	if err := checkDatabase(path, deadline); err != nil {
+		return nil, databaseError(path, err)
+	}
+	db, err := openBolt(path, &bolt.Options{Timeout: until(deadline), FreelistType: bolt.FreelistMapType})
 	if err != nil {
 		return nil, databaseError(path, err)
 	}
-	s := &store{db: db, sweepAt: make(map[string][]byte)}
-	if path == memory {
-		if err := initialize(db); err != nil {
-			return nil, errors.Join(err, db.Close())
-		}
-	}
-	return s, nil
+	return newStore(db), nil
+}
+
+func newStore(db *bolt.DB) *store {
+	return &store{db: db, sweepAt: make(map[string][]byte)}
+}
+
+// until is the patience that is left; bbolt takes none for for ever.
+func until(deadline time.Time) time.Duration {
+	return max(deadline.Sub(realTime()), time.Millisecond)
 }
 
 func (s *store) close() error { return s.db.Close() }
@@ -73,18 +80,22 @@ func (s *store) close() error { return s.db.Close() }
 // createDatabase makes the file under another name and moves it into place
 // when it is whole: a process killed at any moment leaves either no database
 // or a complete one.
-func createDatabase(path string) error {
+func createDatabase(path string, deadline time.Time) error {
 	making := path + ".new"
-	options := &bolt.Options{Timeout: time.Second}
-	db, err := openBolt(making, options)
-	if err != nil && !errors.Is(err, bolterrors.ErrTimeout) {
-		// What an earlier, killed start left there is of no use to anyone.
-		if os.Remove(making) == nil {
-			db, err = openBolt(making, options)
+	if info, err := os.Lstat(making); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s, where it is made first, is there and not a regular file", making)
+	}
+	db, err := makeDatabase(making, &bolt.Options{Timeout: until(deadline)})
+	if err != nil && !errors.Is(err, bolterrors.ErrTimeout) && !errors.Is(err, errForeign) {
+		// What an earlier start left there, killed or out of space, is of no
+		// use to anyone. The same may go wrong again.
+		os.Remove(making)
+		if db, err = makeDatabase(making, &bolt.Options{Timeout: until(deadline)}); err != nil {
+			os.Remove(making)
 		}
 	}
 	if err != nil {
-		return databaseError(path, err)
+		return err
 	}
 	// With the lock held: whoever else started to make this database at the
 	// same time has finished, or waits for this process.
@@ -93,72 +104,70 @@ func createDatabase(path string) error {
 		os.Remove(making) // unless it has become that database
 		return err
 	}
-	if err := initialize(db); err != nil {
-		return databaseError(path, errors.Join(err, db.Close()))
-	}
 	moved := os.Rename(making, path) // with the lock held
 	if err := db.Close(); err != nil {
-		return databaseError(path, err)
+		return err
 	}
 	if moved != nil {
 		moved = os.Rename(making, path) // Windows moves no open file
 	}
 	if moved != nil && !errors.Is(moved, os.ErrNotExist) {
-		return databaseError(path, moved)
+		return moved
 	}
-	return syncDirectory(filepath.Dir(path))
+	if err := syncDirectory(filepath.Dir(path)); err != nil && !errors.Is(err, os.ErrPermission) {
+		return err // who may not read a directory cannot sync it
+	}
+	return nil
 }
 
-func initialize(db *bolt.DB) error {
-	return db.Update(func(tx *bolt.Tx) error {
-		for _, name := range append(buckets, bucketMeta) {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-				return err
+var errForeign = errors.New("it was not made by grantling")
+
+// makeDatabase opens a file and gives it its buckets.
+func makeDatabase(file string, options *bolt.Options) (*bolt.DB, error) {
+	db, err := openBolt(file, options)
+	if err != nil {
+		return nil, err
+	}
+	err = guarded(func() error {
+		return db.Update(func(tx *bolt.Tx) error {
+			if first, _ := tx.Cursor().First(); first != nil && tx.Bucket(bucketMeta) == nil {
+				return errForeign
 			}
-		}
-		return tx.Bucket(bucketMeta).Put(metaVersion, version)
+			for _, name := range append(slices.Clone(buckets), bucketMeta) {
+				if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+					return err
+				}
+			}
+			return tx.Bucket(bucketMeta).Put(metaVersion, version)
+		})
 	})
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
 }
 
 // checkDatabase looks at the file without writing to it: bbolt would turn an
 // empty file into an empty database, and a truncated one would fault later.
-func checkDatabase(path string) error {
+func checkDatabase(path string, deadline time.Time) error {
 	info, err := os.Stat(path)
 	if err != nil {
-		return databaseError(path, err)
+		return err
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("database %s is not a regular file", path)
+		return errors.New("it is not a regular file")
 	}
 	if info.Size() == 0 {
-		return fmt.Errorf("database %s is empty (0 bytes): it was truncated or never was a database; remove it to start afresh", path)
+		return errors.New("it is empty (0 bytes): it was truncated or never was a database; remove it to start afresh")
 	}
-	db, err := openBolt(path, &bolt.Options{Timeout: time.Second, ReadOnly: true})
+	db, err := openBolt(path, &bolt.Options{Timeout: until(deadline), ReadOnly: true})
 	if err != nil {
-		return databaseError(path, err)
+		return err
 	}
 	defer db.Close()
-	err = db.View(func(tx *bolt.Tx) (err error) {
-		defer damaged(&err)
-		if tx.Size() > info.Size() {
-			return fmt.Errorf("it is truncated: %d bytes of %d", info.Size(), tx.Size())
-		}
-		meta := tx.Bucket(bucketMeta)
-		if meta == nil {
-			return errors.New("it was not made by grantling")
-		}
-		if v := meta.Get(metaVersion); !bytes.Equal(v, version) {
-			return fmt.Errorf("it has format %q; this grantling reads %q", v, version)
-		}
-		for _, name := range buckets {
-			if tx.Bucket(name) == nil {
-				return fmt.Errorf("it has no bucket %s", name)
-			}
-		}
-		return nil
-	})
+	err = guarded(func() error { return db.View(func(tx *bolt.Tx) error { return checkWhole(path, tx) }) })
 	if err != nil {
-		return databaseError(path, err)
+		return err
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return os.Chmod(path, 0o600)
@@ -166,17 +175,50 @@ func checkDatabase(path string) error {
 	return nil
 }
 
-// openBolt is bolt.Open with its panics as errors.
-func openBolt(path string, options *bolt.Options) (db *bolt.DB, err error) {
-	defer damaged(&err)
-	return bolt.Open(path, 0o600, options)
+// checkWhole refuses what is truncated or not grantling's. The size is asked
+// for with the lock held: until then another process may have made it grow.
+func checkWhole(path string, tx *bolt.Tx) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if tx.Size() > info.Size() {
+		return fmt.Errorf("it is truncated: %d bytes of %d", info.Size(), tx.Size())
+	}
+	meta := tx.Bucket(bucketMeta)
+	if meta == nil {
+		return errForeign
+	}
+	if v := meta.Get(metaVersion); !bytes.Equal(v, version) {
+		return fmt.Errorf("it has format %q; this grantling reads %q", v, version)
+	}
+	for _, name := range buckets {
+		if tx.Bucket(name) == nil {
+			return fmt.Errorf("it has no bucket %s", name)
+		}
+	}
+	return nil
 }
 
-// damaged, deferred, makes an error of a panic, which damaged pages cause.
-func damaged(err *error) {
-	if p := recover(); p != nil {
-		*err = fmt.Errorf("it is damaged: %v", p)
-	}
+// openBolt is bolt.Open with its panics as errors.
+func openBolt(path string, options *bolt.Options) (db *bolt.DB, err error) {
+	err = guarded(func() error {
+		db, err = bolt.Open(path, 0o600, options)
+		return err
+	})
+	return db, err
+}
+
+// guarded makes an error of what damaged pages cause: panics of bbolt, and
+// faults of the memory that the file is mapped to.
+func guarded(do func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("it is damaged, or the server is at fault: %v", p)
+		}
+	}()
+	return do()
 }
 
 func databaseError(path string, err error) error {
@@ -186,8 +228,9 @@ func databaseError(path string, err error) error {
 	return fmt.Errorf("database %s: %w", path, err)
 }
 
-// errStorage is behind every failure to write or read the file. Nothing that
-// the failed call was to store is there.
+// errStorage is behind every failure to write or read the file. What the failed
+// call was to store is not there, unless the disk failed at the very last step:
+// then it may be.
 var errStorage = errors.New("the database failed")
 
 // tx is a transaction. It counts its writes, see commit.
@@ -252,7 +295,17 @@ func read[T any](t *tx, bucket, key []byte) (*T, error) {
 }
 
 func (s *store) view(verb func(*tx) error) error {
-	return s.db.View(func(b *bolt.Tx) error { return verb(&tx{Tx: b}) })
+	var answer error // the verb's, in contrast to guarded's
+	err := guarded(func() error {
+		return s.db.View(func(b *bolt.Tx) error {
+			answer = verb(&tx{Tx: b})
+			return nil
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", errStorage, err)
+	}
+	return answer
 }
 
 // update is one caller's share of a group commit.
@@ -338,13 +391,12 @@ func (s *store) commit(batch []*update) {
 }
 
 // runVerb turns a panic into an error: the leader runs other callers' verbs
-// and must outlive them, and damaged pages, at which bbolt panics.
-func runVerb(verb func(*tx) error, t *tx) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			t.writes++ // whatever it wrote is not to be trusted
-			err = fmt.Errorf("%w: panic: %v", errStorage, p)
-		}
-	}()
-	return verb(t)
+// and must outlive them.
+func runVerb(verb func(*tx) error, t *tx) error {
+	var answer error
+	if err := guarded(func() error { answer = verb(t); return nil }); err != nil {
+		t.writes++ // whatever it wrote is not to be trusted
+		return fmt.Errorf("%w: %w", errStorage, err)
+	}
+	return answer
 }

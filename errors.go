@@ -240,13 +240,11 @@ func (s *server) redirectError(w http.ResponseWriter, x *exchange, request *auth
 	if t.body != nil && (t.ownBody || t.by == "json") {
 		members = t.body // one for all endpoints knows nothing of state, which a redirect has
 	}
+	t.state = request.state
 	f := t.facts()
-	if request.state != "" {
-		f["state"] = request.state
-	}
 	switch {
 	case t.by == "json":
-		t.body = &shape{members.fill(f)}
+		t.body = members
 		s.writeTold(w, t)
 	case t.by == "page" || endpoint == "oob":
 		setRetryAfter(w, t.refusal)

@@ -130,7 +130,7 @@ func (c *clientFixture) check(p *profile) error {
 	if c.Scope != "" {
 		tokens, err := parseScope(c.Scope)
 		if err != nil {
-			return wrong("scope", "must be scope tokens of printable ASCII with one blank between them")
+			return wrong("scope", "must be at most 100 scope tokens of printable ASCII, 2000 characters in all, with one blank between them")
 		}
 		for _, token := range tokens {
 			if !p.hasScope(token) {

@@ -73,6 +73,7 @@ func TestFixtures(t *testing.T) {
 			{"", ""},
 			{`"read write"`, `"anything goes"`}, // a profile without a list
 			{`"refresh_token"]`, `"refresh_token", "urn:ietf:params:oauth:grant-type:device_code"]`},
+			{`"read write"`, `"` + repeated("read", 100) + `"`},
 			{`"client_secret_basic"`, `"client_secret_post"`},
 			{`"client_secret": "app-secret",`, ``},
 			{`"name": "Carol",`, `"name": "キャロル \"C\" <b>",`},
@@ -134,6 +135,8 @@ func TestFixtures(t *testing.T) {
 		{"second redirect URI", `"urn:ietf:wg:oauth:2.0:oob"`, `"/relative"`, 18, "clients[0].redirect_uris[1]: is not an absolute URI"},
 		{"redirect URI null", `"http://127.0.0.1:8080/callback"`, `null`, 17, "clients[0].redirect_uris[0]: "},
 		{"scope malformed", `"read write"`, `"read  write"`, 21, "clients[0].scope: must be"},
+		{"scope of 101 tokens", `"read write"`, `"` + repeated("read", 101) + `"`, 21, "clients[0].scope: must be at most 100 scope tokens"}, // R177
+		{"scope of 2001 characters", `"read write"`, `"` + strings.Repeat("r", 2001) + `"`, 21, "clients[0].scope: must be"},
 		{"unknown method", `"client_secret_basic"`, `"private_key_jwt"`, 22, "clients[0].token_endpoint_auth_method: must be"},
 		{"public with a secret", `"client_secret_basic"`, `"none"`, 13, "clients[0].client_secret: cannot go with"},
 		{"owner is nobody", `"owner": "carol"`, `"owner": "dora"`, 23, "clients[0].owner: names no user"},

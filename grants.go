@@ -219,6 +219,7 @@ func checkCodeVerifier(challenge, verifier string) error {
 // register it by name.
 func (s *server) implicitGrant(request *authorizationRequest, g *grant, now unixTime) (parameters, error) {
 	issued, answer := s.newAccessToken(g, request.client, request.scope, now)
+	issued.answers = request.pending
 	if err := s.store.issue(issued); err != nil {
 		return nil, err
 	}
@@ -294,6 +295,7 @@ func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenA
 		return nil, refreshTokenRefused(errUnknown)
 	}
 	var scope string
+	requested, malformed := parseScope(body["scope"])
 	check := func(token *refreshToken, g *grant) error {
 		if token.Grant.client() != c.ID {
 			return because("refresh token of another client", invalidGrant(rfc6749("6"), "the refresh token was issued to another client"))
@@ -302,12 +304,11 @@ func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenA
 			return nil // for the store to judge
 		}
 		scope = g.Scope
-		if requested := body["scope"]; requested != "" {
-			tokens, err := parseScope(requested)
-			if err != nil {
-				return err
+		if body["scope"] != "" {
+			if malformed != nil {
+				return malformed
 			}
-			scope = joinScope(tokens)
+			scope = joinScope(requested)
 		}
 		if !covers(g.Scope, scope) {
 			return invalidScope(rfc6749("6"), "the scope asks for more than was granted")

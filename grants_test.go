@@ -785,7 +785,7 @@ func testRefreshTokenGrant(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		_, refresh := i.token(exchangeOf("web", i.code("web", url.Values{"scope": {"read"}}))).wantScope("read")
-		for _, scope := range []string{"read write", "write", "read admin", "READ", "read  read", `read"`, "read\\", "rea", "*"} {
+		for _, scope := range []string{"read write", "write", "read admin", "READ", "read  read", `read"`, "read\\", "rea", "*", repeated("read", 101), strings.Repeat("r", 2001)} {
 			i.refresh("web", refresh, url.Values{"scope": {scope}}).wantError(http.StatusBadRequest, "invalid_scope")
 		}
 		i.refresh("web", refresh).wantScope("read")
@@ -944,7 +944,9 @@ func testPasswordGrant(t *testing.T) {
 				t.Errorf("wrong password and unknown user can be told apart: %s", r.body)
 			}
 		}
-		i.token(with(form, url.Values{"scope": {"admin"}})).wantError(http.StatusBadRequest, "invalid_scope")
+		for _, scope := range []string{"admin", repeated("read", 101)} {
+			i.token(with(form, url.Values{"scope": {scope}})).wantError(http.StatusBadRequest, "invalid_scope")
+		}
 		access, refresh := i.token(with(form, url.Values{"scope": {"read"}})).wantScope("read")
 		if r := i.get(i.endpoint("userinfo"), "Authorization", "Bearer "+access); r.json["sub"] != "alice" {
 			t.Errorf("userinfo: %s", r.body)
@@ -995,7 +997,7 @@ func testClientCredentialsGrant(t *testing.T) {
 			}
 			i.wantAlive(access)
 		}
-		for _, scope := range []string{"admin", "read admin", "READ", "read  write", " read", `"read"`} {
+		for _, scope := range []string{"admin", "read admin", "READ", "read  write", " read", `"read"`, repeated("read", 101)} {
 			i.token(with(form, url.Values{"scope": {scope}})).wantError(http.StatusBadRequest, "invalid_scope")
 		}
 	})

@@ -566,6 +566,34 @@ func TestFirstStart(t *testing.T) {
 	}
 }
 
+// TestFirstStartAs: the banner leads through the flow of every service.
+func TestFirstStartAs(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("curl"); err != nil || runtime.GOOS == "windows" {
+		t.Skip("no curl, or no shell that it is for")
+	}
+	for _, name := range profileNames() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := launch(t, t.TempDir(), "-profile", name, "-db", memory)
+			target := regexp.MustCompile(`(?m)^ +(http\S+)$`).FindStringSubmatch(p.said())
+			curl := regexp.MustCompile(`(?m)^ +(curl .*)$`).FindStringSubmatch(p.said())
+			shown := shownPassword.FindStringSubmatch(p.said())
+			if target == nil || curl == nil || shown == nil {
+				t.Fatalf("banner: %s", p.said())
+			}
+			b := p.browser()
+			page := b.get(target[1])
+			page = b.post(page.action(), page.form(url.Values{"username": {"alice"}, "password": {shown[1]}}))
+			page = b.decide(b.get(page.location().String()), "approve")
+			out, err := exec.Command("sh", "-c", strings.Replace(curl[1], "CODE", page.param("code"), 1)).Output()
+			if err != nil || !strings.Contains(string(out), `"access_token":"`) {
+				t.Errorf("%s: %s %v", curl[1], out, err)
+			}
+		})
+	}
+}
+
 // TestBannerOfFixtures: with fixtures there is no alice of the server's own.
 func TestBannerOfFixtures(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -123,6 +124,7 @@ func testDoorkeeperAuthorize(t *testing.T, i *instance, code string) {
 		{"approve with PKCE", "approve", "https://cb.example/cb?code=" + code + "&state=xyz", plain("web", "code_challenge", challengeOf(verifier), "code_challenge_method", "S256")},
 		{"approve out of band", "approve", i.server.profile.Endpoints["oob"][0] + "?code=" + code, plain("desktop", "redirect_uri", outOfBand)},
 		{"deny", "deny", "https://cb.example/cb?" + doorkeeperDenied + "&state=xyz", plain("web")},
+		{"deny, placeholders in state", "deny", "https://cb.example/cb?" + doorkeeperDenied + "&state=%24%7Berror%7D+%24%7Bstate%3F%7D", plain("web", "state", "${error} ${state?}")},
 		{"deny without state", "deny", "https://cb.example/cb?" + doorkeeperDenied, plain("web", "state", "")},
 	} {
 		t.Run("authorize/"+c.name, func(t *testing.T) {
@@ -137,6 +139,14 @@ func testDoorkeeperAuthorize(t *testing.T, i *instance, code string) {
 		b.decide(b.authorize(plain("desktop", "redirect_uri", outOfBand)), "deny").wantAnswer(400,
 			`{"error":"access_denied","error_description":"The resource owner or authorization server denied the request.","state":"xyz"}`,
 			"Content-Type", "application/json; charset=utf-8")
+	})
+	t.Run("authorize/R32 deny out of band, placeholders in state", func(t *testing.T) {
+		t.Parallel()
+		b := i.in(t).as("bob")
+		const state = "${description} ${state?} ${nothing}"
+		if r := b.decide(b.authorize(plain("desktop", "redirect_uri", outOfBand, "state", state)), "deny"); r.json["state"] != state {
+			t.Errorf("state is not %q: %s", state, r.body)
+		}
 	})
 	// Whatever is wrong is told on a page, never in a redirect.
 	for _, c := range []struct {
@@ -265,6 +275,10 @@ func TestMastodon(t *testing.T) {
 	bearer := func(path string, token func(*instance) string) func(*instance) *reply {
 		return func(i *instance) *reply { return i.get(path, "Authorization", "Bearer "+token(i)) }
 	}
+	twice := func(name string, ask func(token string) *reply) answerCase {
+		const description = "the request carries more than one access token, or one in two ways"
+		return refused(name, 400, description, func(i *instance) *reply { return ask(userToken(i)) })
+	}
 	revoked := func(i *instance) string {
 		token := userToken(i)
 		i.post("/oauth/revoke", withClient("web", url.Values{"token": {token}}))
@@ -278,6 +292,18 @@ func TestMastodon(t *testing.T) {
 		{"accounts/access_token", func(i *instance) *reply { return i.get(accountPath + "?access_token=" + userToken(i)) }, 200, account("alice", "Alice Liddell"), nil},
 		{"accounts/bearer_token", func(i *instance) *reply { return i.get(accountPath + "?bearer_token=" + userToken(i)) }, 200, account("alice", "Alice Liddell"), nil},
 		{"accounts/app", bearer(accountPath, func(i *instance) string { return appToken(i) }), 422, `{"error":"This method requires an authenticated user"}`, []string{"WWW-Authenticate", ""}},
+		twice("accounts/R140 two parameters", func(token string) *reply {
+			return i.get(accountPath + "?access_token=" + token + "&bearer_token=" + token)
+		}),
+		twice("accounts/R140 bearer_token twice", func(token string) *reply {
+			return i.get(accountPath + "?bearer_token=" + token + "&bearer_token=" + token)
+		}),
+		twice("accounts/R140 header and bearer_token", func(token string) *reply {
+			return i.get(accountPath+"?bearer_token="+token, "Authorization", "Bearer "+token)
+		}),
+		twice("accounts/R140 bearer_token and body", func(token string) *reply {
+			return i.browser().do("GET", accountPath+"?bearer_token="+token, "access_token="+token)
+		}),
 		refused("accounts/none", 401, "The access token is invalid", func(i *instance) *reply { return i.get(accountPath) }),
 		refused("accounts/another", 401, "The access token is invalid", bearer(accountPath, another)),
 		refused("accounts/revoked", 401, "The access token was revoked", bearer(accountPath, revoked)),
@@ -324,6 +350,7 @@ func TestMastodon(t *testing.T) {
 		invalid("no scheme", "Redirect URI must specify a scheme.", "redirect_uris", "localhost:8080/cb"),
 		invalid("javascript [A]", "Redirect URI must specify a scheme.", "redirect_uris", "javascript:alert(1)"),
 		invalid("scope", "Scopes doesn't match configured on the server.", "scopes", "everything"),
+		invalid("R177 long scope", "Scopes doesn't match configured on the server.", "scopes", repeated("read", 101)),
 		invalid("no name [A]", "Application name can't be blank", "client_name", ""),
 		invalid("long name [A]", "Application name is too long (maximum is 60 characters)", "client_name", strings.Repeat("x", 61)),
 		invalid("no redirect_uris [A]", "Redirect URI can't be blank", "redirect_uris", ""),
@@ -336,6 +363,37 @@ func TestMastodon(t *testing.T) {
 		r := i.postMultipart("/api/v1/apps", app())
 		i.post("/oauth/token", url.Values{"grant_type": {"client_credentials"}, "redirect_uri": {"https://a.example/cb"},
 			"client_id": {r.json["client_id"].(string)}, "client_secret": {r.json["client_secret"].(string)}}).wantAnswer(200, tokenAnswer("read"))
+	})
+	t.Run("apps/register, by anybody", func(t *testing.T) {
+		t.Parallel()
+		i := startProfile(t, "mastodon")
+		for _, clientID := range []string{"other", "native", "native2", "legacy", "rs"} {
+			i.must(i.server.store.deleteClient(clientID)) // they too could be an example
+		}
+		clientID, _ := i.post("/api/v1/apps", app()).json["client_id"].(string)
+		if page := i.get("/"); clientID == "" || strings.Contains(page.body, clientID) || !strings.Contains(page.body, "client_id=CLIENT_ID") {
+			t.Errorf("the start page has the example %q: %s", clientID, page.body)
+		}
+		// R15: nor does it bounce a browser that has not signed in.
+		silent := plain(clientID, "redirect_uri", "https://a.example/cb", "prompt", "none")
+		b := i.browser()
+		b.continueAs("bob", "builder", func() *reply { r := b.authorize(silent); r.wantSignIn(); return r }()).
+			wantLocation("https://a.example/cb?error=consent_required&error_description=the+user+has+not+agreed+to+this+yet%2C+and+with+prompt+none+nobody+can+be+asked+to&state=xyz")
+	})
+	t.Run("apps/register, too often", func(t *testing.T) {
+		t.Parallel()
+		i := startProfile(t, "mastodon")
+		i.must(i.server.openControl("grantling"))
+		for range registrationTries {
+			i.post("/api/v1/apps", nil)
+		}
+		r := i.post("/api/v1/apps", app())
+		r.wantAnswer(429, `{"error":"Validation failed: <text>"}`, "WWW-Authenticate", "")
+		if wait, err := strconv.Atoi(r.Header.Get("Retry-After")); err != nil || wait < 1 || wait > guessWindow {
+			t.Errorf("Retry-After: %q", r.Header.Get("Retry-After"))
+		}
+		i.mustControl("POST", "reset", "")
+		i.post("/api/v1/apps", app()).wantAnswer(200, whole)
 	})
 	t.Run("token/created_at is now", func(t *testing.T) {
 		t.Parallel()

@@ -200,6 +200,8 @@ func (s *server) examples(v *visitor, c *client, secret string) []example {
 // startExamples show the visitor all grants of the profile, each with a client
 // that may use it and that the visitor may know of: the demo client, the
 // visitor's own, or one that fixtures brought without an owner.
+//
+// It does not look at very many: the page is for anybody to ask for.
 func (s *server) startExamples(v *visitor) ([]example, error) {
 	demo, err := s.store.clientNamed("demo")
 	if err != nil {
@@ -210,12 +212,14 @@ func (s *server) startExamples(v *visitor) ([]example, error) {
 		c := demo
 		if c == nil || !c.mayUse(g.Name, s.profile) {
 			c = &client{ClientID: "CLIENT_ID", SecretHash: []byte{}}
+			looked := 0
 			_, err := s.store.anyClient(func(candidate *client) bool {
 				own := v.user != nil && candidate.Owner == v.user.Username
-				if (own || candidate.Owner == "") && candidate.mayUse(g.Name, s.profile) {
+				if (own || candidate.Owner == "" && !candidate.SelfRegistered) && candidate.mayUse(g.Name, s.profile) {
 					c = candidate
 				}
-				return own && c == candidate
+				looked++
+				return own && c == candidate || looked >= maxLooked
 			})
 			if err != nil {
 				return nil, err
@@ -226,23 +230,16 @@ func (s *server) startExamples(v *visitor) ([]example, error) {
 	return slices.DeleteFunc(all, example.empty), nil
 }
 
+const maxLooked = 200
+
 // empty reports whether there is nothing to try: the profile lacks the endpoint.
 func (e example) empty() bool { return e.URL == "" && e.Command == "" }
 
 // example shows the visitor how a client uses a grant.
 func (s *server) example(v *visitor, g grantType, c *client, secret string) example {
 	e := example{grantType: g}
-	authorize, token := s.advertised("authorize"), s.advertised("token")
-	scope := c.Scope
-	switch {
-	case scope != "":
-	case s.profile.defaultScope() != "":
-		scope = s.profile.defaultScope()
-	case len(s.profile.Scopes) > 0:
-		scope = s.profile.Scopes[0].Name
-	default:
-		scope = "read"
-	}
+	authorize := s.advertised("authorize")
+	scope := s.exampleScope(c)
 	redirectURI := "REDIRECT_URI"
 	if slices.Contains(c.RedirectURIs, outOfBand) && g.Name != "implicit" {
 		redirectURI = outOfBand
@@ -250,25 +247,7 @@ func (s *server) example(v *visitor, g grantType, c *client, secret string) exam
 		redirectURI = c.RedirectURIs[0]
 	}
 	request := parameters{{"client_id", c.ClientID}, {"redirect_uri", redirectURI}, {"scope", scope}}
-	command := func(body parameters) string {
-		if token == "" {
-			return ""
-		}
-		if c.public() {
-			body = append(parameters{{"client_id", c.ClientID}}, body...)
-		}
-		line := "curl"
-		if !c.public() {
-			if secret == "" {
-				secret = "CLIENT_SECRET"
-			}
-			line += " -u " + url.QueryEscape(c.ClientID) + ":" + url.QueryEscape(secret) // RFC 6749 §2.3.1
-		}
-		for _, p := range append(parameters{{"grant_type", g.Name}}, body...) {
-			line += " -d " + p.name + "=" + url.QueryEscape(p.value)
-		}
-		return line + " " + token
-	}
+	command := func(body parameters) string { return s.tokenCommand(c, g.Name, secret, body) }
 	ask := func(request parameters) {
 		if authorize != "" {
 			e.URL = authorize + "?" + request.encode()
@@ -305,9 +284,46 @@ func (s *server) example(v *visitor, g grantType, c *client, secret string) exam
 	return e
 }
 
+// exampleScope is a scope that a client may ask for.
+func (s *server) exampleScope(c *client) string {
+	switch {
+	case c.Scope != "":
+		return c.Scope
+	case s.profile.defaultScope() != "":
+		return s.profile.defaultScope()
+	case len(s.profile.Scopes) > 0:
+		return s.profile.Scopes[0].Name
+	default:
+		return "read"
+	}
+}
+
+// tokenCommand is a token request for the shell, or "" if the profile has no
+// token endpoint.
+func (s *server) tokenCommand(c *client, grantType, secret string, body parameters) string {
+	token := s.advertised("token")
+	if token == "" {
+		return ""
+	}
+	line := "curl"
+	if c.public() {
+		body = append(parameters{{"client_id", c.ClientID}}, body...)
+	} else {
+		if secret == "" {
+			secret = "CLIENT_SECRET"
+		}
+		line += " -u " + url.QueryEscape(c.ClientID) + ":" + url.QueryEscape(secret) // RFC 6749 §2.3.1
+	}
+	for _, p := range append(parameters{{"grant_type", grantType}}, body...) {
+		line += " -d " + p.name + "=" + url.QueryEscape(p.value)
+	}
+	return line + " " + token
+}
+
 // signIn is what the sign-in page shows.
 type signIn struct {
 	Client   *client // who asks, or nil
+	Host     string  // where the browser goes on to then
 	Username string  // filled in
 	Continue string  // local target once signed in
 	Problem  string

@@ -421,6 +421,20 @@ func checkShape(member string, s shape, known []string) error {
 	})
 }
 
+// tokenParameters are what a token may come in besides the Authorization
+// header, in this profile or by RFC 6750 §2.3.
+func (p *profile) tokenParameters() []string {
+	names := []string{"access_token"}
+	for _, r := range p.Resources {
+		for _, name := range r.Query {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
 // canonicalScope returns the profile's spelling of a scope token, and whether
 // it knows it.
 func (p *profile) canonicalScope(token string) (string, bool) {
@@ -470,6 +484,7 @@ func (p *profile) describeScope(token string) string {
 type told struct {
 	*refusal
 	hint    string
+	state   string // of the authorization request
 	body    *shape
 	ownBody bool // body is said for this endpoint in particular
 	headers map[string]string
@@ -524,7 +539,7 @@ var errorFacts = []string{"error", "description", "hint", "status", "parameter",
 
 func (t told) facts() facts {
 	f := facts{"description": t.Description, "status": t.Status}
-	for name, value := range map[string]string{"error": t.Code, "hint": t.hint, "parameter": t.Parameter} {
+	for name, value := range map[string]string{"error": t.Code, "hint": t.hint, "parameter": t.Parameter, "state": t.state} {
 		if value != "" {
 			f[name] = value
 		}
@@ -535,10 +550,12 @@ func (t told) facts() facts {
 // remembers reports whether a grant is reason enough not to ask the user
 // about a scope again.
 func (p *profile) remembers(g *grant, scope string) bool {
-	switch p.ConsentMemory {
-	case "covered":
+	switch {
+	case !g.Consented:
+		return false
+	case p.ConsentMemory == "covered":
 		return covers(g.Scope, scope)
-	case "equal":
+	case p.ConsentMemory == "equal":
 		return g.Used != 0 && covers(g.Scope, scope) && covers(scope, g.Scope)
 	}
 	return false

@@ -99,7 +99,7 @@ func TestRedirectURI(t *testing.T) {
 			"http://127.0.0.1", "http://127.0.0.1:8443", "http://u@127.0.0.1/cb", "http://u:p@127.0.0.1:8443/cb", "http://127.1/cb", "http://127.0.1/cb", "http://0x7f.1/cb",
 			"http://2130706433/cb", "http://0177.0.0.1/cb", "http://127.000.000.001/cb", "http://127.0.0.2/cb", "http://127.0.0.11/cb", "http://127.0.0.1./cb", "http://0.0.0.0/cb",
 			"http://[::ffff:127.0.0.1]/cb", "http://[::1]/cb", "http://localhost/cb", "HTTP://127.0.0.1/cb", "Http://127.0.0.1:8443/cb",
-			"http://127.0.0.1:99999/cb", "http://127.0.0.1:65536/cb", "http://127.0.0.1:a/cb", "http://127.0.0.1:80a/cb", "http://127.0.0.1:-1/cb", "http://127.0.0.1:+80/cb",
+			"http://127.0.0.1:99999/cb", "http://127.0.0.1:65536/cb", "http://127.0.0.1:000080/cb", "http://127.0.0.1:" + strings.Repeat("0", 3000) + "80/cb", "http://127.0.0.1:a/cb", "http://127.0.0.1:80a/cb", "http://127.0.0.1:-1/cb", "http://127.0.0.1:+80/cb",
 			"http://127.0.0.1:0x50/cb", "http://127.0.0.1: 80/cb", "http://127.0.0.1:80:80/cb", "http://127.0.0.1:\u0661/cb", "http://127.0.0.1:99999999999999999999/cb",
 			"http:127.0.0.1/cb", "http:/127.0.0.1/cb", "http:///127.0.0.1/cb", "ws://127.0.0.1/cb",
 		}},
@@ -276,7 +276,7 @@ func TestRedirectURIRegistration(t *testing.T) {
 		{"8252 7.1/R29 scheme without a dot", "scheme", []string{"myapp:/cb", "myapp://cb", "urn:ietf:wg:oauth:2.0:oob:auto"}},
 		{"9700 2.6/R29 http", "is http", []string{
 			"http://cb.example/cb", "HTTP://cb.example/cb", "http://127.0.0.2/cb", "http://127.0.0.1.evil.example/", "http://localhost.evil.example/", "http://0.0.0.0/cb", "http://127.1/", "http://LOCALHOST/cb",
-			"http://127.0.0.1:65536/cb", "http://[::2]/cb", "http://2130706433/",
+			"http://127.0.0.1:65536/cb", "http://127.0.0.1:008080/cb", "http://[::2]/cb", "http://2130706433/",
 		}},
 		{"9700 2.1/R29 wildcard", "wildcard", []string{"https://*.x/", "https://*/", "https://cb.*/cb"}},
 		{"A.6/R29 no URI characters", "", []string{

@@ -77,7 +77,7 @@ func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, 
 		return nil, "", err
 	}
 	if wait := s.registrations.try(source(r), registrationTries, x.now); wait > 0 {
-		return nil, "", tooManyGuesses("invalid_client_metadata", section("RFC 7591 §5"), wait)
+		return nil, "", tooManyGuesses("temporarily_unavailable", section("RFC 7591 §5"), wait)
 	}
 	value := func(name string) string { return body[g.Parameters[name]] }
 	refused := func(name, reason, description string) error {
@@ -113,5 +113,6 @@ func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, 
 		return nil, "", refused(name, "invalid", wrong.Error())
 	}
 	c, secret := newClient(f, nil)
+	c.SelfRegistered = true
 	return c, secret, s.store.register(nil, []*client{c})
 }

@@ -102,8 +102,21 @@ func (s *store) userNamed(username string) (u *user, err error) {
 
 // deleteUser removes a user. Whatever was issued for it is dead from then on,
 // also if another user of that name comes; the sweeper takes it away.
+// Nobody owns the user's clients then.
 func (s *store) deleteUser(username string) error {
-	return s.update(func(t *tx) error { return t.delete(bucketUsers, []byte(username)) })
+	return s.update(func(t *tx) error {
+		owned, err := t.clientsOf(username)
+		if err != nil {
+			return err
+		}
+		for _, c := range owned {
+			c.Owner = ""
+			if err := t.putClient(c); err != nil {
+				return err
+			}
+		}
+		return t.delete(bucketUsers, []byte(username))
+	})
 }
 
 // clientNamed returns a client, or nil.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -88,7 +89,7 @@ func claimedClient(r *http.Request, params url.Values) string {
 // presentedCredentials are the codes and tokens of a request.
 func (p *profile) presentedCredentials(r *http.Request, params url.Values) []credential {
 	var found []credential
-	for _, name := range credentialParams {
+	for _, name := range p.credentialParams() {
 		for _, value := range params[name] {
 			if c, ok := p.findID(value); ok {
 				found = append(found, c)
@@ -114,32 +115,71 @@ func (p *profile) findID(text string) (credential, bool) {
 }
 
 // credentialParams carry codes and tokens, of which the log shows the public id.
-var credentialParams = []string{"code", "access_token", "refresh_token", "token"}
+func (p *profile) credentialParams() []string {
+	return append(p.tokenParameters(), "code", "refresh_token", "token")
+}
 
-// isSecret reports whether the log shows nothing of a parameter.
+// isSecret reports whether the log shows nothing of a parameter, by its name
+// in small letters.
 func isSecret(name string) bool {
 	return strings.Contains(name, "secret") || strings.Contains(name, "password") ||
 		slices.Contains([]string{"code_verifier", "client_assertion", "assertion", "mac", "form_token"}, name)
 }
 
-// cut returns the parameters without their secrets.
+// What the log keeps of one request's parameters: who sends many, or long
+// ones, does not fill the memory.
+const (
+	maxShown     = 100  // parameters
+	maxShownText = 2048 // bytes of each
+)
+
+// cut returns the parameters without their secrets, and not all of very many.
 func (p *profile) cut(params url.Values) url.Values {
 	shown := make(url.Values)
-	for name, values := range params {
-		for _, value := range values {
-			switch {
-			case isSecret(name):
-				value = "…"
-			case slices.Contains(credentialParams, name):
-				c, ok := p.findID(value)
-				if value = "…"; ok && c.id.Version() == 7 { // not half of something else
-					value = c.id.String() + "…"
-				}
+	n := 0
+	for _, name := range slices.Sorted(maps.Keys(params)) {
+		for _, value := range params[name] {
+			if n++; n > maxShown {
+				return shown
 			}
-			shown[name] = append(shown[name], value)
+			shown[shorten(name)] = append(shown[shorten(name)], shorten(p.cutValue(name, value)))
 		}
 	}
 	return shown
+}
+
+func (p *profile) cutValue(name, value string) string {
+	name = strings.ToLower(name)
+	switch {
+	case isSecret(name):
+		return "…"
+	case slices.Contains(p.credentialParams(), name):
+		if c, ok := p.findID(value); ok && c.id.Version() == 7 { // not half of something else
+			return c.id.String() + "…"
+		}
+		return "…"
+	case name == "request" || name == "continue": // carries an authorization request
+		path, query, found := strings.Cut(shorten(value), "?")
+		if !found {
+			path, query = "", path
+		}
+		if !strings.Contains(query, "=") {
+			return value
+		}
+		inner, _ := url.ParseQuery(query) // what is malformed is left out here too
+		if found {
+			path += "?"
+		}
+		return path + p.cut(inner).Encode()
+	}
+	return value
+}
+
+func shorten(text string) string {
+	if len(text) <= maxShownText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxShownText], "") + "…"
 }
 
 // keep puts an exchange that is over into the log.

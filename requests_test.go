@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 // record is one exchange as the control API tells it.
@@ -181,6 +182,69 @@ func TestRequestsSecrets(t *testing.T) {
 	repeated := i.records("endpoint=token")[3]
 	if fmt.Sprint(repeated.Params) != "map[client_secret:[… … …] code:[… …] password:…]" {
 		t.Errorf("params of the malformed request: %v", repeated.Params)
+	}
+}
+
+// Nor under names in capitals, nor in the authorization request that a form
+// carries, nor in a way in that only one service has.
+func TestRequestsHiddenSecrets(t *testing.T) {
+	t.Parallel()
+	i := startProfile(t, "mastodon")
+	i.must(i.server.openControl("grantling"))
+	access, _ := i.plainTokens("web")
+	id, _ := parseCredential(access)
+	shown := id.id.String() + "…"
+	for _, row := range []struct{ query, want string }{
+		{"Client_Secret=hidden&PASSWORD=hidden&Form_Token=hidden", "map[Client_Secret:… Form_Token:… PASSWORD:…]"},
+		{"bearer_token=" + access, "map[bearer_token:" + shown + "]"},
+		{"Access_Token=" + access, "map[Access_Token:" + shown + "]"},
+		{url.Values{"continue": {"/oauth/authorize?" + url.Values{"client_id": {"web"}, "client_secret": {"hidden"}, "access_token": {access}}.Encode()}}.Encode(),
+			"map[continue:/oauth/authorize?" + url.Values{"client_id": {"web"}, "client_secret": {"…"}, "access_token": {shown}}.Encode() + "]"},
+		{url.Values{"request": {url.Values{"client_id": {"web"}, "code": {"hidden"}, "state": {"xyz"}}.Encode()}}.Encode(),
+			"map[request:" + url.Values{"client_id": {"web"}, "code": {"…"}, "state": {"xyz"}}.Encode() + "]"},
+		{url.Values{"continue": {"/?password=hidden"}}.Encode(), "map[continue:/?password=%E2%80%A6]"},
+		{url.Values{"continue": {"/?client_id=web&password=hidden&x=%zz"}}.Encode(), "map[continue:/?client_id=web&password=%E2%80%A6]"},
+		{url.Values{"continue": {"/login?continue=%2F%3Fpassword%3Dhidden"}}.Encode(), "map[continue:/login?continue=%2F%3Fpassword%3D%25E2%2580%25A6]"},
+		{"continue=/account/applications&request=a.b.c", "map[continue:/account/applications request:a.b.c]"},
+	} {
+		i.get("/?" + row.query)
+		if got := fmt.Sprint(i.latest().Params); got != row.want {
+			t.Errorf("%s\nis shown as %s\nwant        %s", row.query, got, row.want)
+		}
+	}
+}
+
+// R177: the log keeps 100 parameters of a request, and 2048 bytes of each.
+func TestRequestsBounds(t *testing.T) {
+	t.Parallel()
+	i := startControlled(t)
+	form := url.Values{
+		"a":                       {strings.Repeat("é", 1200)},
+		strings.Repeat("b", 3000): {strings.Repeat("v", 2048)},
+		"continue":                {"/oauth/authorize?client_id=web&state=" + strings.Repeat("%26", 1000)},
+		"Request":                 {strings.Repeat("request=", 1000)},
+	}
+	for n := range 150 {
+		form[fmt.Sprintf("p%03d", n)] = []string{"", "x"}
+	}
+	i.post("/login", form)
+	got := i.latest().Params
+	n := 0
+	for name, value := range got {
+		values, ok := value.([]any)
+		if !ok {
+			values = []any{value}
+		}
+		n += len(values)
+		for _, value := range values {
+			if value := value.(string); len(name) > 2051 || len(value) > 2051 || !utf8.ValidString(value) {
+				t.Errorf("%.10s…: %d bytes with a name of %d", name, len(value), len(name))
+			}
+		}
+	}
+	if n != 100 || got["a"] != strings.Repeat("é", 1024)+"…" || got[strings.Repeat("b", 2048)+"…"] != strings.Repeat("v", 2048) ||
+		fmt.Sprint(got["p047"]) != "[ x]" || got["p048"] != nil {
+		t.Errorf("%d parameters are kept: %.300v", n, got)
 	}
 }
 

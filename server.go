@@ -292,9 +292,10 @@ func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 				panic(p)
 			}
 			s.log.Error("panic", "value", p, "stack", string(debug.Stack()))
-			if x.status == 0 {
-				http.Error(w, "the server failed; its log says why", http.StatusInternalServerError)
+			if x.status != 0 {
+				panic(http.ErrAbortHandler) // half an answer must not look like a whole one
 			}
+			http.Error(w, "the server failed; its log says why", http.StatusInternalServerError)
 		}
 	}()
 	header := w.Header()

@@ -113,8 +113,12 @@ func (w tagged) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 // watch makes a server note its refusals.
 func (n *refusals) watch(s *server) http.Handler {
 	note := func(w http.ResponseWriter, x *exchange) {
-		if rec, ok := w.(*recorder); ok && x.refusal != nil { // an answer that a fault changes is not compared
-			n.Store(rec.ResponseWriter.(tagged).number, x.refusal)
+		rec, ok := w.(*recorder)
+		if !ok || x.refusal == nil {
+			return // an answer that a fault changes is not compared
+		}
+		if to, ok := rec.ResponseWriter.(tagged); ok { // and not to the control API
+			n.Store(to.number, x.refusal)
 		}
 	}
 	for _, routes := range s.routes {

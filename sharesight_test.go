@@ -175,6 +175,12 @@ func TestSharesight(t *testing.T) {
 		signedIn := b.post(page.action(), page.form(url.Values{"username": {"bob"}, "password": {"builder"}}))
 		b.get(signedIn.location().String()).wantConsent()
 	})
+	t.Run("R64 client credentials for the owner are no consent", func(t *testing.T) {
+		t.Parallel()
+		i := i.in(t)
+		i.post("/oauth2/token", credentials("personal")).wantAnswer(200, clientAnswer)
+		i.as("bob").authorize(plain("personal", "redirect_uri", outOfBand)).wantConsent()
+	})
 	t.Run("what it does not have", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)

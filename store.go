@@ -75,6 +75,7 @@ type grant struct {
 	Used     unixTime `json:"used"`          // when something was last issued on it
 	Expires  unixTime `json:"exp,omitempty"` // when the last thing issued on it ends
 
+	Consented   bool `json:"consented,omitempty"`   // the user agreed to it at the authorization endpoint
 	Refreshable bool `json:"refreshable,omitempty"` // a refresh token was issued on it
 }
 
@@ -130,6 +131,7 @@ type issuance struct {
 	code    *authorizationCode
 	access  *accessToken
 	refresh *refreshToken
+	answers *pendingConsent // the request that the user was asked about
 }
 
 // The buckets. Keys are ids of 16 bytes but for users (username), clients
@@ -142,8 +144,9 @@ var (
 	bucketAccess   = []byte("access_tokens")
 	bucketRefresh  = []byte("refresh_tokens")
 	bucketSessions = []byte("sessions")
+	bucketAnswered = []byte("answered_requests")
 
-	buckets = [][]byte{bucketUsers, bucketClients, bucketGrants, bucketCodes, bucketAccess, bucketRefresh, bucketSessions}
+	buckets = [][]byte{bucketUsers, bucketClients, bucketGrants, bucketCodes, bucketAccess, bucketRefresh, bucketSessions, bucketAnswered}
 )
 
 func (t *tx) grant(key grantKey) (*grant, error) {
@@ -206,19 +209,31 @@ func (t *tx) putIssued(i issuance) error {
 	return nil
 }
 
-// errGrantExists answers a second decision on one authorization request.
-var errGrantExists = errors.New("this authorization request has been answered")
+// errAnswered answers a second decision on one authorization request.
+var errAnswered = errors.New("this authorization request has been answered")
 
-// issue stores what was issued on a new grant, or on none (RFC 6749 §4.4).
+// answered marks an authorization request that the user has decided on.
+type answered struct {
+	Expires unixTime `json:"exp"` // when the form for it is no good any more
+}
+
+// issue stores what was issued on a new grant, or on none (RFC 6749 §4.4), and
+// that a request has been answered, which it can be once.
 func (s *store) issue(i issuance) error {
 	return s.update(func(t *tx) error {
-		if i.grant != nil {
-			switch g, err := t.grant(i.grant.key); {
-			case err != nil:
-				return err
-			case g != nil:
-				return errGrantExists
-			}
+		if i.answers == nil {
+			return t.putIssued(i)
+		}
+		id := i.answers.id
+		earlier, err := read[answered](t, bucketAnswered, id[:])
+		if err != nil {
+			return err
+		}
+		if earlier != nil {
+			return errAnswered
+		}
+		if err := t.put(bucketAnswered, id[:], answered{i.answers.expires}); err != nil {
+			return err
 		}
 		return t.putIssued(i)
 	})
@@ -385,36 +400,45 @@ func (t *tx) endAccess(id uuid.UUID) error {
 	return t.put(bucketAccess, id[:], token)
 }
 
-// revokeGrants ends all that a user granted to a client.
+// revokeGrants ends all that a user granted to a client, a part at a time
+// where it is very much.
 func (s *store) revokeGrants(user, client uuid.UUID) error {
-	return s.update(func(t *tx) error {
-		for g, err := range t.grants(user, client) {
-			if err != nil {
-				return err
+	prefix := slices.Concat(user[:], client[:])
+	for more := true; more; {
+		err := s.update(func(t *tx) error {
+			var keys [][]byte
+			cursor := t.Bucket(bucketGrants).Cursor()
+			for k, _ := cursor.Seek(prefix); bytes.HasPrefix(k, prefix) && len(keys) < revokeSize; k, _ = cursor.Next() {
+				keys = append(keys, bytes.Clone(k))
 			}
-			if err := t.delete(bucketGrants, g.key[:]); err != nil {
-				return err
+			for _, key := range keys {
+				if err := t.delete(bucketGrants, key); err != nil {
+					return err
+				}
 			}
+			more = len(keys) == revokeSize
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	return nil
 }
+
+// revokeSize is how many grants one transaction ends at the most.
+const revokeSize = 10_000
 
 // grants yields what a user granted to a client, or to any with uuid.Nil.
 func (t *tx) grants(user, client uuid.UUID) iter.Seq2[*grant, error] {
-	prefix := slices.Clone(user[:])
+	prefix := user[:]
 	if client != uuid.Nil {
-		prefix = append(prefix, client[:]...)
+		prefix = slices.Concat(prefix, client[:])
 	}
 	return func(yield func(*grant, error) bool) {
 		cursor := t.Bucket(bucketGrants).Cursor()
-		// Keys are collected first: a loop may delete what it is given.
-		var keys []grantKey
 		for k, _ := cursor.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = cursor.Next() {
-			keys = append(keys, grantKey(k))
-		}
-		for _, key := range keys {
-			if g, err := t.grant(key); !yield(g, err) {
+			if g, err := t.grant(grantKey(k)); !yield(g, err) {
 				return
 			}
 		}

@@ -51,6 +51,10 @@ func (s *store) sweep(now unixTime) (removed int, err error) {
 			b, err := t.bearer(token)
 			return b == nil && err == nil, err
 		}},
+		{bucketAnswered, func(t *tx, key []byte) (bool, error) {
+			mark, err := read[answered](t, bucketAnswered, key)
+			return err == nil && (mark == nil || mark.Expires.expired(now)), err
+		}},
 		{bucketSessions, func(t *tx, key []byte) (bool, error) {
 			live, err := read[session](t, bucketSessions, key)
 			return err == nil && live.Expires.expired(now), err
@@ -64,6 +68,17 @@ func (s *store) sweep(now unixTime) (removed int, err error) {
 		}
 	}
 	return removed, nil
+}
+
+// midRound reports whether there are records that this round of the sweeper
+// has not looked at.
+func (s *store) midRound() bool {
+	for _, next := range s.sweepAt {
+		if next != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // sweepBucket reads first and takes the writer's turn only to remove; there it

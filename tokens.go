@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"net/http"
 	"net/url"
 	"slices"
@@ -20,7 +19,10 @@ import (
 // token that comes there as well as in the header is refused (§2).
 func (s *server) bearerToken(r *http.Request, x *exchange, into *resource) (*bearer, error) {
 	query := r.URL.Query()
-	ways := len(r.Header["Authorization"]) + len(query["access_token"])
+	ways := len(r.Header["Authorization"])
+	for _, name := range s.profile.tokenParameters() {
+		ways += len(query[name])
+	}
 	if body, err := formBody(r); err == nil {
 		form, _ := url.ParseQuery(body) // a token in a malformed body is one too many as well
 		ways += len(form["access_token"])
@@ -155,11 +157,14 @@ func accountUUID(username string) uuid.UUID {
 	return uuid.NewSHA1(uuid.NameSpaceURL, []byte("grantling:user:"+username))
 }
 
-// accountNumber is that of services that count: 1 to 2^31.
-func accountNumber(username string) uint32 {
-	h := fnv.New32a()
-	h.Write([]byte(username))
-	return h.Sum32()>>1 + 1
+// accountNumber is that of services that count: up to 2^48, which every
+// language's numbers hold.
+func accountNumber(username string) uint64 {
+	var n uint64
+	for _, b := range accountUUID(username).NodeID() { // six of its bytes
+		n = n<<8 | uint64(b)
+	}
+	return n + 1
 }
 
 // handleIntrospect tells a client what a token is good for (RFC 7662 §2).

@@ -90,8 +90,12 @@ type tooManyTries int
 
 func (tooManyTries) Error() string { return "too many failed tries" }
 
-// passwordTries is how many wrong passwords one source may send for one user in a minute.
-const passwordTries = 10
+// How many wrong passwords one source may send in a minute: for one user, and
+// for all together, since each is work.
+const (
+	passwordTries = 10
+	sourceTries   = 100
+)
 
 // checkPassword returns the user whose password it is. A user that does not
 // exist costs as much time, and as many tries, as one that does.
@@ -99,8 +103,8 @@ func (s *server) checkPassword(ctx context.Context, username, password, source s
 	if len(username) > maxUsername || len(password) > maxPassword {
 		return nil, errWrongPassword
 	}
-	// First the turn, then the try: who hangs up while waiting spends none, and
-	// cannot flood the record of tries without waiting for as many hashes.
+	// First the turn, then the tries: who hangs up while waiting spends none,
+	// nor do many right passwords that arrive together.
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	select {
@@ -109,8 +113,13 @@ func (s *server) checkPassword(ctx context.Context, username, password, source s
 	case <-ctx.Done():
 		return nil, temporarilyUnavailable("too many people are signing in; try again in a moment")
 	}
+	// First those of the source: its many names cannot flood the record of tries.
+	if wait := s.passwords.try(source, sourceTries, now); wait > 0 {
+		return nil, tooManyTries(wait)
+	}
 	guess := username + "\x00" + source
 	if wait := s.passwords.try(guess, passwordTries, now); wait > 0 {
+		s.passwords.giveBack(source) // it was no work
 		return nil, tooManyTries(wait)
 	}
 	u, err := s.store.userNamed(username)
@@ -125,6 +134,7 @@ func (s *server) checkPassword(ctx context.Context, username, password, source s
 		return nil, errWrongPassword
 	}
 	s.passwords.forget(guess)
+	s.passwords.giveBack(source)
 	return u, nil
 }
 
@@ -170,7 +180,12 @@ func (g *guesses) try(key string, limit int, now unixTime) int {
 	return 0
 }
 
-func (t *tries) over(now unixTime) bool { return now >= t.since+guessWindow || now < t.since }
+// over reports whether the minute of the tries is over, or the clock was set
+// back. A request that began before the first of them, and sends its guess
+// after it, does not begin a new minute.
+func (t *tries) over(now unixTime) bool {
+	return now >= t.since+guessWindow || now < t.since-guessWindow
+}
 
 func (g *guesses) makeRoom(now unixTime) {
 	if g.tries == nil {
@@ -193,6 +208,15 @@ func (g *guesses) clear() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.tries = nil
+}
+
+// giveBack takes back a try that was none.
+func (g *guesses) giveBack(key string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if t := g.tries[key]; t != nil && t.count > 0 {
+		t.count--
+	}
 }
 
 // forget is called after a right guess.

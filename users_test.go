@@ -478,6 +478,72 @@ func TestPassword(t *testing.T) {
 		}
 	})
 
+	t.Run("10.10/R54 guessing at many names", func(t *testing.T) {
+		t.Parallel()
+		i := start(t)
+		for n := range sourceTries {
+			i.token(passwordOf("legacy", "alice", "wonderland")).wantToken() // is no guess
+			if n%2 == 0 {
+				i.token(passwordOf("legacy", "nobody "+strconv.Itoa(n), "guess")).wantError(400, "invalid_grant")
+			} else if r := i.browser().signIn("nobody "+strconv.Itoa(n), "guess"); r.StatusCode != http.StatusUnprocessableEntity {
+				t.Fatalf("guess %d: status %d", n, r.StatusCode)
+			}
+		}
+		blocked := i.browser().signIn("nobody", "guess")
+		wait, err := strconv.Atoi(blocked.Header.Get("Retry-After"))
+		if blocked.StatusCode != http.StatusTooManyRequests || err != nil || wait < 1 || wait > guessWindow {
+			t.Fatalf("status %d, Retry-After %q", blocked.StatusCode, blocked.Header.Get("Retry-After"))
+		}
+		r := i.token(passwordOf("legacy", "alice", "wonderland"))
+		r.wantError(429, "invalid_grant")
+		if r.Header.Get("Retry-After") == "" {
+			t.Error("no Retry-After")
+		}
+		now := unixTime(i.server.clock.now().Unix())
+		if _, err := i.server.checkPassword(t.Context(), "alice", "wonderland", "192.0.2.1", now); err != nil {
+			t.Errorf("from another source: %v", err)
+		}
+		i.advance(time.Duration(wait) * time.Second)
+		i.token(passwordOf("legacy", "alice", "wonderland")).wantToken()
+		i.as("bob")
+	})
+
+	t.Run("10.10/R54 guessing at one name does not shut out the others", func(t *testing.T) {
+		t.Parallel()
+		i := start(t)
+		for range sourceTries + 1 {
+			i.token(passwordOf("legacy", "alice", "guess"))
+		}
+		i.token(passwordOf("legacy", "bob", "builder")).wantToken()
+	})
+
+	t.Run("10.10/R54 right passwords that arrive together", func(t *testing.T) {
+		t.Parallel()
+		i := start(t, func(s *server) { s.hashRounds = 10_000 }) // not all at once
+		now := unixTime(i.server.clock.now().Unix())
+		refused := inParallel(sourceTries+50, func(int) int {
+			if _, err := i.server.checkPassword(t.Context(), "alice", "wonderland", "loopback", now); err != nil {
+				return asRefusal(err).Status
+			}
+			return 0
+		})
+		if refused[0] != sourceTries+50 {
+			t.Errorf("statuses %v", refused)
+		}
+	})
+
+	t.Run("10.10/R54 a request that takes long does not begin a new minute", func(t *testing.T) {
+		t.Parallel()
+		var g guesses
+		g.try("alice", 1, 100)
+		if wait := g.try("alice", 1, 70); wait == 0 {
+			t.Error("a request that began half a minute before the first try has tries of its own")
+		}
+		if wait := g.try("alice", 1, 100-guessWindow-1); wait != 0 {
+			t.Errorf("after the clock was set back, %d seconds to wait", wait)
+		}
+	})
+
 	t.Run("10.10/R54 what is remembered of guesses is bounded", func(t *testing.T) {
 		t.Parallel()
 		var g guesses
