@@ -21,7 +21,7 @@ import (
 // The black-box tests speak HTTP to a whole server on a free port. They begin
 // from the one valid request, and each row changes one thing. Names begin with
 // the section of the RFC: -run 'Token/4.1.3' is a way to study it. Ids such as
-// R96 are the requirements listed in the table of README.md.
+// R96 number what grantling requires of itself.
 
 // instance is a running server with the clients and users that the tests know:
 //

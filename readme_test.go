@@ -79,6 +79,28 @@ func TestREADMETranscript(t *testing.T) {
 	}
 }
 
+// TestREADMEShell: the line for test suites leaves the URL of a server that runs.
+func TestREADMEShell(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("no shell that it is for")
+	}
+	line := regexp.MustCompile(`(?m)^    (url=\$\( \(grantling .*)$`).FindStringSubmatch(readme(t))
+	path, err := binary()
+	if line == nil || err != nil {
+		t.Fatal("no such line", err)
+	}
+	folder := t.TempDir()
+	writeFile(t, folder, "fixtures.json", instanceFixtures)
+	line[1] = strings.Replace(line[1], "(grantling", "("+path, 1)
+	line[1] = strings.Replace(line[1], "&)", "& echo $! >pid)", 1)
+	shell := exec.Command("sh", "-c", line[1]+`; curl -s "$url/healthz"; kill $(cat pid)`)
+	shell.Dir = folder
+	if out, err := shell.Output(); err != nil || string(out) != "ok\n" {
+		t.Errorf("%s: %q, %v", line[1], out, err)
+	}
+}
+
 // TestREADMEFlags: the README has every flag and no other.
 func TestREADMEFlags(t *testing.T) {
 	t.Parallel()
