@@ -403,7 +403,8 @@ func source(r *http.Request) string {
 	if address.IsLoopback() {
 		return "loopback"
 	}
-	if network, err := address.WithZone("").Prefix(64); address.Is6() && err == nil {
+	if address.Is6() {
+		network, _ := address.Prefix(64)
 		return network.String()
 	}
 	return address.String()

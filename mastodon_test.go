@@ -275,9 +275,9 @@ func TestMastodon(t *testing.T) {
 	bearer := func(path string, token func(*instance) string) func(*instance) *reply {
 		return func(i *instance) *reply { return i.get(path, "Authorization", "Bearer "+token(i)) }
 	}
-	twice := func(name string, ask func(token string) *reply) answerCase {
+	twice := func(name string, ask func(i *instance, token string) *reply) answerCase {
 		const description = "the request carries more than one access token, or one in two ways"
-		return refused(name, 400, description, func(i *instance) *reply { return ask(userToken(i)) })
+		return refused(name, 400, description, func(i *instance) *reply { return ask(i, userToken(i)) })
 	}
 	revoked := func(i *instance) string {
 		token := userToken(i)
@@ -292,16 +292,16 @@ func TestMastodon(t *testing.T) {
 		{"accounts/access_token", func(i *instance) *reply { return i.get(accountPath + "?access_token=" + userToken(i)) }, 200, account("alice", "Alice Liddell"), nil},
 		{"accounts/bearer_token", func(i *instance) *reply { return i.get(accountPath + "?bearer_token=" + userToken(i)) }, 200, account("alice", "Alice Liddell"), nil},
 		{"accounts/app", bearer(accountPath, func(i *instance) string { return appToken(i) }), 422, `{"error":"This method requires an authenticated user"}`, []string{"WWW-Authenticate", ""}},
-		twice("accounts/R140 two parameters", func(token string) *reply {
+		twice("accounts/R140 two parameters", func(i *instance, token string) *reply {
 			return i.get(accountPath + "?access_token=" + token + "&bearer_token=" + token)
 		}),
-		twice("accounts/R140 bearer_token twice", func(token string) *reply {
+		twice("accounts/R140 bearer_token twice", func(i *instance, token string) *reply {
 			return i.get(accountPath + "?bearer_token=" + token + "&bearer_token=" + token)
 		}),
-		twice("accounts/R140 header and bearer_token", func(token string) *reply {
+		twice("accounts/R140 header and bearer_token", func(i *instance, token string) *reply {
 			return i.get(accountPath+"?bearer_token="+token, "Authorization", "Bearer "+token)
 		}),
-		twice("accounts/R140 bearer_token and body", func(token string) *reply {
+		twice("accounts/R140 bearer_token and body", func(i *instance, token string) *reply {
 			return i.browser().do("GET", accountPath+"?bearer_token="+token, "access_token="+token)
 		}),
 		refused("accounts/none", 401, "The access token is invalid", func(i *instance) *reply { return i.get(accountPath) }),
