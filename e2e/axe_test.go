@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -21,10 +20,7 @@ import (
 // screen reader, a keyboard or their eyes in another way than most.
 var axe = sync.OnceValues(func() (string, error) {
 	source, err := os.ReadFile("node_modules/axe-core/axe.min.js")
-	if err != nil {
-		return "", errors.New("these tests need axe-core: npm ci")
-	}
-	return string(source), nil
+	return string(source), err
 })
 
 // resize shows the page at a size, in light or dark.
@@ -45,6 +41,7 @@ func await(p *runtime.EvaluateParams) { p.AwaitPromise = new(true) }
 // leaves pictures there.
 func (b *tab) audit(name string) {
 	b.Helper()
+	needPackages(b.T)
 	source, err := axe()
 	if err != nil {
 		b.Fatal(err)

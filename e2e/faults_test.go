@@ -160,14 +160,7 @@ func (s *server) goSays(t *testing.T, fault string) said {
 // nodeSays does the same with openid-client, for all faults in turn.
 func (s *server) nodeSays(t *testing.T, faults []string) []said {
 	t.Helper()
-	if _, err := exec.LookPath("node"); err != nil {
-		t.Skip("no node here")
-	}
-	if _, err := os.Stat("node_modules/openid-client"); err != nil {
-		if output, err := exec.Command("npm", "ci", "--no-audit", "--no-fund").CombinedOutput(); err != nil {
-			t.Fatalf("npm ci: %v\n%s", err, output)
-		}
-	}
+	needPackages(t)
 	cmd := exec.CommandContext(t.Context(), "node", append([]string{"faults.mjs", s.URL}, faults...)...)
 	cmd.Stderr = os.Stderr
 	output, err := cmd.Output()

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -195,24 +194,10 @@ func TestGoMastodon(t *testing.T) {
 	}
 }
 
-// npmCI installs what package-lock.json says, unless it is there.
-var npmCI = sync.OnceValues(func() ([]byte, error) {
-	locked, err := os.Stat("package-lock.json")
-	if err != nil {
-		return nil, err
-	}
-	if installed, err := os.Stat("node_modules/.package-lock.json"); err == nil && !installed.ModTime().Before(locked.ModTime()) {
-		return nil, nil
-	}
-	return exec.Command("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts").CombinedOutput()
-})
-
 // node runs a script, which fails if anything is not as it wants.
 func node(t *testing.T, script string, args ...string) {
 	t.Helper()
-	if output, err := npmCI(); err != nil {
-		t.Fatalf("npm ci: %v\n%s", err, output)
-	}
+	needPackages(t)
 	if output, err := exec.CommandContext(t.Context(), "node", append([]string{script}, args...)...).CombinedOutput(); err != nil {
 		t.Errorf("%s: %v\n%s", script, err, output)
 	}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -125,4 +126,24 @@ func (s *server) stderr(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return string(data)
+}
+
+// npmCI installs what package-lock.json says, unless it is there.
+var npmCI = sync.OnceValues(func() ([]byte, error) {
+	locked, err := os.Stat("package-lock.json")
+	if err != nil {
+		return nil, err
+	}
+	if installed, err := os.Stat("node_modules/.package-lock.json"); err == nil && !installed.ModTime().Before(locked.ModTime()) {
+		return nil, nil
+	}
+	return exec.Command("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts").CombinedOutput()
+})
+
+// needPackages makes sure of the packages that package-lock.json names.
+func needPackages(t *testing.T) {
+	t.Helper()
+	if output, err := npmCI(); err != nil {
+		t.Fatalf("npm ci: %v\n%s", err, output)
+	}
 }
