@@ -135,7 +135,7 @@ func unsupportedMediaType(s section, description string) error {
 // password or secret has.
 func tooManyGuesses(code string, s section, seconds int) error {
 	return &refusal{Code: code, Section: s, Status: http.StatusTooManyRequests, RetryAfter: seconds,
-		Description: "too many failed tries; try again in " + strconv.Itoa(seconds) + " seconds"}
+		Description: "too many tries; try again in " + strconv.Itoa(seconds) + " seconds"}
 }
 
 // Failures of the server's own.
