@@ -146,3 +146,54 @@ func TestHandover(t *testing.T) {
 		}
 	}
 }
+
+// TestManyRecords: what is dead is found behind much that is alive, and what
+// one user granted is revoked however much it is.
+func TestManyRecords(t *testing.T) {
+	t.Parallel()
+	i := start(t)
+	st := i.server.store
+	alice, err := st.userNamed("alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	web, err := st.clientNamed("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const live = 12 * sweepSize
+	err = st.update(func(tx *tx) error {
+		for n := range live + 1 {
+			token := accessToken{id: newCredential().id, ClientID: "web", Client: web.ID}
+			if n == live {
+				token.Expires = 1
+			}
+			g := i.server.newGrant(alice, web, "read", 0)
+			if err := errors.Join(tx.put(bucketAccess, token.id[:], token), tx.put(bucketGrants, g.key[:], g)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := st.revokeGrants(alice.ID, web.ID); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := st.permissions(alice.ID, 0); len(left) > 0 || err != nil {
+		t.Errorf("alice's grants are still there: %v, %v", left, err)
+	}
+	for range 8 {
+		if err := i.server.sweepSome(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := 0
+	if err := st.view(func(tx *tx) error { left = tx.Bucket(bucketAccess).Inspect().KeyN; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if left != live {
+		t.Errorf("%d tokens are left, want %d", left, live)
+	}
+}

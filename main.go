@@ -341,11 +341,7 @@ func newLogger(format string, stderr io.Writer) *slog.Logger {
 	}
 }
 
-// sweepTime is how long the sweeper looks for something to remove, each second.
-const sweepTime = 50 * time.Millisecond
-
-// sweepForever removes what has expired: every second it goes once through the
-// records, or as far as it gets in sweepTime, and on as long as it finds some.
+// sweepForever removes what has expired, every second.
 func (s *server) sweepForever(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -354,17 +350,26 @@ func (s *server) sweepForever(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-		}
-		for began := realTime(); ctx.Err() == nil; {
-			removed, err := s.store.sweep(unixTime(s.clock.now().Unix()))
-			if err != nil {
+			if err := s.sweepSome(ctx); err != nil {
 				s.log.Error("sweep", "failure", err.Error())
-			}
-			if err != nil || removed == 0 && (!s.store.midRound() || realTime().Sub(began) > sweepTime) {
-				break
 			}
 		}
 	}
+}
+
+// sweepTime is how long the sweeper looks for something to remove at a time.
+const sweepTime = 50 * time.Millisecond
+
+// sweepSome goes once through the records, or as far as it gets in sweepTime,
+// and on as long as it finds something to remove.
+func (s *server) sweepSome(ctx context.Context) error {
+	for began := realTime(); ctx.Err() == nil; {
+		removed, err := s.store.sweep(unixTime(s.clock.now().Unix()))
+		if err != nil || removed == 0 && (!s.store.midRound() || realTime().Sub(began) > sweepTime) {
+			return err
+		}
+	}
+	return nil
 }
 
 // furnish puts users and clients into the store and tells on stderr how to
