@@ -350,7 +350,7 @@ func (s *server) sweepForever(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if err := s.sweepSome(ctx); err != nil {
+			if err := s.sweepSome(ctx, sweepTime); err != nil {
 				s.log.Error("sweep", "failure", err.Error())
 			}
 		}
@@ -360,12 +360,12 @@ func (s *server) sweepForever(ctx context.Context) {
 // sweepTime is how long the sweeper looks for something to remove at a time.
 const sweepTime = 50 * time.Millisecond
 
-// sweepSome goes once through the records, or as far as it gets in sweepTime,
-// and on as long as it finds something to remove.
-func (s *server) sweepSome(ctx context.Context) error {
+// sweepSome goes once through the records, or as far as it gets in a time, and
+// on as long as it finds something to remove.
+func (s *server) sweepSome(ctx context.Context, within time.Duration) error {
 	for began := realTime(); ctx.Err() == nil; {
 		removed, err := s.store.sweep(unixTime(s.clock.now().Unix()))
-		if err != nil || removed == 0 && (!s.store.midRound() || realTime().Sub(began) > sweepTime) {
+		if err != nil || removed == 0 && (!s.store.midRound() || realTime().Sub(began) > within) {
 			return err
 		}
 	}
