@@ -37,9 +37,8 @@ func (s *server) grantToken(r *http.Request, x *exchange) (*tokenAnswer, error) 
 	switch {
 	case grantType == "":
 		return nil, missing(rfc6749("5.2"), "grant_type")
-	case grantType == "implicit", !slices.Contains(s.profile.Grants, grantType):
-		// The implicit grant is the authorization endpoint's (RFC 6749 §4.2).
-		return nil, unsupportedGrantType(rfc6749("5.2"), "the token endpoint of this server has no grant_type so spelt")
+	case !slices.Contains(s.profile.tokenGrants(), grantType):
+		return nil, unsupportedGrantType(rfc6749("5.2"), "grant_type must be one of "+strings.Join(s.profile.tokenGrants(), ", "))
 	}
 	x.grantType = grantType
 	incomplete := s.checkParameters(grantType, body)

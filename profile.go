@@ -37,13 +37,12 @@ type profile struct {
 	// RequiredParameters of token requests, by grant type, besides those that
 	// RFC 6749 requires.
 	RequiredParameters    map[string][]string `json:"required_parameters"`
-	ParametersFirst       bool                `json:"parameters_first"`        // required parameters are looked at before the client is
-	RedirectURINotNeeded  bool                `json:"redirect_uri_not_needed"` // at the token endpoint; what is sent is still compared (RFC 6749 §4.1.3)
-	OtherSchemesIgnored   bool                `json:"other_schemes_ignored"`   // an Authorization header that is not Basic is no client authentication
-	ClientActsForOwner    bool                `json:"client_acts_for_owner"`   // tokens by client credentials stand for the client's owner
-	ClientScopeHasNoForce bool                `json:"client_scope_has_no_force"`
-
-	AnyScheme bool `json:"any_scheme"` // redirect URIs may be myapp://, without a dot (RFC 8252 §7.1)
+	ParametersFirst       bool                `json:"parameters_first"`          // required parameters are looked at before the client is
+	RedirectURINotNeeded  bool                `json:"redirect_uri_not_needed"`   // at the token endpoint; what is sent is still compared (RFC 6749 §4.1.3)
+	OtherSchemesIgnored   bool                `json:"other_schemes_ignored"`     // an Authorization header that is not Basic is no client authentication
+	ClientActsForOwner    bool                `json:"client_acts_for_owner"`     // tokens by client credentials stand for the client's owner
+	ClientScopeHasNoForce bool                `json:"client_scope_has_no_force"` // tokens by client credentials have no scope, whatever is asked for
+	AnyScheme             bool                `json:"any_scheme"`                // redirect URIs may be myapp://, without a dot (RFC 8252 §7.1)
 
 	// Lifetimes in seconds; 0 is for ever.
 	CodeLifetime         seconds `json:"code_lifetime"`
@@ -433,6 +432,12 @@ func (p *profile) tokenParameters() []string {
 		}
 	}
 	return names
+}
+
+// tokenGrants are the grants of the token endpoint: the implicit grant is the
+// authorization endpoint's (RFC 6749 §4.2).
+func (p *profile) tokenGrants() []string {
+	return slices.DeleteFunc(slices.Clone(p.Grants), func(grant string) bool { return grant == "implicit" })
 }
 
 // canonicalScope returns the profile's spelling of a scope token, and whether

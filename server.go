@@ -495,7 +495,14 @@ func (s *server) parseBody(r *http.Request, kinds []string) (url.Values, error) 
 		if s.profile.OtherBodiesEmpty {
 			return nil, nil
 		}
-		return nil, unsupportedMediaType(rfc6749("B"), "the Content-Type must be that of a "+strings.Join(kinds, " or ")+" body")
+		var types []string
+		for mediaType, kind := range bodyTypes {
+			if slices.Contains(kinds, kind) {
+				types = append(types, mediaType)
+			}
+		}
+		slices.Sort(types)
+		return nil, unsupportedMediaType(rfc6749("B"), "the body must be "+strings.Join(types, " or "))
 	}
 	body, err := readBody(r)
 	if err != nil {
