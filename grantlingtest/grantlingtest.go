@@ -339,6 +339,9 @@ func (s *Server) requests(f Filter) []Request {
 	return found
 }
 
+// client is not http.DefaultClient, for which suites put mocks.
+var client = &http.Client{Transport: new(http.Transport)}
+
 // Control sends any request of the control API: what is under /_control/. in
 // is sent as JSON unless it is nil, and the answer decoded into out likewise.
 func (s *Server) Control(method, path string, in, out any) {
@@ -355,7 +358,7 @@ func (s *Server) Control(method, path string, in, out any) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -97,6 +97,15 @@ func TestParams(t *testing.T) {
 	}
 }
 
+// A suite may have replaced what net/http sends with: this test is not one of
+// the parallel ones.
+func TestMockedTransport(t *testing.T) {
+	s := Start(t, Options{})
+	defer func(real http.RoundTripper) { http.DefaultTransport = real }(http.DefaultTransport)
+	http.DefaultTransport = http.NewFileTransport(http.Dir(t.TempDir()))
+	s.Advance(time.Hour)
+}
+
 // Twenty servers start together in under a second, and know nothing of each other.
 func TestStart(t *testing.T) {
 	if _, err := build(); err != nil {
