@@ -233,6 +233,13 @@ func databaseError(path string, err error) error {
 // then it may be.
 var errStorage = errors.New("the database failed")
 
+func storageError(err error) error {
+	if errors.Is(err, errStorage) {
+		return err // said once
+	}
+	return fmt.Errorf("%w: %w", errStorage, err)
+}
+
 // tx is a transaction. It counts its writes, see commit.
 type tx struct {
 	*bolt.Tx
@@ -245,11 +252,11 @@ func (t *tx) write(write func() error) error {
 	t.writes++
 	if t.fault != nil {
 		if err := t.fault(); err != nil {
-			return fmt.Errorf("%w: %w", errStorage, err)
+			return storageError(err)
 		}
 	}
 	if err := write(); err != nil {
-		return fmt.Errorf("%w: %w", errStorage, err)
+		return storageError(err)
 	}
 	return nil
 }
@@ -257,7 +264,7 @@ func (t *tx) write(write func() error) error {
 func (t *tx) put(bucket, key []byte, record any) error {
 	value, err := json.Marshal(record)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errStorage, err)
+		return storageError(err)
 	}
 	b := t.Bucket(bucket)
 	b.FillPercent = 0.9 // keys are nearly in order: pages can be filled
@@ -276,7 +283,7 @@ func (t *tx) clear(bucket []byte) error {
 		_, err = t.CreateBucket(bucket)
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", errStorage, err)
+		return storageError(err)
 	}
 	return nil
 }
@@ -289,7 +296,7 @@ func read[T any](t *tx, bucket, key []byte) (*T, error) {
 	}
 	record := new(T)
 	if err := json.Unmarshal(value, record); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", errStorage, bucket, err)
+		return nil, storageError(fmt.Errorf("%s: %w", bucket, err))
 	}
 	return record, nil
 }
@@ -303,7 +310,7 @@ func (s *store) view(verb func(*tx) error) error {
 		})
 	})
 	if err != nil {
-		return fmt.Errorf("%w: %w", errStorage, err)
+		return storageError(err)
 	}
 	return answer
 }
@@ -344,7 +351,11 @@ func (s *store) update(verb func(*tx) error) error {
 	s.waiting = nil
 	s.mu.Unlock()
 
-	s.commit(batch)
+	if err := guarded(func() error { return s.commit(batch) }); err != nil {
+		for _, other := range batch {
+			other.err = storageError(err)
+		}
+	}
 
 	s.mu.Lock()
 	if len(s.waiting) > 0 {
@@ -361,16 +372,11 @@ func (s *store) update(verb func(*tx) error) error {
 	return u.err
 }
 
-func (s *store) commit(batch []*update) {
-	fail := func(err error) {
-		for _, u := range batch {
-			u.err = fmt.Errorf("%w: %w", errStorage, err)
-		}
-	}
+// commit runs the batch in one transaction. Its error is everyone's.
+func (s *store) commit(batch []*update) error {
 	b, err := s.db.Begin(true)
 	if err != nil {
-		fail(err)
-		return
+		return err
 	}
 	defer b.Rollback() // nothing is left to it after a commit
 	t := &tx{Tx: b, fault: s.fault}
@@ -378,16 +384,13 @@ func (s *store) commit(batch []*update) {
 		before := t.writes
 		u.err = runVerb(u.verb, t)
 		if u.err != nil && t.writes != before {
-			fail(u.err)
-			return
+			return u.err
 		}
 	}
 	if t.writes == 0 {
-		return
+		return nil
 	}
-	if err := runVerb(func(*tx) error { return b.Commit() }, t); err != nil {
-		fail(err)
-	}
+	return b.Commit()
 }
 
 // runVerb turns a panic into an error: the leader runs other callers' verbs
@@ -396,7 +399,7 @@ func runVerb(verb func(*tx) error, t *tx) error {
 	var answer error
 	if err := guarded(func() error { answer = verb(t); return nil }); err != nil {
 		t.writes++ // whatever it wrote is not to be trusted
-		return fmt.Errorf("%w: %w", errStorage, err)
+		return storageError(err)
 	}
 	return answer
 }
