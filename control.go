@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -23,6 +25,10 @@ type control struct {
 	clients  []*client
 	faults   faults
 	requests requests
+
+	mu  sync.Mutex
+	era context.Context // from the start or a reset to the next one, or to the end
+	end context.CancelFunc
 }
 
 // openControl serves the control API from now on. What the server has now is
@@ -33,7 +39,33 @@ func (s *server) openControl(hosts ...string) error {
 		return err
 	}
 	s.control = &control{hosts: hosts, users: users, clients: clients}
+	s.control.beginEra()
 	return nil
+}
+
+// beginEra ends what hangs on the era before: delays, and the records of what
+// began in it.
+func (c *control) beginEra() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.end != nil {
+		c.end()
+	}
+	c.era, c.end = context.WithCancel(context.Background())
+}
+
+// currentEra is done when it is over.
+func (c *control) currentEra() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.era
+}
+
+// close lets go all who wait: the server stops.
+func (c *control) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.end()
 }
 
 // verb is one request that the control API understands. Its do returns what is
@@ -72,6 +104,9 @@ func (s *server) handleControl(w http.ResponseWriter, r *http.Request, x *exchan
 	if err == nil {
 		answer, err = s.controlled(r, x)
 	}
+	if x.fault != "" {
+		w.Header().Set("Grantling-Fault", x.fault)
+	}
 	if err == nil {
 		writeJSON(w, http.StatusOK, answer)
 		return
@@ -92,8 +127,7 @@ func (s *server) handleControl(w http.ResponseWriter, r *http.Request, x *exchan
 // served under, and never what a web page elsewhere makes a browser send: that
 // includes reading, as the log is nobody else's business.
 func (c *control) guard(crossOrigin *http.CrossOriginProtection, r *http.Request) (any, error) {
-	host := hostOf(r.Host)
-	if !isLoopback(host) && !slices.ContainsFunc(c.hosts, func(name string) bool { return host != "" && strings.EqualFold(name, host) }) {
+	if !c.answersTo(hostOf(r.Host)) {
 		return nil, refuse(http.StatusForbidden, "", "", "the control API does not answer under this Host: see -control-host")
 	}
 	writing := *r
@@ -102,6 +136,11 @@ func (c *control) guard(crossOrigin *http.CrossOriginProtection, r *http.Request
 		return nil, refuse(http.StatusForbidden, "", "", "the control API is not for pages of other origins")
 	}
 	return nil, nil
+}
+
+// answersTo reports whether the control API answers under a host.
+func (c *control) answersTo(host string) bool {
+	return isLoopback(host) || slices.ContainsFunc(c.hosts, func(name string) bool { return host != "" && strings.EqualFold(name, host) })
 }
 
 // hostOf returns the host of an address, without brackets.
@@ -150,6 +189,9 @@ func parseControl(r *http.Request, into any) error {
 	if err != nil {
 		return err
 	}
+	if strings.TrimSpace(body) == "" {
+		return errors.New("the body is empty: it must be a JSON object")
+	}
 	_, err = parseDocument("body", []byte(body), into)
 	return err
 }
@@ -186,7 +228,7 @@ func (s *server) moveClock(r *http.Request, x *exchange) (any, error) {
 	case move.Advance != nil && move.Set == nil && move.Reset == nil:
 		d, err := time.ParseDuration(*move.Advance)
 		if err != nil {
-			return nil, wrong("advance", `must be a duration as "31m" or "-1h30m"`)
+			return nil, wrong("advance", `must be a duration as "31m" or "-1h30m", at most 290 years long`)
 		}
 		if !s.clock.advance(d) {
 			return nil, wrong("advance", "leads out of the years 1980 to 2200")
@@ -314,11 +356,14 @@ func (s *server) decideRequest(r *http.Request, x *exchange) (any, error) {
 	if err := parseControl(r, &asked); err != nil {
 		return nil, err
 	}
+	if asked.URL == "" {
+		return nil, wrong("url", "is missing")
+	}
 	target, err := url.Parse(asked.URL)
 	if err != nil {
 		return nil, wrong("url", "is not a URL")
 	}
-	if found, _, ok := s.findRoute(http.MethodGet, target.Path); !ok || found.endpoint != "authorize" {
+	if found, _, ok := s.findRoute(http.MethodGet, target.Path); !ok || found.endpoint != "authorize" || !s.reachedBy(target, r) {
 		return nil, wrong("url", "is not at the authorization endpoint of this server, "+s.issuer+s.profile.Endpoints["authorize"][0])
 	}
 	if asked.Username == "" {
@@ -343,17 +388,35 @@ func (s *server) decideRequest(r *http.Request, x *exchange) (any, error) {
 	decided.decided = &decision{u, asked.Decision == "deny"}
 	answer := &stagedAnswer{header: http.Header{}}
 	s.serve(answer, request, decided)
+	x.fault = decided.fault
 	location := answer.header.Get("Location")
 	switch {
 	case strings.HasPrefix(location, "/"): // a page of this server
 		return object{{"redirect_to", strings.TrimSuffix(s.issuer, s.base) + location}}, nil
 	case location != "":
 		return object{{"redirect_to", location}}, nil
+	case decided.fault != "":
+		return nil, fmt.Errorf("fault %s answered with status %d and no redirect", decided.fault, answer.status)
 	case decided.refusal != nil:
 		return nil, wrong("url", decided.refusal.Error())
 	default:
 		return nil, wrong("url", fmt.Sprintf("was answered with status %d and no redirect", answer.status))
 	}
+}
+
+// reachedBy reports whether a URL leads to this server: by the issuer, or by
+// a name under which the control API answers and the port that r came to.
+func (s *server) reachedBy(target *url.URL, r *http.Request) bool {
+	origin := target.Scheme + "://" + target.Host
+	if origin == "://" || strings.HasPrefix(s.issuer+"/", origin+"/") {
+		return true
+	}
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	_, port, _ := net.SplitHostPort(r.Host)
+	return target.Scheme == scheme && target.Port() == port && s.control.answersTo(target.Hostname())
 }
 
 // maxLifetime of minted tokens, in seconds: a hundred years.
@@ -385,6 +448,10 @@ func (s *server) mintTokens(r *http.Request, x *exchange) (any, error) {
 	if err != nil {
 		return nil, wrong("scope", asRefusal(err).Description)
 	}
+	lifetime := s.profile.AccessTokenLifetime
+	if asked.ExpiresIn != nil {
+		lifetime = *asked.ExpiresIn
+	}
 	var issued issuance
 	var answer *tokenAnswer
 	if asked.Username != "" {
@@ -392,19 +459,12 @@ func (s *server) mintTokens(r *http.Request, x *exchange) (any, error) {
 		if u == nil {
 			return nil, cmp.Or(err, wrong("username", "names no user"))
 		}
-		issued, answer = s.newTokens(s.newGrant(u, c, scope, x.now), c, scope, x.now)
+		issued, answer = s.newTokens(s.newGrant(u, c, scope, x.now), c, scope, x.now, lifetime)
 	} else {
 		if !c.mayUse("client_credentials", s.profile) {
 			return nil, wrong("username", "is missing: this client cannot have tokens of its own")
 		}
-		issued, answer = s.newAccessToken(nil, c, scope, x.now)
-	}
-	if n := asked.ExpiresIn; n != nil {
-		answer.expiresIn = *n
-		issued.access.Expires = x.now + unixTime(*n)
-		if issued.grant != nil {
-			issued.grant.Expires = later(issued.grant.Expires, issued.access.Expires)
-		}
+		issued, answer = s.newAccessToken(nil, c, scope, x.now, lifetime)
 	}
 	if err := s.store.issue(issued); err != nil {
 		return nil, err
@@ -421,7 +481,7 @@ func (s *server) addFault(r *http.Request, _ *exchange) (any, error) {
 	if err := parseControl(r, &asked); err != nil {
 		return nil, err
 	}
-	f, err := newStagedFault(asked)
+	f, err := newStagedFault(asked, s.profile)
 	if err != nil {
 		return nil, err
 	}
@@ -479,7 +539,7 @@ func (s *server) pickRequests(r *http.Request) ([]object, error) {
 			return nil, wrong(name, "is unknown; there are endpoint, client_id, after and wait")
 		}
 	}
-	return s.control.requests.pick(r.Context(), f, wait), nil
+	return s.control.requests.pick(r.Context(), s.control.currentEra(), f, wait), nil
 }
 
 func (s *server) forgetRequests(*http.Request, *exchange) (any, error) {
@@ -492,6 +552,7 @@ func (s *server) reset(*http.Request, *exchange) (any, error) {
 	if err := s.store.reset(s.control.users, s.control.clients); err != nil {
 		return nil, err
 	}
+	s.control.beginEra()
 	s.clock.reset()
 	s.control.faults.reset()
 	s.control.requests.reset()

@@ -197,6 +197,11 @@ func TestControlClock(t *testing.T) {
 		if again := i.mustControl("GET", "clock", ""); again.json["offset"] != r.json["offset"] {
 			t.Errorf("%s was answered with %s, and then it is %s", row.body, r.body, again.body)
 		}
+		date, err := http.ParseTime(i.get("/healthz").Header.Get("Date"))
+		now, _ := time.Parse(time.RFC3339, r.json["now"].(string))
+		if off := date.Sub(now); err != nil || off < 0 || off > time.Minute {
+			t.Errorf("%s: Date is %v", row.body, date)
+		}
 	}
 	for body, member := range map[string]string{
 		`{"advance":"soon"}`:                "advance",
@@ -542,12 +547,25 @@ func TestControlAuthorize(t *testing.T) {
 	}
 
 	good := i.endpoint("authorize") + "?" + authorization("web").Encode()
+	port := i.URL[strings.LastIndexByte(i.URL, ':'):]
+	for origin, reached := range map[string]bool{
+		"": true, i.URL: true, "http://localhost" + port: true, "http://[::1]" + port: true, "http://GRANTLING" + port: true,
+		"https://127.0.0.1" + port: false, "http://127.0.0.1": false, "http://127.0.0.1:1": false, "http://other" + port: false, "//evil.example": false,
+		"https://evil.example": false,
+	} {
+		body, _ := json.Marshal(map[string]string{"url": origin + i.path("authorize") + "?" + authorization("web").Encode(), "username": "alice", "decision": "approve"})
+		if r := i.control("POST", "authorize", string(body)); reached {
+			r.redirectTo()
+		} else {
+			r.wantProblem("url: is not at the authorization endpoint of this server, " + i.endpoint("authorize"))
+		}
+	}
 	for _, row := range []struct{ url, username, decision, member string }{
 		{good, "nobody", "approve", "username"},
 		{good, "", "approve", "username"},
 		{good, "alice", "", "decision"},
 		{good, "alice", "maybe", "decision"},
-		{"", "alice", "approve", "url"},
+		{"", "alice", "approve", "url: is missing"},
 		{"http://[", "alice", "approve", "url"},
 		{i.endpoint("token") + "?" + authorization("web").Encode(), "alice", "approve", "url"},
 		{i.URL + "/consent?" + authorization("web").Encode(), "alice", "approve", "url"},
@@ -618,6 +636,27 @@ func TestControlTokens(t *testing.T) {
 		i.get(i.endpoint("userinfo"), "Authorization", "Bearer "+access)
 		again, _ := i.refresh("web", refresh).wantToken()
 		i.wantAlive(again)
+	})
+	t.Run("R171/with exp in the token", func(t *testing.T) {
+		t.Parallel()
+		i := startProfile(t, "trackmania")
+		if err := i.server.openControl(); err != nil {
+			t.Fatal(err)
+		}
+		for _, expiresIn := range []float64{60, 86400, -60} {
+			before := float64(time.Now().Unix())
+			r := i.mustControl("POST", "tokens", fmt.Sprintf(`{"client_id":"web","username":"alice","expires_in":%v}`, expiresIn))
+			access, _ := r.json["access_token"].(string)
+			_, payload := claimsOf(t, access)
+			exp, _ := payload["exp"].(float64)
+			iat, _ := payload["iat"].(float64)
+			if r.json["expires_in"] != expiresIn || exp < before+expiresIn || exp > before+expiresIn+60 || iat > exp || payload["nbf"] != iat {
+				t.Errorf("%s: iat %v, exp %v", r.body, iat-before, exp-before)
+			}
+			if status := i.get("/api/user", "Authorization", "Bearer "+access).StatusCode; (status == 200) != (expiresIn > 0) {
+				t.Errorf("expires_in %v: status %d", expiresIn, status)
+			}
+		}
 	})
 	for body, member := range map[string]string{
 		`{"username":"alice"}`:                                            "client_id",

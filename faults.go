@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -37,13 +36,15 @@ type namedFault struct {
 	name     string
 	endpoint string // where it strikes
 	only     bool   // and nowhere else
+	not      string // anywhere but here
 	what     string
 
-	answer    fault                    // what it says in the words of the other members
-	refusal   error                    // or as what the endpoint itself refuses
-	grantType string                   // only of requests with this one
-	alter     func(*stagedAnswer) bool // or how it changes a good answer; false: this is not one
-	slow      bool                     // the body takes its time
+	member    string                                    // of the answer, which it is about
+	answer    fault                                     // what it says in the words of the other members
+	refusal   error                                     // or as what the endpoint itself refuses
+	grantType string                                    // only of requests with this one
+	alter     func(a *stagedAnswer, member string) bool // or how it changes a good answer; false: this is not one
+	slow      bool                                      // the body takes its time
 }
 
 func page502() *string {
@@ -53,11 +54,11 @@ func page502() *string {
 
 // namedFaults are all, in the order in which they are listed.
 var namedFaults = []namedFault{
-	{name: "missing_expires_in", endpoint: "token", only: true, what: "the token answer has no expires_in", alter: without("expires_in")},
-	{name: "expires_in_string", endpoint: "token", only: true, what: `expires_in is a string, as "3600"`, alter: changedMember("expires_in", func(v json.RawMessage) string { return `"` + string(v) + `"` })},
-	{name: "no_refresh_token", endpoint: "token", only: true, what: "the token answer has no refresh token, on a refresh as well", alter: without("refresh_token")},
-	{name: "token_type_mac", endpoint: "token", only: true, what: "token_type is mac, which the client does not know", alter: changedMember("token_type", func(json.RawMessage) string { return `"mac"` })},
-	{name: "truncated_json", endpoint: "token", what: "half of the JSON is missing", alter: truncate},
+	{name: "missing_expires_in", endpoint: "token", only: true, what: "the token answer has no expires_in", member: "expires_in", alter: without},
+	{name: "expires_in_string", endpoint: "token", only: true, what: `expires_in is a string, as "3600"`, member: "expires_in", alter: altered(func(seconds any) any { return fmt.Sprint(seconds) })},
+	{name: "no_refresh_token", endpoint: "token", only: true, what: "the token answer has no refresh token, on a refresh as well", member: "refresh_token", alter: without},
+	{name: "token_type_mac", endpoint: "token", only: true, what: "token_type is mac, which the client does not know", member: "token_type", alter: altered(func(any) any { return "mac" })},
+	{name: "truncated_json", endpoint: "token", not: "authorize", what: "half of the JSON is missing", alter: truncate},
 	{name: "slow_body", endpoint: "token", what: "the body comes in ten pieces over delay, or 5s", alter: anything, slow: true},
 	{name: "lost_answer", endpoint: "token", what: "what was asked is done, and the connection dropped without an answer", alter: lose, answer: fault{Drop: true}},
 	{name: "error_with_200", endpoint: "token", what: "an error with status 200", answer: fault{Status: 200, Error: "invalid_grant"}},
@@ -65,8 +66,8 @@ var namedFaults = []namedFault{
 	{name: "rate_limited", endpoint: "token", what: "status 429 with Retry-After: 1", answer: fault{Status: 429, Error: "temporarily_unavailable", Headers: map[string]string{"Retry-After": "1"}}},
 	{name: "expired_code", endpoint: "token", only: true, what: "the code has expired", refusal: codeRefused(errExpired), grantType: "authorization_code"},
 	{name: "already_used_code", endpoint: "token", only: true, what: "the code was redeemed before", refusal: codeRefused(errReused), grantType: "authorization_code"},
-	{name: "wrong_state", endpoint: "authorize", only: true, what: "the redirect carries another state", alter: redirected("state", "not-the-state-that-was-sent")},
-	{name: "wrong_iss", endpoint: "authorize", only: true, what: "the redirect carries another server's iss", alter: redirected("iss", "https://not-this-server.example")},
+	{name: "wrong_state", endpoint: "authorize", only: true, what: "the redirect carries another state", member: "state", alter: redirected("not-the-state-that-was-sent")},
+	{name: "wrong_iss", endpoint: "authorize", only: true, what: "the redirect carries another server's iss", member: "iss", alter: redirected("https://not-this-server.example")},
 }
 
 // faultEndpoints are where a fault can strike.
@@ -88,7 +89,7 @@ type stagedFault struct {
 }
 
 // newStagedFault checks a fault. Errors name the member.
-func newStagedFault(f fault) (*stagedFault, error) {
+func newStagedFault(f fault, p *profile) (*stagedFault, error) {
 	staged := &stagedFault{fault: f, times: 1}
 	if f.Name != "" {
 		i := slices.IndexFunc(namedFaults, func(n namedFault) bool { return n.name == f.Name })
@@ -108,6 +109,12 @@ func newStagedFault(f fault) (*stagedFault, error) {
 		return nil, wrong("endpoint", "must be one of "+strings.Join(faultEndpoints, ", "))
 	case staged.only && staged.Endpoint != staged.endpoint:
 		return nil, wrong("endpoint", "must be "+staged.endpoint+" with this name")
+	case staged.Endpoint == staged.not:
+		return nil, wrong("endpoint", "cannot be "+staged.not+" with this name")
+	case len(p.paths(staged.Endpoint)) == 0:
+		return nil, wrong("endpoint", "is none of this profile's")
+	case staged.Endpoint == "token" && staged.member != "" && !p.TokenAnswer.has(staged.member), staged.member == "iss" && !p.Iss:
+		return nil, wrong("name", "is about "+staged.member+", which is in no answer of this profile")
 	case f.Times != nil && *f.Times < 0:
 		return nil, wrong("times", "must not be negative; 0 is until cleared")
 	case f.Percent != nil && (*f.Percent < 1 || *f.Percent > 100):
@@ -124,8 +131,8 @@ func newStagedFault(f fault) (*stagedFault, error) {
 		return nil, wrong("body", "cannot go with error: both are the answer")
 	case !isErrorText(f.Error):
 		return nil, wrong("error", "has characters that RFC 6749 §5.2 does not allow")
-	case f.ErrorDescription != "" && f.Error == "":
-		return nil, wrong("error_description", "stands without error")
+	case f.ErrorDescription != "" && f.Error == "" && staged.answer.Error == "":
+		return nil, wrong("error_description", "stands without an error that it could describe")
 	case !isErrorText(f.ErrorDescription):
 		return nil, wrong("error_description", "has characters that RFC 6749 §5.2 does not allow")
 	case f.Delay != "":
@@ -133,7 +140,12 @@ func newStagedFault(f fault) (*stagedFault, error) {
 			return nil, wrong("delay", `must be a duration as "2s" or "300ms", at most 10m`)
 		}
 	}
+	canonical := make(map[string]bool)
 	for name, value := range f.Headers {
+		if canonical[http.CanonicalHeaderKey(name)] {
+			return nil, wrong("headers", http.CanonicalHeaderKey(name)+" is there twice")
+		}
+		canonical[http.CanonicalHeaderKey(name)] = true
 		if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r) }) || !isText(value) {
 			return nil, wrong("headers", fmt.Sprintf("%q is no header", name+": "+value))
 		}
@@ -302,10 +314,13 @@ func (a *stagedAnswer) Write(b []byte) (int, error) {
 // stage answers a request in the way of a fault.
 func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *http.Request, x *exchange) {
 	a := &stagedAnswer{header: w.Header().Clone()}
+	if grantType := x.noted.params.Get("grant_type"); found.endpoint == "token" && slices.Contains(s.profile.tokenGrants(), grantType) {
+		x.grantType = grantType
+	}
 	switch {
 	case f.alter != nil:
 		found.handle(a, r, x)
-		if !f.alter(a) {
+		if !f.alter(a, f.member) {
 			s.control.faults.settle(f, false)
 			a.send(w)
 			return
@@ -339,10 +354,13 @@ func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *h
 	connection := http.NewResponseController(w)
 	connection.SetReadDeadline(time.Time{})
 	connection.SetWriteDeadline(time.Time{})
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(x.noted.era, cancel)()
 	if f.slow {
-		a.sendSlowly(r.Context(), w, f.delay)
+		a.sendSlowly(ctx, w, f.delay)
 	} else {
-		pause(r.Context(), f.delay)
+		pause(ctx, f.delay)
 		a.send(w)
 	}
 	if f.Drop {
@@ -452,16 +470,16 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// What named faults make of good answers.
+// What named faults make of good answers, by the member that they are about.
 
-func anything(*stagedAnswer) bool { return true }
+func anything(*stagedAnswer, string) bool { return true }
 
-func lose(a *stagedAnswer) bool {
+func lose(a *stagedAnswer, _ string) bool {
 	*a = stagedAnswer{header: a.header}
 	return true
 }
 
-func truncate(a *stagedAnswer) bool {
+func truncate(a *stagedAnswer, _ string) bool {
 	if a.status != http.StatusOK || !json.Valid(a.body) {
 		return false
 	}
@@ -469,41 +487,44 @@ func truncate(a *stagedAnswer) bool {
 	return true
 }
 
-func without(member string) func(*stagedAnswer) bool {
-	return tokenAltered(func(o map[string]json.RawMessage) bool {
-		_, found := o[member]
-		delete(o, member)
-		return found
-	})
+// without takes a member out of a token answer.
+func without(a *stagedAnswer, name string) bool {
+	return a.alterMember(name, func(o object, i int) object { return slices.Delete(o, i, i+1) })
 }
 
-func changedMember(member string, to func(json.RawMessage) string) func(*stagedAnswer) bool {
-	return tokenAltered(func(o map[string]json.RawMessage) bool {
-		value, found := o[member]
-		o[member] = json.RawMessage(to(value))
-		return found
-	})
-}
-
-// tokenAltered changes the JSON of a token answer.
-func tokenAltered(change func(map[string]json.RawMessage) bool) func(*stagedAnswer) bool {
-	return func(a *stagedAnswer) bool {
-		var o map[string]json.RawMessage
-		if a.status != http.StatusOK || json.Unmarshal(a.body, &o) != nil || o["access_token"] == nil || !change(o) {
-			return false
-		}
-		var b bytes.Buffer
-		if err := json.NewEncoder(&b).Encode(o); err != nil {
-			panic(err) // it was JSON before
-		}
-		a.body = b.Bytes()
-		return true
+// altered gives a member of a token answer another value.
+func altered(to func(any) any) func(*stagedAnswer, string) bool {
+	return func(a *stagedAnswer, name string) bool {
+		return a.alterMember(name, func(o object, i int) object {
+			o[i].value = to(o[i].value)
+			return o
+		})
 	}
 }
 
+// alterMember changes a token answer by the member of that name, if it is one
+// and has it.
+func (a *stagedAnswer) alterMember(name string, alter func(o object, i int) object) bool {
+	var answer shape
+	if a.status != http.StatusOK || json.Unmarshal(a.body, &answer) != nil {
+		return false
+	}
+	o, _ := answer.value.(object)
+	i := slices.IndexFunc(o, func(m member) bool { return m.name == name })
+	if i < 0 {
+		return false
+	}
+	body, err := marshalJSON(alter(o, i))
+	if err != nil {
+		panic(err) // it was JSON before
+	}
+	a.body = append(body, '\n')
+	return true
+}
+
 // redirected replaces a parameter of a redirect back to a client.
-func redirected(name, value string) func(*stagedAnswer) bool {
-	return func(a *stagedAnswer) bool {
+func redirected(value string) func(*stagedAnswer, string) bool {
+	return func(a *stagedAnswer, name string) bool {
 		location, err := url.Parse(a.header.Get("Location"))
 		if err != nil {
 			return false

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -140,6 +141,9 @@ func TestFaults(t *testing.T) {
 		`{"endpoint":"token","headers":{"a b":"c"}}`:                  "headers",
 		`{"endpoint":"token","headers":{"a":"b\r\nc: d"}}`:            "headers",
 		`{"endpoint":"token","headers":["a"]}`:                        "headers",
+		`{"endpoint":"token","headers":{"X-A":"1","x-a":"2"}}`:        "headers",
+		`{"endpoint":"authorize","name":"truncated_json"}`:            "endpoint",
+		`{"name":"html_error","error_description":"a"}`:               "error_description",
 		`{"endpoint":"token","latency":"2s"}`:                         "latency",
 	} {
 		i.control("POST", "faults", fault).wantProblem(member)
@@ -229,9 +233,10 @@ func TestFaultsMembers(t *testing.T) {
 		{`{"endpoint":"token","error":"temporarily_unavailable","status":429}`, 429, "Content-Type: application/json", `{"error":"temporarily_unavailable","error_description":"staged by fault 9"}` + "\n", false},
 		{`{"endpoint":"token","error":"temporarily_unavailable"}`, 503, "", `{"error":"temporarily_unavailable","error_description":"staged by fault 10"}` + "\n", false},
 		{`{"endpoint":"token","error":"server_error","headers":{"Cache-Control":"max-age=60"}}`, 500, "Cache-Control: max-age=60", `{"error":"server_error","error_description":"staged by fault 11"}` + "\n", false},
+		{`{"name":"rate_limited","error_description":"wait a bit"}`, 429, "Retry-After: 1", `{"error":"temporarily_unavailable","error_description":"wait a bit"}` + "\n", false},
 		{`{"endpoint":"token","drop":true}`, 0, "", "", false},
 		{`{"endpoint":"token","drop":true,"body":"{\"acc"}`, 200, "", `{"acc`, true},
-		{`{"endpoint":"token","drop":true,"error":"invalid_grant"}`, 400, "", `{"error":"invalid_grant","error_description":"staged by fault 14"}` + "\n", true},
+		{`{"endpoint":"token","drop":true,"error":"invalid_grant"}`, 400, "", `{"error":"invalid_grant","error_description":"staged by fault 15"}` + "\n", true},
 	} {
 		i.fail(row.fault)
 		r := token()
@@ -239,7 +244,7 @@ func TestFaultsMembers(t *testing.T) {
 		if r.StatusCode != row.status || r.body != row.body || r.Header.Get(name) != value || (r.err != nil) != (row.cut || row.status == 0) {
 			t.Errorf("%s: status %d, %v, %q, %v", row.fault, r.StatusCode, r.Header, r.body, r.err)
 		}
-		if last := i.latest(); last.Status != row.status || last.Fault == "" {
+		if last := i.latest(); last.Status != row.status || last.Fault == "" || last.GrantType != "client_credentials" {
 			t.Errorf("%s: the log has %+v", row.fault, last)
 		}
 	}
@@ -277,6 +282,52 @@ func TestFaultsMembers(t *testing.T) {
 	<-slow
 	if last := i.latest(); last.Duration > 60_000 {
 		t.Errorf("a request took %v ms by a clock that was moved", last.Duration)
+	}
+}
+
+// Faults that could never strike are refused, and an answer keeps the order of
+// its members.
+func TestFaultsOfProfiles(t *testing.T) {
+	t.Parallel()
+	for profile, rows := range map[string]map[string]string{
+		"figshare":   {`{"endpoint":"revoke"}`: "endpoint", `{"endpoint":"metadata"}`: "endpoint", `{"name":"wrong_iss"}`: "name"},
+		"mastodon":   {`{"name":"missing_expires_in"}`: "name", `{"name":"no_refresh_token"}`: "name"},
+		"trackmania": {`{"name":"wrong_iss"}`: "name"},
+	} {
+		i := startProfile(t, profile)
+		if err := i.server.openControl(); err != nil {
+			t.Fatal(err)
+		}
+		for fault, member := range rows {
+			i.control("POST", "faults", fault).wantProblem(member)
+		}
+	}
+	i := startControlled(t)
+	i.fail(`{"name":"missing_expires_in"}`)
+	if r := i.own("web"); !regexp.MustCompile(`\A\{"access_token":"[^"]*","token_type":"Bearer","scope":"read write"\}\n\z`).MatchString(r.body) {
+		t.Errorf("without expires_in: %s", r.body)
+	}
+}
+
+// A reset ends what is delayed, and its record goes with the others.
+func TestFaultsReset(t *testing.T) {
+	t.Parallel()
+	i := startControlled(t)
+	i.fail(`{"endpoint":"token","delay":"10m"}`)
+	delayed := make(chan answer, 1)
+	go func() { delayed <- i.own("web") }()
+	for i.mustControl("GET", "faults", "").body != "[]\n" { // until it struck
+	}
+	i.mustControl("POST", "reset", "")
+	if r := <-delayed; r.StatusCode != 200 {
+		t.Errorf("status %d, %v", r.StatusCode, r.err)
+	}
+	if all := i.records(""); len(all) != 0 {
+		t.Errorf("the log has %+v", all)
+	}
+	i.own("web")
+	if last := i.latest(); last.ID != 1 {
+		t.Errorf("the log goes on with %+v", last)
 	}
 }
 
@@ -363,8 +414,14 @@ func TestFaultsError(t *testing.T) {
 	if back := i.decideURL(authorization("web"), "alice", "approve").redirectTo(); back.Get("error") != "server_error" {
 		t.Errorf("back with %v", back)
 	}
-	i.fail(`{"endpoint":"authorize","status":503}`)
-	i.decideURL(authorization("web"), "alice", "approve").wantProblem("url: was answered with status 503")
+	for _, fault := range []string{`{"endpoint":"authorize","status":503}`, `{"endpoint":"authorize","status":503,"error":"server_error"}`} {
+		id := i.fail(fault)
+		r := i.decideURL(authorization("web"), "alice", "approve")
+		r.wantProblem("fault " + id + " answered with status 503")
+		if got := r.Header.Get("Grantling-Fault"); got != id {
+			t.Errorf("%s: fault %q", fault, got)
+		}
+	}
 }
 
 // A fault that changes good answers waits for one, and changes it alone.

@@ -165,7 +165,7 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 	err := s.store.redeemCode(presented, x.now, check, func(g *grant) issuance {
 		var issued issuance
 		username = g.Username
-		issued, answer = s.newTokens(g, c, g.Scope, x.now)
+		issued, answer = s.newTokens(g, c, g.Scope, x.now, s.profile.AccessTokenLifetime)
 		return issued
 	})
 	if err != nil {
@@ -217,7 +217,7 @@ func checkCodeVerifier(challenge, verifier string) error {
 // Deviation: RFC 9700 §2.1.2 advises against it; it is for clients that
 // register it by name.
 func (s *server) implicitGrant(request *authorizationRequest, g *grant, now unixTime) (parameters, error) {
-	issued, answer := s.newAccessToken(g, request.client, request.scope, now)
+	issued, answer := s.newAccessToken(g, request.client, request.scope, now, s.profile.AccessTokenLifetime)
 	issued.answers = request.pending
 	if err := s.store.issue(issued); err != nil {
 		return nil, err
@@ -245,7 +245,7 @@ func (s *server) passwordGrant(c *client, body values, r *http.Request, x *excha
 	}
 	x.username = u.Username
 	g := s.newGrant(u, c, scope, x.now)
-	issued, answer := s.newTokens(g, c, scope, x.now)
+	issued, answer := s.newTokens(g, c, scope, x.now, s.profile.AccessTokenLifetime)
 	if err := s.store.issue(issued); err != nil {
 		return nil, err
 	}
@@ -274,7 +274,7 @@ func (s *server) clientCredentialsGrant(c *client, body values, now unixTime) (*
 		}
 		g = s.newGrant(owner, c, scope, now)
 	}
-	issued, answer := s.newAccessToken(g, c, scope, now)
+	issued, answer := s.newAccessToken(g, c, scope, now, s.profile.AccessTokenLifetime)
 	if err := s.store.issue(issued); err != nil {
 		return nil, err
 	}
@@ -322,7 +322,7 @@ func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenA
 	err := s.store.rotateRefreshToken(presented, x.now, s.profile.RefreshEndsAccessToken, check, func(g *grant) issuance {
 		var issued issuance
 		username = g.Username
-		issued, answer = s.newTokens(g, c, scope, x.now)
+		issued, answer = s.newTokens(g, c, scope, x.now, s.profile.AccessTokenLifetime)
 		return issued
 	})
 	if err != nil {
@@ -361,8 +361,8 @@ func (s *server) newGrant(u *user, c *client, scope string, now unixTime) *grant
 
 // newTokens makes what is issued on a grant: an access token and, for clients
 // that may use it, a refresh token. The grant lasts as long as they do.
-func (s *server) newTokens(g *grant, c *client, scope string, now unixTime) (issuance, *tokenAnswer) {
-	issued, answer := s.newAccessToken(g, c, scope, now)
+func (s *server) newTokens(g *grant, c *client, scope string, now unixTime, lifetime seconds) (issuance, *tokenAnswer) {
+	issued, answer := s.newAccessToken(g, c, scope, now, lifetime)
 	if c.mayUse("refresh_token", s.profile) {
 		presented := s.profile.RefreshTokenFormat.newCredential(claims{})
 		issued.refresh = &refreshToken{
@@ -381,16 +381,17 @@ func (s *server) newTokens(g *grant, c *client, scope string, now unixTime) (iss
 }
 
 // newAccessToken makes an access token on a grant, or, without one, for the
-// client itself. The grant lasts as long as it does.
-func (s *server) newAccessToken(g *grant, c *client, scope string, now unixTime) (issuance, *tokenAnswer) {
+// client itself. The grant lasts as long as it does. With a negative lifetime
+// the token has expired.
+func (s *server) newAccessToken(g *grant, c *client, scope string, now unixTime, lifetime seconds) (issuance, *tokenAnswer) {
 	token := &accessToken{
 		ClientID: c.ClientID,
 		Client:   c.ID,
 		Scope:    scope,
-		Issued:   now,
-		Expires:  now.after(s.profile.AccessTokenLifetime),
+		Issued:   now + unixTime(min(lifetime, 0)),
+		Expires:  now.after(lifetime),
 	}
-	about := claims{Audience: c.ClientID, Issued: now, NotBefore: now, Expires: token.Expires, Scopes: strings.Fields(scope)}
+	about := claims{Audience: c.ClientID, Issued: token.Issued, NotBefore: token.Issued, Expires: token.Expires, Scopes: strings.Fields(scope)}
 	if g != nil {
 		token.Grant = &g.key
 		about.Subject = accountUUID(g.Username).String()
@@ -399,7 +400,7 @@ func (s *server) newAccessToken(g *grant, c *client, scope string, now unixTime)
 	}
 	presented := s.profile.AccessTokenFormat.newCredential(about)
 	token.id, token.Hash = presented.id, presented.hash()
-	return issuance{grant: g, access: token}, &tokenAnswer{id: presented.id, accessToken: presented.String(), expiresIn: s.profile.AccessTokenLifetime, scope: scope}
+	return issuance{grant: g, access: token}, &tokenAnswer{id: presented.id, accessToken: presented.String(), expiresIn: lifetime, scope: scope}
 }
 
 // later returns the later of two expiries.

@@ -270,7 +270,7 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 func (s *server) answer(ctx context.Context, listener net.Listener, certificates []tls.Certificate, ready func()) error {
 	h := newHTTPServer(s, s.log)
 	if s.control != nil {
-		h.RegisterOnShutdown(s.control.requests.close)
+		h.RegisterOnShutdown(s.control.close)
 	}
 	var sweeping sync.WaitGroup
 	defer sweeping.Wait()

@@ -21,8 +21,7 @@ type requests struct {
 	mu      sync.Mutex
 	kept    []*exchange
 	last    int           // id of the newest
-	changed chan struct{} // closed when the log changes or is closed; nil: nobody waits
-	closed  bool          // nothing more will come
+	changed chan struct{} // closed when the log changes; nil: nobody waits
 }
 
 const maxRequests = 1000
@@ -30,6 +29,7 @@ const maxRequests = 1000
 // noted is what the request log knows of an exchange besides what the server
 // itself goes by.
 type noted struct {
+	era      context.Context // in which it began
 	id       int
 	params   url.Values // secrets cut
 	flow     string     // shared by all exchanges about one grant
@@ -54,7 +54,7 @@ func (s *server) note(r *http.Request, x *exchange) {
 		}
 	}
 	r.Body = unread
-	x.noted = &noted{params: s.profile.cut(params)}
+	x.noted = &noted{era: s.control.currentEra(), params: s.profile.cut(params)}
 
 	clientID := claimedClient(r, params)
 	for _, presented := range s.profile.presentedCredentials(r, params) {
@@ -194,6 +194,9 @@ func (s *server) keep(x *exchange, took time.Duration) {
 func (q *requests) add(x *exchange) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if x.noted.era.Err() != nil {
+		return // a reset has been meanwhile
+	}
 	q.last++
 	x.noted.id = q.last
 	x.noted.flow = q.flow(x)
@@ -202,10 +205,6 @@ func (q *requests) add(x *exchange) {
 		q.kept = q.kept[1:]
 	}
 	q.kept = append(q.kept, x)
-	q.wake()
-}
-
-func (q *requests) wake() {
 	if q.changed != nil {
 		close(q.changed)
 		q.changed = nil
@@ -258,7 +257,7 @@ func (q *requests) warnings(x *exchange) []string {
 		add(state != "" && q.hasState(state, x), "same state twice")
 		add(params.Get("response_type") == "token", "implicit grant")
 		add(params.Get("response_type") == "code" && !params.Has("code_challenge"), "PKCE missing")
-		add(strings.HasPrefix(params.Get("redirect_uri"), "http://localhost"), "redirect_uri on localhost instead of 127.0.0.1")
+		add(strings.HasPrefix(x.redirectURI, "http://localhost"), "redirect_uri on localhost instead of 127.0.0.1")
 	case x.endpoint != "":
 		add(params.Has("client_secret"), "secret in the body although Basic is available")
 		add(x.grantType == "password", "password grant")
@@ -285,13 +284,13 @@ func (f requestFilter) picks(x *exchange) bool {
 }
 
 // pick returns the records of all exchanges that the filter picks. While there
-// are none, it waits for the given time.
-func (q *requests) pick(ctx context.Context, f requestFilter, wait time.Duration) []object {
+// are none, it waits for the given time, or until the era is over.
+func (q *requests) pick(ctx, era context.Context, f requestFilter, wait time.Duration) []object {
 	patience := time.NewTimer(wait)
 	defer patience.Stop()
 	for over := wait == 0; ; {
 		records, changed := q.look(f)
-		if len(records) > 0 || changed == nil || over {
+		if len(records) > 0 || over {
 			return records
 		}
 		select {
@@ -300,12 +299,13 @@ func (q *requests) pick(ctx context.Context, f requestFilter, wait time.Duration
 			over = true
 		case <-ctx.Done():
 			over = true
+		case <-era.Done():
+			over = true
 		}
 	}
 }
 
-// look is one look at the log. changed is closed when it is worth another; nil:
-// it never will be.
+// look is one look at the log. changed is closed when it is worth another.
 func (q *requests) look(f requestFilter) (records []object, changed <-chan struct{}) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -314,9 +314,6 @@ func (q *requests) look(f requestFilter) (records []object, changed <-chan struc
 		if f.picks(x) {
 			records = append(records, x.object())
 		}
-	}
-	if q.closed {
-		return records, nil
 	}
 	if q.changed == nil {
 		q.changed = make(chan struct{})
@@ -336,14 +333,6 @@ func (q *requests) reset() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.kept, q.last = nil, 0
-}
-
-// close lets go all who wait: the server stops.
-func (q *requests) close() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.closed = true
-	q.wake()
 }
 
 // object is the record of an exchange.

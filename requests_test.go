@@ -229,6 +229,9 @@ func TestRequestsBounds(t *testing.T) {
 	}
 	i.post("/login", form)
 	got := i.latest().Params
+	if i.get("/" + strings.Repeat("a", 3000)); len(i.latest().Path) != 2048+len("…") {
+		t.Errorf("a path of %d bytes is kept", len(i.latest().Path))
+	}
 	n := 0
 	for name, value := range got {
 		values, ok := value.([]any)
@@ -288,7 +291,7 @@ func TestRequestsWait(t *testing.T) {
 		i.server.control.requests.mu.Unlock()
 	}
 	began = time.Now()
-	i.server.control.requests.close()
+	i.server.control.close()
 	if all := <-got; len(all) != 0 || time.Since(began) > 10*time.Second {
 		t.Errorf("at the end there are %+v", all)
 	}
@@ -474,6 +477,14 @@ func TestRequestsWarnings(t *testing.T) {
 			request := good()
 			request.Set("client_id", "local")
 			request.Set("redirect_uri", "http://localhost:8080/cb")
+			request.Del("scope")
+			i.decideURL(request, "alice", "approve")
+		}, []string{"redirect_uri on localhost instead of 127.0.0.1"}},
+		{"localhost, as the only one that is registered", func(i *instance) {
+			i.mustControl("POST", "clients", `{"client_id":"local","client_secret":"s","redirect_uris":["http://localhost/cb"]}`)
+			request := good()
+			request.Set("client_id", "local")
+			request.Del("redirect_uri")
 			request.Del("scope")
 			i.decideURL(request, "alice", "approve")
 		}, []string{"redirect_uri on localhost instead of 127.0.0.1"}},

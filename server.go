@@ -225,23 +225,25 @@ type exchange struct {
 	authorization bool // the request had an Authorization header
 
 	// What only the control API needs.
-	decided *decision // by the user beforehand, or nil
-	request string    // the authorization request that it is part of, without a demand for a sign-in
-	grant   uuid.UUID // that it is about, see store.origin
-	token   uuid.UUID // access token that it issued
-	fault   string    // id of the fault that changed the answer
-	noted   *noted    // nil: not in the request log
+	decided     *decision // by the user beforehand, or nil
+	request     string    // hash of the authorization request that it is part of, without a demand for a sign-in
+	redirectURI string    // where that is to be answered
+	grant       uuid.UUID // that it is about, see store.origin
+	token       uuid.UUID // access token that it issued
+	fault       string    // id of the fault that changed the answer
+	noted       *noted    // nil: not in the request log
 }
 
 func newExchange(r *http.Request, now time.Time) *exchange {
-	return &exchange{time: now, now: unixTime(now.Unix()), method: r.Method, path: r.URL.EscapedPath(),
+	return &exchange{time: now, now: unixTime(now.Unix()), method: r.Method, path: shorten(r.URL.EscapedPath()),
 		authorization: len(r.Header["Authorization"]) > 0}
 }
 
 // asks notes the authorization request that an exchange is part of.
 func (s *server) asks(x *exchange, request *authorizationRequest) {
 	x.clientID = request.client.ClientID
-	x.request = s.profile.signedIn(request.query)
+	x.request = string(hashSecret(s.profile.signedIn(request.query)))
+	x.redirectURI = request.redirectURI
 }
 
 // refused notes an error that is about to be written.
@@ -308,6 +310,7 @@ func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	if s.control != nil {
+		header.Set("Date", x.time.UTC().Format(http.TimeFormat)) // by the clock that can be moved
 		if strings.HasPrefix(r.URL.Path, s.base+controlPath) {
 			s.handleControl(w, r, x)
 			return

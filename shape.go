@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -63,6 +64,12 @@ func decodeOrdered(decoder *json.Decoder) (any, error) {
 		return list, err
 	}
 	return token, nil
+}
+
+// has reports whether the value is an object with a member of that name.
+func (s shape) has(name string) bool {
+	o, _ := s.value.(object)
+	return slices.ContainsFunc(o, func(m member) bool { return m.name == name })
 }
 
 // facts are what placeholders stand for. A fact that is nil is not known.

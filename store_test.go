@@ -975,7 +975,7 @@ func TestSweep(t *testing.T) {
 			atOnce(8, func(int) {
 				for range 250 {
 					g := i.server.newGrant(u, c, "read", now)
-					issued, _ := i.server.newTokens(g, c, "read", now)
+					issued, _ := i.server.newTokens(g, c, "read", now, 3600)
 					presented := newCredential()
 					issued.code = &authorizationCode{id: presented.id, Hash: presented.hash(), Grant: g.key, Expires: now.after(600), Redeemed: true}
 					if err := i.server.store.issue(issued); err != nil {

@@ -173,20 +173,6 @@ func TestTrackmania(t *testing.T) {
 		})
 	}
 
-	claimsOf := func(t *testing.T, token string) (header, payload map[string]any) {
-		t.Helper()
-		parts := strings.Split(token, ".")
-		for n, into := range []*map[string]any{&header, &payload} {
-			data, err := base64.RawURLEncoding.DecodeString(parts[n])
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := json.Unmarshal(data, into); err != nil {
-				t.Fatal(err)
-			}
-		}
-		return header, payload
-	}
 	t.Run("token/claims", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
@@ -251,4 +237,20 @@ func TestTrackmania(t *testing.T) {
 		last, _ := fresh.json["refresh_token"].(string)
 		i.post(endpoint, refresh(last)).wantAnswer(401, refusal("invalid_request", "The refresh token is invalid.", "Token has expired"), errorHeaders...)
 	})
+}
+
+// claimsOf are the header and the claims of a JSON Web Token.
+func claimsOf(t *testing.T, token string) (header, payload map[string]any) {
+	t.Helper()
+	parts := strings.Split(token, ".")
+	for n, into := range []*map[string]any{&header, &payload} {
+		data, err := base64.RawURLEncoding.DecodeString(parts[n])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(data, into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return header, payload
 }

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/oauth2"
 )
 
-var update = flag.Bool("update", false, "write what the libraries say into docs/faults.md")
+var update = flag.Bool("update", false, "write what the libraries say into README.md")
 
 // said is what a library makes of a fault: an error, or the token that it
 // takes the answer for.
@@ -67,7 +67,7 @@ var faults = []struct{ name, members string }{
 }
 
 // TestFaults shows each named fault to two client libraries. What they say is
-// the table of docs/faults.md.
+// the table of README.md.
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	var bodies []string
@@ -100,13 +100,13 @@ func TestFaults(t *testing.T) {
 	// As on the usual address.
 	told := strings.ReplaceAll(table.String(), s.URL, "http://127.0.0.1:9096")
 
-	const file = "../docs/faults.md"
+	const file = "../README.md"
 	page, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	begin := bytes.Index(page, []byte("| fault |"))
-	end := begin + bytes.LastIndex(page[begin:], []byte("|\n")) + 2
+	end := begin + bytes.Index(page[begin:], []byte("|\n\n")) + 2
 	if *update {
 		page = append(append(page[:begin:begin], told...), page[end:]...)
 		if err := os.WriteFile(file, page, 0o644); err != nil {

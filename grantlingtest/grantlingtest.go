@@ -41,7 +41,7 @@ const module = "github.com/grantling/grantling"
 // Options say how a server starts.
 type Options struct {
 	Fixtures string   // JSON of a fixtures file; empty: the user alice and the public client demo
-	Args     []string // more flags, as "-profile", "figshare"
+	Args     []string // more flags, as "-profile", "figshare"; not -issuer or -tls-cert, by which tests would not reach it
 	Binary   string   // the grantling to run; empty: it is built
 }
 
