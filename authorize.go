@@ -197,9 +197,11 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 	}
 	ask := signIn{Client: request.client, Host: redirectHost(request.redirectURI), Username: request.values["login_hint"], Continue: r.URL.RequestURI()}
 	switch {
+	// Whatever else is wrong, an anonymous browser is not sent anywhere: the
+	// link may be there to bounce it (RFC 9700 §4.11.2).
+	case invalid != nil && v.user == nil && request.prompts("none"):
+		s.writeErrorPage(w, x, invalid)
 	case invalid != nil && v.user == nil:
-		// Whatever else is wrong, an anonymous browser is not sent anywhere:
-		// the link may be there to bounce it (RFC 9700 §4.11.2).
 		s.writeSignIn(w, v, http.StatusOK, ask)
 	case invalid != nil:
 		s.redirectError(w, x, request, invalid)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -161,6 +162,9 @@ func checkDatabase(path string, deadline time.Time) error {
 		return errors.New("it is empty (0 bytes): it was truncated or never was a database; remove it to start afresh")
 	}
 	db, err := openBolt(path, &bolt.Options{Timeout: until(deadline), ReadOnly: true})
+	if cause := new(fs.PathError); err != nil && !errors.Is(err, bolterrors.ErrTimeout) && !errors.As(err, &cause) {
+		return fmt.Errorf("it is no database, or a damaged one (%w): restore a copy, or remove it to start afresh", err)
+	}
 	if err != nil {
 		return err
 	}

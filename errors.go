@@ -140,6 +140,9 @@ func tooManyGuesses(code string, s section, seconds int) error {
 
 // Failures of the server's own.
 
+// temporarilyUnavailable is for what is worth another try.
+//
+// Choice: a full disk is answered with it, by status 503 and Retry-After.
 func temporarilyUnavailable(description string) error {
 	return &refusal{Code: "temporarily_unavailable", Section: rfc6749("4.1.2.1"), Status: http.StatusServiceUnavailable,
 		RetryAfter: 5, Description: description}

@@ -54,6 +54,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -152,7 +153,7 @@ func parseOptions(args []string, getenv func(string) string, stdout io.Writer) (
 		}
 		for _, value := range values {
 			if err := flags.Set(f.Name, value); err != nil && wrong == nil {
-				wrong = usageError{fmt.Errorf("%s: %w", name, err)}
+				wrong = usageError{fmt.Errorf("%s: invalid value %q: %w", name, value, err)}
 			}
 		}
 	})
@@ -163,6 +164,8 @@ func parseOptions(args []string, getenv func(string) string, stdout io.Writer) (
 		return nil, usageError{fmt.Errorf("there are flags only, no arguments such as %q", flags.Arg(0))}
 	case o.addr == "" || o.db == "":
 		return nil, usageError{errors.New("-addr and -db cannot be empty")}
+	case !isAddress(o.addr):
+		return nil, usageError{fmt.Errorf("-addr %q must be HOST:PORT, with a number for the port", o.addr)}
 	case !slices.Contains([]string{"text", "json", "off"}, o.log):
 		return nil, usageError{fmt.Errorf("-log must be text, json or off, not %q", o.log)}
 	case (o.tlsCert == "") != (o.tlsKey == ""):
@@ -170,8 +173,24 @@ func parseOptions(args []string, getenv func(string) string, stdout io.Writer) (
 	case o.control && o.controlHost == "" && !isLoopback(hostOf(o.addr)):
 		return nil, usageError{fmt.Errorf("-control on %s, which is not loopback, needs -control-host too", o.addr)}
 	}
+	for _, name := range o.controlHosts() {
+		if strings.ContainsAny(name, " /") || hostOf(name) != name {
+			return nil, usageError{fmt.Errorf("-control-host %q must be a host name, without a port", name)}
+		}
+	}
 	return o, nil
 }
+
+func isAddress(addr string) bool {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
+}
+
+func (o *options) controlHosts() []string { return strings.Split(o.controlHost, ",") }
 
 func buildVersion() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
@@ -251,7 +270,7 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		return err
 	}
 	if o.control {
-		if err := s.openControl(strings.Split(o.controlHost, ",")...); err != nil {
+		if err := s.openControl(o.controlHosts()...); err != nil {
 			return err
 		}
 	}

@@ -441,6 +441,13 @@ func TestRefusedStart(t *testing.T) {
 		{"log", nil, []string{"-log", "xml"}, usage, `"xml"`},
 		{"empty database name", nil, []string{"-db", ""}, usage, "-db"},
 		{"empty address", nil, []string{"-addr", ""}, usage, "-addr"},
+		{"address without a port", nil, []string{"-addr", "localhost"}, usage, `-addr "localhost" must be HOST:PORT`},
+		{"address with a name for a port", nil, []string{"-addr", "127.0.0.1:http"}, usage, `-addr "127.0.0.1:http" must be HOST:PORT`},
+		{"address with a port too high", nil, []string{"-addr", "127.0.0.1:65536"}, usage, "-addr"},
+		{"address in brackets without a port", nil, []string{"-addr", "[::1]"}, usage, "-addr"},
+		{"control host with a port", nil, []string{"-control", "-control-host", "grantling:80"}, usage, `-control-host "grantling:80"`},
+		{"control hosts with blanks", nil, []string{"-control", "-control-host", "a, b"}, usage, `-control-host " b"`},
+		{"no truth in the environment", []string{"GRANTLING_CONTROL=maybe"}, nil, usage, `GRANTLING_CONTROL: invalid value "maybe"`},
 
 		{"issuer is no URL", nil, []string{"-issuer", "login.example"}, usage, "login.example"},
 		{"issuer with a query (R145)", nil, []string{"-issuer", "https://login.example/?a=b"}, usage, "query"},

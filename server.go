@@ -79,6 +79,9 @@ func newServer(p *profile, st *store, issuer string, log *slog.Logger) (*server,
 }
 
 // checkIssuer parses an issuer (RFC 8414 §2).
+//
+// Deviation: it may be http on any host: one service of several on a laptop has
+// no certificate.
 func checkIssuer(issuer string) (*url.URL, error) {
 	u, err := url.Parse(issuer)
 	switch {

@@ -249,8 +249,9 @@ var (
 
 // redeemCode exchanges a code for what issue returns: RFC 6749 §4.1.3 with
 // §4.1.2's once-only rule, in one transaction. check sees the code first, and
-// its grant, which is nil if it was revoked; what it refuses stays redeemable,
-// and revokes nothing.
+// its grant, which is nil if it was revoked.
+//
+// Choice: what check refuses stays redeemable, and revokes nothing.
 //
 // A code that passes check and was redeemed before is a replay, and its grant
 // is to be revoked. The revocation must be committed although the caller gets

@@ -91,7 +91,9 @@ type tooManyTries int
 func (tooManyTries) Error() string { return "too many failed tries" }
 
 // How many wrong passwords one source may send in a minute: for one user, and
-// for all together, since each is work.
+// for all together, since each is work (RFC 6749 §10.10).
+//
+// Choice: then the right one has to wait too, as it would else be told apart.
 const (
 	passwordTries = 10
 	sourceTries   = 100
