@@ -236,7 +236,7 @@ func (f applicationForm) client(p *profile, clientID, owner string, existing *cl
 	case len(fixture.Scope) == 0 && len(p.Scopes) > 0:
 		return nil, "", wrong("scope", "is missing: tick at least one")
 	}
-	c, secret := newClient(fixture, existing)
+	c, secret := newClient(fixture, p, existing)
 	c.Description = f.Description
 	return c, secret, nil
 }

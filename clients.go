@@ -99,13 +99,12 @@ func (c *client) grantableScope(requested string, p *profile) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	tokens, unknown := p.canonicalScope(tokens)
+	if unknown != "" {
+		return "", about(unknown, invalidScope(rfc6749("3.3"), "the scope asks for something that this server does not have"))
+	}
 	registered := strings.Fields(c.Scope)
-	for i, token := range tokens {
-		known, ok := p.canonicalScope(token)
-		if !ok {
-			return "", about(token, invalidScope(rfc6749("3.3"), "the scope asks for something that this server does not have"))
-		}
-		tokens[i], token = known, known
+	for _, token := range tokens {
 		if c.Scope != "" && !slices.Contains(registered, token) {
 			return "", about(token, invalidScope(rfc6749("3.3"), "the scope asks for more than the client is registered for"))
 		}

@@ -12,6 +12,7 @@ import (
 func TestFigshare(t *testing.T) {
 	t.Parallel()
 	i := startProfile(t, "figshare")
+	i.furnish(`{"clients": [{"client_id": "shouting", "client_secret": "shouting-secret", "redirect_uris": ["https://cb.example/cb"], "scope": "ALL"}]}`)
 	const tokenAnswer = `{"access_token":"<hex64>","token":"<hex64>","token_type":"bearer","expires_in":3600,"refresh_token":"<hex64>"}`
 	const unauthenticated = `{"error":"invalid_client","error_description":"<text>"}`
 	token := func(change ...string) func(*instance) *reply {
@@ -139,6 +140,7 @@ func TestFigshare(t *testing.T) {
 		{"code, no state", "approve", "https://cb.example/cb?code=<hex64>", plain("web", "state", "")},
 		{"scope all", "approve", "https://cb.example/cb?code=<hex64>&state=xyz", plain("web", "scope", "all")},
 		{"scope ALL [A]", "approve", "https://cb.example/cb?code=<hex64>&state=xyz", plain("web", "scope", "ALL")},
+		{"scope all, registered as ALL", "approve", "https://cb.example/cb?code=<hex64>&state=xyz", plain("shouting", "scope", "all", "redirect_uri", "https://cb.example/cb")},
 		{"no redirect_uri [A]", "approve", "https://cb.example/cb?code=<hex64>&state=xyz", plain("web", "redirect_uri", "")},
 		{"implicit", "approve", `https://legacy.example/cb?access_token=<hex64>&token_type=bearer&expires_in=3600&state=xyz`, plain("legacy", "response_type", "token")},
 		{"denied", "deny", "https://cb.example/cb?error=access_denied&error_description=the+user+denied+the+request&state=xyz", plain("web")},

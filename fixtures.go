@@ -132,10 +132,8 @@ func (c *clientFixture) check(p *profile) error {
 		if err != nil {
 			return wrong("scope", "must be at most 100 scope tokens of printable ASCII, 2000 characters in all, with one blank between them")
 		}
-		for _, token := range tokens {
-			if !p.hasScope(token) {
-				return wrong("scope", fmt.Sprintf("has %q, which is not in the profile's list", token))
-			}
+		if _, unknown := p.canonicalScope(tokens); unknown != "" {
+			return wrong("scope", fmt.Sprintf("has %q, which is not in the profile's list", unknown))
 		}
 	}
 	return nil
@@ -157,16 +155,18 @@ func (s *server) newUser(f *userFixture, existing *user) *user {
 	return u
 }
 
-// newClient is the registration of a fixture; existing is the one of that
-// client_id, or nil: its tokens live on. secret is one made here, or empty.
-func newClient(f *clientFixture, existing *client) (c *client, secret string) {
+// newClient is the registration of a fixture, with its scope in the profile's
+// spelling; existing is the one of that client_id, or nil: its tokens live on.
+// secret is one made here, or empty.
+func newClient(f *clientFixture, p *profile, existing *client) (c *client, secret string) {
+	tokens, _ := p.canonicalScope(strings.Fields(f.Scope))
 	c = &client{
 		ClientID:     f.ClientID,
 		Name:         f.ClientName,
 		URI:          f.ClientURI,
 		RedirectURIs: f.RedirectURIs,
 		GrantTypes:   f.GrantTypes,
-		Scope:        f.Scope,
+		Scope:        joinScope(tokens),
 		Owner:        f.Owner,
 	}
 	if existing != nil {
@@ -232,7 +232,7 @@ func (s *server) prepareFixtures(files ...*fixtures) (users []*user, clients []*
 		if err != nil {
 			return nil, nil, nil, err
 		}
-		c, secret := newClient(f, existing)
+		c, secret := newClient(f, s.profile, existing)
 		if secret != "" {
 			secrets[c.ClientID] = secret
 		}

@@ -208,7 +208,12 @@ func TestFixtureDefaults(t *testing.T) {
 	})
 	t.Run("scope", func(t *testing.T) {
 		t.Parallel()
-		const clients = `{"clients": [{"client_id": "app", "client_secret": "app-secret"}, {"client_id": "writer", "client_secret": "writer-secret", "scope": "write"}]}`
+		const clients = `{"clients": [{"client_id": "app", "client_secret": "app-secret"}, {"client_id": "writer", "client_secret": "writer-secret", "scope": "write"},
+			{"client_id": "shouter", "client_secret": "shouter-secret", "scope": "WRITE Write"}]}`
+		anyCase := func(s *server) {
+			scoped("", "read", "write")(s)
+			s.profile.ScopesIgnoreCase = true
+		}
 		for _, row := range []struct {
 			profile         func(*server)
 			client, request string
@@ -227,6 +232,11 @@ func TestFixtureDefaults(t *testing.T) {
 			// The profile's default is no more than a client is registered for (R117).
 			{scoped("read", "read", "write"), "writer", "", "write"},
 			{scoped("read", "read", "write"), "writer", "read", "invalid_scope"},
+			// What is kept and granted is in the profile's spelling, once.
+			{anyCase, "shouter", "", "write"},
+			{anyCase, "shouter", "write WRITE", "write"},
+			{anyCase, "shouter", "read", "invalid_scope"},
+			{anyCase, "writer", "WRITE", "write"},
 		} {
 			i := start(t, row.profile)
 			i.furnish(clients)

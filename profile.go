@@ -440,23 +440,28 @@ func (p *profile) tokenGrants() []string {
 	return slices.DeleteFunc(slices.Clone(p.Grants), func(grant string) bool { return grant == "implicit" })
 }
 
-// canonicalScope returns the profile's spelling of a scope token, and whether
-// it knows it.
-func (p *profile) canonicalScope(token string) (string, bool) {
-	if len(p.Scopes) == 0 {
-		return token, true
-	}
-	for _, s := range p.Scopes {
-		if s.Name == token || p.ScopesIgnoreCase && strings.EqualFold(s.Name, token) {
-			return s.Name, true
+// canonicalScope returns scope tokens in the profile's spelling, each once.
+// unknown is the first that the profile does not have, or "".
+func (p *profile) canonicalScope(tokens []string) (canonical []string, unknown string) {
+	for _, token := range tokens {
+		for _, s := range p.Scopes {
+			if p.ScopesIgnoreCase && strings.EqualFold(s.Name, token) {
+				token = s.Name
+			}
+		}
+		if unknown == "" && !p.hasScope(token) {
+			unknown = token
+		}
+		if !slices.Contains(canonical, token) {
+			canonical = append(canonical, token)
 		}
 	}
-	return "", false
+	return canonical, unknown
 }
 
+// hasScope reports whether the profile has a scope token, so spelt.
 func (p *profile) hasScope(token string) bool {
-	_, known := p.canonicalScope(token)
-	return known
+	return len(p.Scopes) == 0 || slices.Contains(p.scopeNames(), token)
 }
 
 func (p *profile) scopeNames() []string {

@@ -112,7 +112,7 @@ func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, 
 		}
 		return nil, "", refused(name, "invalid", wrong.Error())
 	}
-	c, secret := newClient(f, nil)
+	c, secret := newClient(f, s.profile, nil)
 	c.SelfRegistered = true
 	return c, secret, s.store.register(nil, []*client{c})
 }
