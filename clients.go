@@ -81,19 +81,21 @@ func hashSecret(secret string) []byte {
 // grantableScope returns the scope that the client gets for the scope
 // parameter of a request, without repeats (RFC 6749 §3.3).
 //
-// Choice: who asks for no scope gets the profile's default, or, where the
-// profile has none or the client is not registered for it, all that the client
-// is registered for.
+// Choice: who asks for no scope gets all that the client is registered for; in
+// a profile with a default, what of that the client is registered for.
 func (c *client) grantableScope(requested string, p *profile) (string, error) {
-	if requested == "" {
-		switch {
-		case p.DefaultScope != nil && (c.Scope == "" || covers(c.Scope, *p.DefaultScope)):
-			return *p.DefaultScope, nil
-		case c.Scope != "":
-			return c.Scope, nil
-		default:
-			return joinScope(p.scopeNames()), nil
+	switch {
+	case requested != "":
+	case p.DefaultScope == nil && c.Scope == "":
+		return joinScope(p.scopeNames()), nil
+	case p.DefaultScope == nil:
+		return c.Scope, nil
+	default:
+		tokens := slices.DeleteFunc(strings.Fields(*p.DefaultScope), func(token string) bool { return c.Scope != "" && !covers(c.Scope, token) })
+		if len(tokens) == 0 && *p.DefaultScope != "" {
+			return "", invalidScope(rfc6749("3.3"), "scope is missing, and the client is registered for nothing of the default scope")
 		}
+		return joinScope(tokens), nil
 	}
 	tokens, err := parseScope(requested)
 	if err != nil {

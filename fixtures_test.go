@@ -230,7 +230,8 @@ func TestFixtureDefaults(t *testing.T) {
 			{scoped("read", "read", "write"), "app", "", "read"},
 			{scoped("read", "read", "write"), "app", "write", "write"},
 			// The profile's default is no more than a client is registered for (R117).
-			{scoped("read", "read", "write"), "writer", "", "write"},
+			{scoped("read", "read", "write"), "writer", "", "invalid_scope"},
+			{scoped("read write", "read", "write"), "writer", "", "write"},
 			{scoped("read", "read", "write"), "writer", "read", "invalid_scope"},
 			// What is kept and granted is in the profile's spelling, once.
 			{anyCase, "shouter", "", "write"},

@@ -204,7 +204,8 @@ func TestMastodon(t *testing.T) {
 	t.Parallel()
 	i := startProfile(t, "mastodon")
 	i.furnish(doorkeeperFixtures)
-	i.furnish(`{"clients": [{"client_id": "everything", "client_secret": "everything-secret", "redirect_uris": ["https://cb.example/cb"]}]}`)
+	i.furnish(`{"clients": [{"client_id": "everything", "client_secret": "everything-secret", "redirect_uris": ["https://cb.example/cb"]},
+		{"client_id": "writer", "client_secret": "writer-secret", "redirect_uris": ["https://cb.example/cb"], "scope": "write follow"}]}`)
 	tokenAnswer := func(scope string) string {
 		return `{"access_token":"<base64url43>","token_type":"Bearer","scope":"` + scope + `","created_at":<number>}`
 	}
@@ -251,6 +252,9 @@ func TestMastodon(t *testing.T) {
 		}, 200, tokenAnswer("write"), nil},
 		doorkeeperError("token/client credentials, beyond the app's scopes", 400, "invalid_scope", doorkeeperInvalidScope, func(i *instance) *reply {
 			return i.post("/oauth/token", credentials("scope", "read push"))
+		}),
+		doorkeeperError("token/client credentials, nothing of the default scope", 400, "invalid_scope", doorkeeperInvalidScope, func(i *instance) *reply {
+			return i.post("/oauth/token", withClient("writer", url.Values{"grant_type": {"client_credentials"}}))
 		}),
 		doorkeeperError("token/client credentials, read:accounts is not in read [A]", 400, "invalid_scope", doorkeeperInvalidScope, func(i *instance) *reply {
 			return i.post("/oauth/token", credentials("scope", "read:accounts"))

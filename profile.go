@@ -31,7 +31,7 @@ type profile struct {
 
 	Grants            []string `json:"grants"`        // grant types, and implicit
 	Scopes            []scope  `json:"scopes"`        // none: any scope token will do
-	DefaultScope      *string  `json:"default_scope"` // absent: all that the client is registered for
+	DefaultScope      *string  `json:"default_scope"` // of who asks for none; absent: all that the client is registered for
 	ScopesIgnoreCase  bool     `json:"scopes_ignore_case"`
 	TokenScopeIgnored bool     `json:"token_scope_ignored"` // the token endpoint does not look at scope
 	// RequiredParameters of token requests, by grant type, besides those that
