@@ -337,6 +337,19 @@ func TestMastodon(t *testing.T) {
 	invalid := func(name, description string, change ...string) answerCase {
 		return answerCase{"apps/register/" + name, register(change...), 422, `{"error":"Validation failed: ` + description + `"}`, []string{"Content-Type", "application/json; charset=utf-8", "WWW-Authenticate", ""}}
 	}
+	twoURIs := registered(`"https://a.example"`, `["read","write"]`, `https://a.example/cb\nhttps://b.example/cb`, `["https://a.example/cb","https://b.example/cb"]`)
+	listed := func() url.Values { // as Rails reads lists
+		form := app("redirect_uris", "", "scopes", "")
+		form["redirect_uris[]"], form["scopes[]"] = []string{"https://a.example/cb", "https://b.example/cb"}, []string{"read", "write"}
+		return form
+	}
+	again := func(name, value string) answerCase {
+		return answerCase{"apps/register/" + name + " again", func(i *instance) *reply {
+			form := app()
+			form.Add(name, value)
+			return i.post("/api/v1/apps", form)
+		}, 422, `{"error":"Validation failed: ` + strings.TrimSuffix(name, "[]") + ` occurs more than once"}`, nil}
+	}
 	testAnswers(t, i, []answerCase{
 		{"apps/register/form", register(), 200, whole, nil},
 		{"apps/register/JSON", func(i *instance) *reply { return i.postJSON("/api/v1/apps", app()) }, 200, whole, nil},
@@ -345,8 +358,19 @@ func TestMastodon(t *testing.T) {
 		{"apps/register/lines", register("redirect_uris", "https://a.example/cb\nurn:ietf:wg:oauth:2.0:oob"), 200,
 			registered(`"https://a.example"`, `["read","write"]`, `https://a.example/cb\nurn:ietf:wg:oauth:2.0:oob`, `["https://a.example/cb","urn:ietf:wg:oauth:2.0:oob"]`), nil},
 		{"apps/register/array", func(i *instance) *reply {
-			return i.browser().do("POST", "/api/v1/apps", `{"client_name":"Test","redirect_uris":["https://a.example/cb","https://b.example/cb"]}`, "Content-Type", "application/json")
-		}, 200, registered(`null`, `["read"]`, `https://a.example/cb\nhttps://b.example/cb`, `["https://a.example/cb","https://b.example/cb"]`), nil},
+			return i.browser().do("POST", "/api/v1/apps", `{"client_name":"Test","website":"https://a.example","redirect_uris":["https://a.example/cb","https://b.example/cb"],"scopes":["read","write"]}`, "Content-Type", "application/json")
+		}, 200, twoURIs, nil},
+		{"apps/register/list, form [A]", func(i *instance) *reply { return i.post("/api/v1/apps", listed()) }, 200, twoURIs, nil},
+		{"apps/register/list, multipart [A]", func(i *instance) *reply { return i.postMultipart("/api/v1/apps", listed()) }, 200, twoURIs, nil},
+		again("client_name", "Test"),
+		again("website", "https://a.example"),
+		again("scopes", "follow"),
+		again("redirect_uris", "https://b.example/cb"),
+		again("redirect_uris[]", "https://b.example/cb"),
+		{"apps/register/JSON member again", func(i *instance) *reply {
+			return i.browser().do("POST", "/api/v1/apps", `{"client_name":"Test","client_name":"Test","redirect_uris":"https://a.example/cb"}`, "Content-Type", "application/json")
+		}, 422, `{"error":"Validation failed: client_name occurs more than once"}`, nil},
+		invalid("name of two lines", "client_name must be at most 255 bytes of text", "client_name", "a\nb"),
 		{"apps/register/scheme of an app", register("redirect_uris", "myapp://cb", "website", ""), 200, registered(`null`, `["read","write"]`, "myapp://cb", `["myapp://cb"]`), nil},
 		invalid("relative", "Redirect URI must be an absolute URI.", "redirect_uris", "/cb"),
 		invalid("fragment", "Redirect URI cannot contain a fragment.", "redirect_uris", "https://a.example/cb#x"),

@@ -148,8 +148,10 @@ func (i *instance) postJSON(target string, form url.Values, header ...string) *r
 func (i *instance) postMultipart(target string, form url.Values, header ...string) *reply {
 	i.Helper()
 	var b strings.Builder
-	for name := range form {
-		b.WriteString("--a-boundary\r\nContent-Disposition: form-data; name=\"" + name + "\"\r\n\r\n" + form.Get(name) + "\r\n")
+	for name, values := range form {
+		for _, value := range values {
+			b.WriteString("--a-boundary\r\nContent-Disposition: form-data; name=\"" + name + "\"\r\n\r\n" + value + "\r\n")
+		}
 	}
 	b.WriteString("--a-boundary--\r\n")
 	return i.browser().do("POST", target, b.String(), append([]string{"Content-Type", "multipart/form-data; boundary=a-boundary"}, header...)...)

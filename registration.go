@@ -72,16 +72,27 @@ func (s *server) handleRegistration(w http.ResponseWriter, r *http.Request, x *e
 
 func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, error) {
 	g := s.profile.Registration
-	body, err := s.bodyValues(r)
+	form, err := s.parseBody(r, s.profile.Bodies)
 	if err != nil {
 		return nil, "", err
 	}
 	if wait := s.registrations.try(source(r), registrationTries, x.now); wait > 0 {
 		return nil, "", tooManyGuesses("temporarily_unavailable", section("RFC 7591 §5"), wait)
 	}
-	value := func(name string) string { return body[g.Parameters[name]] }
+	// A list is a text with a line each, or, as Ruby on Rails has it, a
+	// parameter each with [] behind its name.
+	value := func(name string) string {
+		parameter := g.Parameters[name]
+		return strings.Join(append(form[parameter], form[parameter+"[]"]...), "\n")
+	}
 	refused := func(name, reason, description string) error {
 		return about(name, because(reason, refuse(http.StatusBadRequest, "invalid_client_metadata", section("RFC 7591 §3.2.2"), g.Parameters[name]+" "+description)))
+	}
+	for _, name := range slices.Sorted(maps.Keys(g.Parameters)) {
+		parameter := g.Parameters[name]
+		if n := len(form[parameter]); n > 1 || n == 1 && form.Has(parameter+"[]") {
+			return nil, "", refused(name, "", "occurs more than once")
+		}
 	}
 	for _, name := range g.Required {
 		if value(name) == "" {
@@ -98,7 +109,7 @@ func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, 
 		ClientName:   value("client_name"),
 		ClientURI:    value("client_uri"),
 		RedirectURIs: strings.Fields(value("redirect_uris")),
-		Scope:        value("scope"),
+		Scope:        strings.ReplaceAll(value("scope"), "\n", " "),
 	}
 	if f.Scope == "" {
 		f.Scope = g.Scope
@@ -110,7 +121,7 @@ func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, 
 		if errors.As(wrong.error, &problem) {
 			return nil, "", refused(name, string(problem.reason), problem.text)
 		}
-		return nil, "", refused(name, "invalid", wrong.Error())
+		return nil, "", refused(name, "invalid", wrong.error.Error())
 	}
 	c, secret := newClient(f, s.profile, nil)
 	c.SelfRegistered = true

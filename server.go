@@ -402,7 +402,7 @@ type values map[string]string
 func newValues(form url.Values) (v values, faulty map[string]string) {
 	v, faulty = values{}, map[string]string{}
 	for name, all := range form {
-		isClean := isText(all[0]) || isCredential[name] || name == "redirect_uris" && isText(strings.NewReplacer("\r", "", "\n", "").Replace(all[0]))
+		isClean := isText(all[0]) || isCredential[name]
 		switch {
 		case !isParameter[name] && (len(all) > 1 || !isClean):
 			// Unknown to the server, so nothing to it (RFC 6749 §3.1).
