@@ -138,14 +138,27 @@ func parseScope(scope string) ([]string, error) {
 }
 
 // covers reports whether every token of scope is in granted.
-func covers(granted, scope string) bool {
+func covers(granted, scope string) bool { return uncovered(granted, scope) == "" }
+
+// uncovered returns the first token of scope that is not in granted, or "".
+func uncovered(granted, scope string) string {
 	has := strings.Fields(granted)
 	for token := range strings.FieldsSeq(scope) {
 		if !slices.Contains(has, token) {
-			return false
+			return token
 		}
 	}
-	return true
+	return ""
+}
+
+// checkRegistered refuses what was granted while the client was registered for
+// more.
+func (c *client) checkRegistered(rule section, scope string) error {
+	token := uncovered(c.Scope, scope)
+	if c.Scope == "" || token == "" {
+		return nil
+	}
+	return about(token, invalidScope(rule, "the scope has something that this client is no longer registered for"))
 }
 
 // outOfBand is the redirect URI of clients without one: the code is shown to

@@ -250,6 +250,11 @@ func TestFixtureDefaults(t *testing.T) {
 				t.Errorf("%s asks for %q with the scopes %v: got %q, want %q", row.client, row.request, i.server.profile.scopeNames(), got, row.want)
 			}
 		}
+		i := start(t, anyCase)
+		_, token := i.tokens("web")
+		if r := i.refresh("web", token, url.Values{"scope": {"READ"}}); r.json["scope"] != "read" {
+			t.Errorf("refreshing for READ: %d %s", r.StatusCode, r.body)
+		}
 	})
 	t.Run("token_endpoint_auth_method", func(t *testing.T) {
 		t.Parallel()

@@ -539,6 +539,9 @@ func (p *profile) tell(endpoint string, r *refusal) told {
 	}
 	f := t.facts()
 	words.Description = fillText(words.Description, f)
+	if r.Parameter == "" && strings.Contains(t.hint, "${parameter") {
+		t.hint = "" // there is nothing to name
+	}
 	t.hint = fillText(t.hint, f)
 	return t
 }

@@ -54,6 +54,16 @@ func TestTrackmania(t *testing.T) {
 	credentials := func(change ...string) url.Values {
 		return but(withClient("web", url.Values{"grant_type": {"client_credentials"}}), change...)
 	}
+	register := func(i *instance, clientID, scope string) {
+		i.furnish(`{"clients": [{"client_id": "` + clientID + `", "client_secret": "` + clientID + `-secret", "redirect_uris": ["https://cb.example/cb"], "scope": "` + scope + `"}]}`)
+	}
+	// lessened is an exchange for more than its client is registered for by now.
+	lessened := func(i *instance, clientID string) url.Values {
+		register(i, clientID, "clubs read_favorite")
+		code := i.plainCode(clientID, "redirect_uri", "https://cb.example/cb", "scope", "clubs read_favorite")
+		register(i, clientID, "clubs")
+		return plainExchange(clientID, code, "redirect_uri", "https://cb.example/cb")
+	}
 	access := func(i *instance) string { token, _ := i.plainTokens("web"); return token }
 	user := func(token func(*instance) string) func(*instance) *reply {
 		return func(i *instance) *reply { return i.get("/api/user", "Authorization", "Bearer "+token(i)) }
@@ -109,6 +119,24 @@ func TestTrackmania(t *testing.T) {
 		{"token/bad scope", func(i *instance) *reply {
 			return i.post(endpoint, credentials("scope", "clubs everything"))
 		}, 400, refusal("invalid_scope", badScope, "Check the `everything` scope"), errorHeaders},
+		{"token/malformed scope", func(i *instance) *reply {
+			return i.post(endpoint, credentials("scope", `clubs "`))
+		}, 400, refusal("invalid_scope", badScope, ""), errorHeaders},
+		{"token/refresh with too wide a scope", func(i *instance) *reply {
+			_, token := i.plainTokens("web", "scope", "clubs")
+			return i.post(endpoint, refresh(token, "scope", "clubs read_favorite write_favorite"))
+		}, 400, refusal("invalid_scope", badScope, "Check the `read_favorite` scope"), errorHeaders},
+		{"token/refresh with a malformed scope", refreshed("scope", `<b> "`), 400, refusal("invalid_scope", badScope, ""), errorHeaders},
+		{"token/code of a scope that is no longer registered [A]", func(i *instance) *reply {
+			return i.post(endpoint, lessened(i, "first"))
+		}, 400, refusal("invalid_scope", badScope, "Check the `read_favorite` scope"), errorHeaders},
+		{"token/refresh of a scope that is no longer registered [A]", func(i *instance) *reply {
+			form := lessened(i, "second")
+			register(i, "second", "clubs read_favorite")
+			token, _ := i.post(endpoint, form).json["refresh_token"].(string)
+			register(i, "second", "clubs")
+			return i.post(endpoint, withClient("second", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}}))
+		}, 400, refusal("invalid_scope", badScope, "Check the `read_favorite` scope"), errorHeaders},
 		{"token/no refresh_token", refreshed("refresh_token", ""), 400, refusal("invalid_request", invalid, "Check the `refresh_token` parameter"), errorHeaders},
 		{"token/garbage refresh token", refreshed("refresh_token", "garbage"), 401, refusal("invalid_request", "The refresh token is invalid.", "Cannot decrypt the refresh token"), errorHeaders},
 		{"token/refresh token of another client", refreshed("client_id", "other", "client_secret", "other-secret"), 401, refusal("invalid_request", "The refresh token is invalid.", "Token is not linked to client"), errorHeaders},
