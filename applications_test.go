@@ -855,6 +855,11 @@ func TestStartExamples(t *testing.T) {
 	if strings.Contains(i.get("/").body, "client_id=web") {
 		t.Error("an anonymous visitor is told of alice's client")
 	}
+	i.server.profile.Bodies = []string{"json"}
+	i.furnish(`{"users": [{"username": "o'hara", "password": "tomorrow"}]}`)
+	b = i.browser()
+	b.signIn("o'hara", "tomorrow")
+	b.get("/").contains(html.EscapeString(`-u legacy:CLIENT_SECRET -H 'Content-Type: application/json' -d '{"grant_type":"password","username":"o'\''hara","scope":"read write","password":"PASSWORD"}' `))
 }
 
 // A profile may lack endpoints: pages do without them.

@@ -48,7 +48,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -479,7 +478,7 @@ func (b *banner) demo(password string) {
 	b.line("")
 	b.line("2. Approve, and put the code that you are shown in the place of CODE:")
 	b.line("")
-	b.line("   curl -d grant_type=authorization_code -d client_id=demo -d redirect_uri=%s -d code_verifier=%s -d code=CODE %s",
-		url.QueryEscape(outOfBand), verifier, b.s.issuer+b.s.profile.Endpoints["token"][0])
+	b.line("   %s", b.s.tokenCommand(&client{ClientID: "demo"}, "authorization_code", "",
+		parameters{{"redirect_uri", outOfBand}, {"code_verifier", verifier}, {"code", "CODE"}}))
 	b.line("")
 }

@@ -577,16 +577,25 @@ func TestFirstStart(t *testing.T) {
 	}
 }
 
-// TestFirstStartAs: the banner leads through the flow of every service.
+// TestFirstStartAs: the banner leads through the flow of every service,
+// whatever bodies it takes.
 func TestFirstStartAs(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("curl"); err != nil || runtime.GOOS == "windows" {
 		t.Skip("no curl, or no shell that it is for")
 	}
-	for _, name := range profileNames() {
+	parcels, err := os.ReadFile("testdata/parcels.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range append(profileNames(), "json.json", "multipart.json") {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := launch(t, t.TempDir(), "-profile", name, "-db", memory)
+			folder := t.TempDir()
+			if body, isFile := strings.CutSuffix(name, ".json"); isFile {
+				writeFile(t, folder, name, strings.Replace(string(parcels), `["json"]`, `["`+body+`"]`, 1))
+			}
+			p := launch(t, folder, "-profile", name, "-db", memory)
 			target := regexp.MustCompile(`(?m)^ +(http\S+)$`).FindStringSubmatch(p.said())
 			curl := regexp.MustCompile(`(?m)^ +(curl .*)$`).FindStringSubmatch(p.said())
 			shown := shownPassword.FindStringSubmatch(p.said())

@@ -298,8 +298,8 @@ func (s *server) exampleScope(c *client) string {
 	}
 }
 
-// tokenCommand is a token request for the shell, or "" if the profile has no
-// token endpoint.
+// tokenCommand is a token request for the shell, with a body that the profile
+// takes, or "" if it has no token endpoint.
 func (s *server) tokenCommand(c *client, grantType, secret string, body parameters) string {
 	token := s.advertised("token")
 	if token == "" {
@@ -314,11 +314,32 @@ func (s *server) tokenCommand(c *client, grantType, secret string, body paramete
 		}
 		line += " -u " + url.QueryEscape(c.ClientID) + ":" + url.QueryEscape(secret) // RFC 6749 §2.3.1
 	}
-	for _, p := range append(parameters{{"grant_type", grantType}}, body...) {
-		line += " -d " + p.name + "=" + url.QueryEscape(p.value)
+	body = append(parameters{{"grant_type", grantType}}, body...)
+	switch bodies := s.profile.Bodies; {
+	case slices.Contains(bodies, "form"):
+		for _, p := range body {
+			line += " -d " + p.name + "=" + url.QueryEscape(p.value)
+		}
+	case slices.Contains(bodies, "json"):
+		o := object{}
+		for _, p := range body {
+			o.add(p.name, p.value)
+		}
+		data, err := o.MarshalJSON()
+		if err != nil {
+			panic(err) // texts
+		}
+		line += " -H 'Content-Type: application/json' -d " + shellQuote(string(data))
+	default:
+		for _, p := range body {
+			line += " -F " + shellQuote(p.name+`="`+strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(p.value)+`"`)
+		}
 	}
 	return line + " " + token
 }
+
+// shellQuote returns a text as one word of a command.
+func shellQuote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
 // signIn is what the sign-in page shows.
 type signIn struct {
