@@ -219,7 +219,7 @@ func TestControlClock(t *testing.T) {
 		`{}`:                                "advance",
 		``:                                  "JSON",
 		`{"advance":"1m"} {"advance":"1m"}`: "behind",
-		`[]`:                                "array",
+		`[]`:                                "object",
 		`{"advance":"` + strings.Repeat("1", maxBody) + `m"}`: "",
 	} {
 		r := i.control("POST", "clock", body)

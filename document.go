@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"io"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // document is a JSON file that people write: profile or fixtures. It knows on
@@ -21,23 +21,26 @@ type document struct {
 }
 
 // parseDocument decodes the file's content into a pointer to a struct. Unlike
-// encoding/json it refuses keys that the struct does not have, so spelt, and
-// keys that occur twice. Errors name file, line and key.
+// encoding/json it refuses what is not UTF-8, keys that the struct does not
+// have, so spelt, and keys that occur twice. Errors name file, line and key.
 func parseDocument(file string, data []byte, into any) (*document, error) {
 	d := &document{file, data, make(map[string]int)}
+	for offset := 0; offset < len(data); {
+		r, size := utf8.DecodeRune(data[offset:])
+		if r == utf8.RuneError && size == 1 {
+			return nil, fmt.Errorf("%s:%d: this line is not UTF-8", file, d.line(int64(offset)))
+		}
+		offset += size
+	}
 	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber()
 	if err := d.walk(decoder, "", reflect.TypeOf(into)); err != nil {
 		return nil, err
 	}
 	if _, err := decoder.Token(); err != io.EOF {
 		return nil, fmt.Errorf("%s:%d: there is something behind the end of the JSON object", file, d.line(decoder.InputOffset()))
 	}
-	err := json.Unmarshal(data, into)
-	var wrong *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &wrong):
-		return nil, fmt.Errorf("%s:%d: %s: a JSON %s cannot stand here", file, d.line(wrong.Offset), wrong.Field, wrong.Value)
-	case err != nil:
+	if err := json.Unmarshal(data, into); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return d, nil
@@ -73,11 +76,11 @@ func (d *document) walk(decoder *json.Decoder, path string, t reflect.Type) erro
 		return d.syntaxError(decoder, err)
 	}
 	d.lines[path] = d.line(decoder.InputOffset())
+	if must := misfit(token, t); must != "" && (token != nil || path == "") { // null: as if it were absent
+		return d.errorAt(path, errors.New("must be "+must))
+	}
 	switch token {
 	case json.Delim('{'):
-		if !slices.Contains([]reflect.Kind{reflect.Struct, reflect.Map, reflect.Interface}, t.Kind()) {
-			return d.errorAt(path, errors.New("a JSON object cannot stand here"))
-		}
 		for decoder.More() {
 			if err := d.walkMember(decoder, path, t); err != nil {
 				return err
@@ -85,12 +88,8 @@ func (d *document) walk(decoder *json.Decoder, path string, t reflect.Type) erro
 		}
 	case json.Delim('['):
 		element := t
-		switch t.Kind() {
-		case reflect.Slice:
+		if t.Kind() == reflect.Slice {
 			element = t.Elem()
-		case reflect.Interface:
-		default:
-			return d.errorAt(path, errors.New("a JSON array cannot stand here"))
 		}
 		for i := 0; decoder.More(); i++ {
 			if err := d.walk(decoder, path+"["+strconv.Itoa(i)+"]", element); err != nil {
@@ -98,15 +97,45 @@ func (d *document) walk(decoder *json.Decoder, path string, t reflect.Type) erro
 			}
 		}
 	default:
-		if path == "" {
-			return d.errorAt(path, errors.New("a JSON object must stand here"))
-		}
-		return nil // whether it fits, json.Unmarshal says
+		return nil
 	}
 	if _, err := decoder.Token(); err != nil {
 		return d.syntaxError(decoder, err)
 	}
 	return nil
+}
+
+// misfit returns what must stand where a value is decoded into a t, or "" if
+// one that begins with the token can.
+func misfit(token json.Token, t reflect.Type) string {
+	var fits bool
+	var must string
+	switch t.Kind() {
+	case reflect.Interface:
+		fits = true
+	case reflect.Struct, reflect.Map:
+		fits, must = token == json.Delim('{'), "an object"
+	case reflect.Slice:
+		fits, must = token == json.Delim('['), "an array"
+	case reflect.String:
+		_, fits = token.(string)
+		must = "a string"
+	case reflect.Bool:
+		_, fits = token.(bool)
+		must = "true or false"
+	case reflect.Uint64:
+		number, _ := token.(json.Number)
+		_, err := strconv.ParseUint(string(number), 10, t.Bits())
+		fits, must = err == nil, "a whole number, not negative"
+	default:
+		number, _ := token.(json.Number)
+		_, err := strconv.ParseInt(string(number), 10, t.Bits())
+		fits, must = err == nil, "a whole number"
+	}
+	if fits {
+		return ""
+	}
+	return must
 }
 
 func (d *document) walkMember(decoder *json.Decoder, path string, t reflect.Type) error {

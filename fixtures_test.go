@@ -91,8 +91,8 @@ func TestFixtures(t *testing.T) {
 		line     int
 		want     string // behind the line: the key
 	}{
-		{"no object", validFixtures, `[]`, 1, "a JSON array"},
-		{"null", validFixtures, `null`, 1, "a JSON object"},
+		{"no object", validFixtures, `[]`, 1, "must be an object"},
+		{"null", validFixtures, `null`, 1, "must be an object"},
 		{"nothing", validFixtures, ``, 1, "the JSON ends early"},
 		{"cut", "\n  ]\n}", "\n", 24, "the JSON ends early"},
 		{"syntax", `"password": `, `"password" `, 5, "invalid character"},
@@ -104,13 +104,14 @@ func TestFixtures(t *testing.T) {
 		{"key in capitals", `"client_name"`, `"Client_Name"`, 14, "clients[0].Client_Name: unknown key"},
 		{"key twice", `"client_name"`, `"client_id"`, 14, "clients[0].client_id: this key occurs twice"},
 		{"key without a name", `"email"`, `""`, 7, "users[0].: unknown key"},
-		{"number for a string", `"carol@example.com"`, `3`, 7, "users.email: a JSON number"},
-		{"object for a string", `"carol@example.com"`, `{}`, 7, "users[0].email: a JSON object"},
-		{"array for a string", `"read write"`, `["read", "write"]`, 21, "clients[0].scope: a JSON array"},
-		{"string for an array", `["authorization_code", "refresh_token"]`, `"authorization_code"`, 20, "clients.grant_types: a JSON string"},
-		{"array in an array", `"http://127.0.0.1:8080/callback"`, `[[]]`, 17, "clients[0].redirect_uris[0]: a JSON array"},
-		{"number in an array", `"http://127.0.0.1:8080/callback"`, `8080`, 17, "clients.redirect_uris: a JSON number"},
-		{"object for an array", "\"users\": [\n    {", "\"users\": {\n\"a\": {", 2, "users: a JSON object"},
+		{"number for a string", `"carol@example.com"`, `3`, 7, "users[0].email: must be a string"},
+		{"object for a string", `"carol@example.com"`, `{}`, 7, "users[0].email: must be a string"},
+		{"array for a string", `"read write"`, `["read", "write"]`, 21, "clients[0].scope: must be a string"},
+		{"string for an array", `["authorization_code", "refresh_token"]`, `"authorization_code"`, 20, "clients[0].grant_types: must be an array"},
+		{"array in an array", `"http://127.0.0.1:8080/callback"`, `[[]]`, 17, "clients[0].redirect_uris[0]: must be a string"},
+		{"number in an array", `"http://127.0.0.1:8080/callback"`, `8080`, 17, "clients[0].redirect_uris[0]: must be a string"},
+		{"object for an array", "\"users\": [\n    {", "\"users\": {\n\"a\": {", 2, "users: must be an array"},
+		{"not UTF-8", `"Carol"`, "\"C\xe4rol\"", 6, "this line is not UTF-8"},
 
 		{"no username", `"username": "carol",`, ``, 3, "users[0].username: is missing"},
 		{"empty username", `"username": "carol"`, `"username": ""`, 4, "users[0].username: is missing"},

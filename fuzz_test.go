@@ -189,6 +189,7 @@ func FuzzDocument(f *testing.F) {
 		`{"users": null}`, `{"users": [null]}`, "{\"users\": [{\n\"username\": 3}]}", `{"users": {}}`, `{"users": [[]]}`, `{"Users": []}`,
 		`{"users": [], "users": []}`, `{"users": [], "\u0075sers": []}`, `{"": 1}`, `{"a.b": 1}`, "{\"a\\nb\": 1}", `{"document": {}}`,
 		`{"clients": [{"redirect_uris": ["a", 3]}]}`, `{"clients": [{"redirect_uris": [[[[[]]]]]}]}`, "{\"users\": [{\"username\": \"\xff\"}]}",
+		`{"users": [{"username": true}]}`, `{"users": [null, 1e3]}`,
 	} {
 		f.Add([]byte(data))
 	}

@@ -332,12 +332,14 @@ func (p *profile) checkCredentials() error {
 		return wrong("code_lifetime", "must be 1 to 600 seconds (RFC 6749 §4.1.2)")
 	}
 	for member, f := range map[string]format{"code_format": p.CodeFormat, "access_token_format": p.AccessTokenFormat, "refresh_token_format": p.RefreshTokenFormat} {
-		known := []string{"", "base64url", "hex"}
+		known := []string{"base64url", "hex"}
 		if member == "access_token_format" {
 			known = append(known, "jwt")
 		}
-		if err := oneOf(member+".encoding", f.Encoding, known...); err != nil {
-			return err
+		if f.Encoding != "" {
+			if err := oneOf(member+".encoding", f.Encoding, known...); err != nil {
+				return err
+			}
 		}
 		if f.Prefix != "" && (f.Encoding == "jwt" || !isUnreserved(f.Prefix)) {
 			return wrong(member+".prefix", "cannot begin such a token")
