@@ -146,7 +146,7 @@ func newStagedFault(f fault, p *profile) (*stagedFault, error) {
 			return nil, wrong("headers", http.CanonicalHeaderKey(name)+" is there twice")
 		}
 		canonical[http.CanonicalHeaderKey(name)] = true
-		if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r) }) || !isText(value) {
+		if !isHeader(name, value) {
 			return nil, wrong("headers", fmt.Sprintf("%q is no header", name+": "+value))
 		}
 	}

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"embed"
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -44,7 +46,8 @@ type profile struct {
 	ClientScopeHasNoForce bool                `json:"client_scope_has_no_force"` // tokens by client credentials have no scope, whatever is asked for
 	AnyScheme             bool                `json:"any_scheme"`                // redirect URIs may be myapp://, without a dot (RFC 8252 §7.1)
 
-	// Lifetimes in seconds; 0 is for ever.
+	// Lifetimes in seconds, each to be said; 0 is for ever. The last two are of
+	// no matter where there is no refresh_token grant.
 	CodeLifetime         seconds `json:"code_lifetime"`
 	AccessTokenLifetime  seconds `json:"access_token_lifetime"`
 	RefreshTokenLifetime seconds `json:"refresh_token_lifetime"` // from one use to the next
@@ -125,7 +128,8 @@ func loadProfile(name string) (*profile, error) {
 
 func parseProfile(file string, data []byte) (*profile, error) {
 	p := &profile{TokenType: "Bearer", Iss: true, Bodies: []string{"form"}, ConsentMemory: "covered",
-		BasicChallenge: `Basic realm="grantling", charset="UTF-8"`}
+		BasicChallenge:      `Basic realm="grantling", charset="UTF-8"`,
+		AccessTokenLifetime: unsaid, RefreshTokenLifetime: unsaid, GrantLifetime: unsaid}
 	d, err := parseDocument(file, data, p)
 	if err != nil {
 		return nil, err
@@ -136,6 +140,9 @@ func parseProfile(file string, data []byte) (*profile, error) {
 	}
 	return p, nil
 }
+
+// unsaid is the lifetime that a profile does not have.
+const unsaid seconds = -1
 
 // paths returns where an endpoint answers, resources included.
 func (p *profile) paths(endpoint string) []string {
@@ -165,11 +172,13 @@ var (
 	endpointNames = []string{"authorize", "oob", "token", "revoke", "introspect", "metadata", "registration"}
 	resourceNames = []string{"userinfo", "tokeninfo", "instance"}
 	grantNames    = []string{"authorization_code", "implicit", "password", "client_credentials", "refresh_token"}
-	// errorSubjects are what a refusal may be about: its code, or its reason.
-	errorSubjects = []string{
+	// errorCodes and errorReasons are what a refusal may be about.
+	errorCodes = []string{
 		"access_denied", "consent_required", "insufficient_scope", "invalid_client", "invalid_client_metadata", "invalid_grant", "invalid_request",
 		"invalid_scope", "invalid_token", "login_required", "server_error", "temporarily_unavailable", "unauthorized_client",
 		"unsupported_grant_type", "unsupported_response_type",
+	}
+	errorReasons = []string{
 		"code expired", "code of another client", "code revoked", "code used", "code_challenge_method", "code_verifier", "fragment", "insecure",
 		"invalid", "malformed", "malformed body", "missing", "missing client", "no scheme", "no token", "no user", "parameter", "public client",
 		"redirect_uri", "redirect_uri differs", "redirect_uri not registered", "refresh token expired", "refresh token of another client",
@@ -178,11 +187,15 @@ var (
 	}
 )
 
-// isErrorKey reports whether a key of errors may say something: a subject, and
-// perhaps the parameter that it is about, or *, each perhaps at an endpoint.
+// isErrorKey reports whether a key of errors may say something: *, a code, or a
+// reason, perhaps with the parameter that it is about, or the grant type that
+// has one; each perhaps at an endpoint.
 func isErrorKey(key string) bool {
 	is := func(key string) bool {
-		return key == "*" || slices.ContainsFunc(errorSubjects, func(s string) bool { return key == s || strings.HasPrefix(key, s+" ") })
+		return key == "*" || slices.Contains(errorCodes, key) || slices.ContainsFunc(errorReasons, func(reason string) bool {
+			parameter, found := strings.CutPrefix(key, reason+" ")
+			return key == reason || found && (isParameter[parameter] || slices.Contains(registrationMembers, parameter) || slices.Contains(grantNames, parameter))
+		})
 	}
 	endpoint, rest, _ := strings.Cut(key, " ")
 	return is(key) || is(rest) && slices.Contains(slices.Concat(endpointNames, resourceNames), endpoint)
@@ -253,10 +266,14 @@ func (p *profile) checkPaths() error {
 func (p *profile) checkResources() error {
 	for i, r := range p.Resources {
 		member := fmt.Sprintf("resources[%d]", i)
+		known := resourceFacts
+		if r.Needs == "nothing" {
+			known = openFacts
+		}
 		err := errors.Join(
 			oneOf(member+".endpoint", r.Endpoint, resourceNames...),
 			oneOf(member+".needs", r.Needs, "user", "token", "nothing"),
-			checkShape(member+".answer", r.Answer, resourceFacts))
+			checkShape(member+".answer", r.Answer, known))
 		if len(r.Paths) == 0 {
 			err = errors.Join(err, wrong(member+".paths", "has no path"))
 		}
@@ -274,11 +291,17 @@ func (p *profile) checkResources() error {
 
 // checkGrants checks what the two endpoints take.
 func (p *profile) checkGrants() error {
-	if p.Title == "" {
+	switch {
+	case p.Name == "":
+		return wrong("name", "is missing")
+	case p.Title == "":
 		return wrong("title", "is missing")
-	}
-	if len(p.Bodies) == 0 {
+	case len(p.Bodies) == 0:
 		return wrong("bodies", "has none")
+	case len(p.Grants) == 0:
+		return wrong("grants", "has none")
+	case p.RedirectURINotNeeded && slices.Contains(p.RequiredParameters["authorization_code"], "redirect_uri"):
+		return wrong("redirect_uri_not_needed", "contradicts required_parameters.authorization_code")
 	}
 	for i, body := range p.Bodies {
 		if err := oneOf(fmt.Sprintf("bodies[%d]", i), body, slices.Sorted(maps.Values(bodyTypes))...); err != nil {
@@ -290,9 +313,15 @@ func (p *profile) checkGrants() error {
 			return err
 		}
 	}
-	for name := range p.RequiredParameters {
-		if err := oneOf("required_parameters."+name, name, p.Grants...); err != nil {
+	for name, parameters := range p.RequiredParameters {
+		member := "required_parameters." + name
+		if err := oneOf(member, name, p.Grants...); err != nil {
 			return err
+		}
+		for i, parameter := range parameters {
+			if !isParameter[parameter] {
+				return wrong(fmt.Sprintf("%s[%d]", member, i), fmt.Sprintf("%q is no parameter", parameter))
+			}
 		}
 	}
 	for name, prompt := range p.PromptParameters {
@@ -323,9 +352,13 @@ func (p *profile) checkScopes() error {
 
 // checkCredentials checks how codes and tokens look and how long they live.
 func (p *profile) checkCredentials() error {
-	for member, lifetime := range map[string]seconds{"access_token_lifetime": p.AccessTokenLifetime, "refresh_token_lifetime": p.RefreshTokenLifetime, "grant_lifetime": p.GrantLifetime} {
+	lifetimes := map[string]seconds{"access_token_lifetime": p.AccessTokenLifetime}
+	if slices.Contains(p.Grants, "refresh_token") {
+		lifetimes["refresh_token_lifetime"], lifetimes["grant_lifetime"] = p.RefreshTokenLifetime, p.GrantLifetime
+	}
+	for member, lifetime := range lifetimes {
 		if lifetime < 0 {
-			return wrong(member, "is negative")
+			return wrong(member, "is missing or negative; 0 is for ever")
 		}
 	}
 	if p.CodeLifetime < 1 || p.CodeLifetime > 600 {
@@ -354,10 +387,11 @@ func (p *profile) checkAnswers() error {
 		shape  shape
 		needed bool
 		known  []string
+		has    string // what it is for, or ""
 	}{
-		{"token_answer", p.TokenAnswer, true, tokenFacts},
-		{"implicit_answer", p.ImplicitAnswer, slices.Contains(p.Grants, "implicit"), tokenFacts},
-		{"introspection_answer", p.IntrospectionAnswer, len(p.Endpoints["introspect"]) > 0, resourceFacts},
+		{"token_answer", p.TokenAnswer, true, tokenFacts, "access_token"},
+		{"implicit_answer", p.ImplicitAnswer, slices.Contains(p.Grants, "implicit"), tokenFacts, "access_token"},
+		{"introspection_answer", p.IntrospectionAnswer, len(p.Endpoints["introspect"]) > 0, resourceFacts, ""},
 	} {
 		if _, ok := answer.shape.value.(object); !ok && (answer.needed || answer.shape.value != nil) {
 			return wrong(answer.member, "must be an object: something answers with it")
@@ -365,6 +399,12 @@ func (p *profile) checkAnswers() error {
 		if err := checkShape(answer.member, answer.shape, answer.known); err != nil {
 			return err
 		}
+		if answer.needed && answer.has != "" && !answer.shape.mentions(answer.has) {
+			return wrong(answer.member, "has no ${"+answer.has+"}")
+		}
+	}
+	if err := checkHeaders("token_headers", p.TokenHeaders, nil); err != nil {
+		return err
 	}
 	if p.RevocationAnswer != nil {
 		if err := checkShape("revocation_answer", *p.RevocationAnswer, nil); err != nil {
@@ -386,7 +426,7 @@ func (p *profile) checkErrors() error {
 			return err
 		}
 		if !isErrorKey(key) {
-			return wrong("errors."+key, "is nothing that a refusal may be about; there are *, "+strings.Join(errorSubjects, ", "))
+			return wrong("errors."+key, "is nothing that a refusal may be about; there are *, "+strings.Join(slices.Concat(errorCodes, errorReasons), ", "))
 		}
 	}
 	return nil
@@ -404,22 +444,49 @@ func (e errorForm) check(member string) error {
 	if e.Body != nil {
 		err = checkShape(member+".body", *e.Body, errorFacts)
 	}
-	for _, name := range slices.Sorted(maps.Keys(e.Headers)) {
-		err = errors.Join(err, checkShape(member+".headers."+name, shape{e.Headers[name]}, errorFacts))
-	}
 	return errors.Join(err,
+		checkHeaders(member+".headers", e.Headers, errorFacts),
 		checkShape(member+".description", shape{e.Description}, []string{"parameter"}),
 		checkShape(member+".hint", shape{e.Hint}, []string{"parameter", "description"}))
 }
 
-// checkShape refuses placeholders that nothing stands behind.
+// checkShape refuses placeholders that nothing stands behind, and what looks
+// like one and is none.
 func checkShape(member string, s shape, known []string) error {
-	return s.placeholders(func(name string) error {
-		if !slices.Contains(known, name) {
-			return wrong(member, fmt.Sprintf("${%s} is not known here; there are %s", name, strings.Join(known, ", ")))
+	return s.placeholders(func(text string) error {
+		switch match := placeholder.FindStringSubmatch(text); {
+		case match == nil || match[0] != text:
+			return wrong(member, text+" is no placeholder: those are ${name} and ${name?}, in small letters")
+		case !slices.Contains(known, match[1]):
+			return wrong(member, fmt.Sprintf("${%s} is not known here; there are %s", match[1], cmp.Or(strings.Join(known, ", "), "none")))
 		}
 		return nil
 	})
+}
+
+// framingHeaders are the server's own: they say where an answer ends, and how
+// it travels (RFC 9112 §6).
+var framingHeaders = []string{"Connection", "Content-Encoding", "Content-Length", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
+
+// checkHeaders refuses what an answer cannot have in its header.
+func checkHeaders(member string, headers map[string]string, known []string) error {
+	canonical := make(map[string]bool)
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		member, key := member+"."+name, http.CanonicalHeaderKey(name)
+		switch {
+		case !isHeader(name, headers[name]):
+			return wrong(member, "is no header (RFC 9110 §5)")
+		case slices.Contains(framingHeaders, key):
+			return wrong(member, "is the server's own to say (RFC 9112 §6)")
+		case canonical[key]:
+			return wrong(member, "is there twice")
+		}
+		canonical[key] = true
+		if err := checkShape(member, shape{headers[name]}, known); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tokenParameters are what a token may come in besides the Authorization

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -259,6 +260,7 @@ func TestProfileCheck(t *testing.T) {
 		{"text for a list of paths", `["/connect"]`, `"/connect"`, "endpoints.authorize", "must be an array"},
 		{"number for a list", `"bodies": ["json"]`, `"bodies": 1`, "bodies", "must be an array"},
 		{"not JSON", `"bodies": ["json"]`, `"bodies": ["json"`, "", "invalid character"},
+		{"no name", `"name": "parcels",`, ``, "name", "is missing"},
 		{"no title", `"title": "Parcels"`, `"title": ""`, "title", "is missing"},
 		{"no path", `["/connect"]`, `[]`, "endpoints.authorize", "has no path"},
 		{"unknown endpoint", `"revoke":`, `"logout":`, "endpoints.logout", "is not one of"},
@@ -279,12 +281,20 @@ func TestProfileCheck(t *testing.T) {
 		{"implicit grant without answer", `"refresh_token"],`, `"refresh_token", "implicit"],`, "implicit_answer", "must be an object"},
 		{"unknown body", `["json"]`, `["xml"]`, "bodies[0]", "is not one of"},
 		{"no body", `["json"]`, `[]`, "bodies", "has none"},
+		{"no grants", `"grants": ["authorization_code", "refresh_token"],`, ``, "grants", "has none"},
+		{"empty grants", `["authorization_code", "refresh_token"]`, `[]`, "grants", "has none"},
 		{"unknown grant", `"refresh_token"],`, `"magic"],`, "grants[1]", "is not one of"},
 		{"required parameter of another grant", `"iss": false,`, `"iss": false, "required_parameters": {"password": ["scope"]},`, "required_parameters.password", "is not one of"},
+		{"required parameter that is none", `"iss": false,`, `"iss": false, "required_parameters": {"authorization_code": ["redirect_url"]},`, "required_parameters.authorization_code[0]", "is no parameter"},
+		{"required parameter that is not needed", `"iss": false,`, `"iss": false, "redirect_uri_not_needed": true, "required_parameters": {"authorization_code": ["redirect_uri"]},`, "redirect_uri_not_needed", "contradicts required_parameters.authorization_code"},
 		{"scope that is none", `"name": "send"`, `"name": "send it"`, "scopes[1].name", "is not a scope token"},
 		{"scope twice", `"name": "send"`, `"name": "track"`, "scopes[1].name", "in the list already"},
 		{"default scope outside the list", `"default_scope": "track"`, `"default_scope": "track steal"`, "default_scope", `"steal" is not in the list of scopes`},
-		{"negative lifetime", `"access_token_lifetime": 60`, `"access_token_lifetime": -60`, "access_token_lifetime", "is negative"},
+		{"negative lifetime", `"access_token_lifetime": 60`, `"access_token_lifetime": -60`, "access_token_lifetime", "is missing or negative"},
+		{"no access_token_lifetime", `"access_token_lifetime": 60,`, ``, "access_token_lifetime", "is missing or negative; 0 is for ever"},
+		{"access_token_lifetime null", `"access_token_lifetime": 60,`, `"access_token_lifetime": null,`, "access_token_lifetime", "is missing or negative"},
+		{"no refresh_token_lifetime", `"refresh_token_lifetime": 3600,`, ``, "refresh_token_lifetime", "is missing or negative"},
+		{"no grant_lifetime", `"grant_lifetime": 7200,`, ``, "grant_lifetime", "is missing or negative"},
 		{"codes for ever", `"code_lifetime": 30`, `"code_lifetime": 0`, "code_lifetime", "must be 1 to 600"},
 		{"codes that live too long", `"code_lifetime": 30`, `"code_lifetime": 601`, "code_lifetime", "must be 1 to 600"},
 		{"unknown encoding", `"encoding": "hex"`, `"encoding": "rot13"`, "access_token_format.encoding", `"rot13" is not one of base64url, hex, jwt`},
@@ -294,9 +304,29 @@ func TestProfileCheck(t *testing.T) {
 		{"unknown prompt", `"iss": false,`, `"iss": false, "prompt_parameters": {"again": "dance"},`, "prompt_parameters.again", "is not one of"},
 		{"unknown memory", `"iss": false,`, `"iss": false, "consent_memory": "sometimes",`, "consent_memory", "is not one of"},
 		{"unknown placeholder in the token answer", `${scope}.`, `${scopes}.`, "token_answer", "${scopes} is not known here"},
+		{"no access token in the token answer", `${access_token}", "kind": "${token_type}", "seconds": "${expires_in}", "again": "${refresh_token?}"},
+    "rights": "You may ${scope}.",
+    "access_token": "${access_token}"`, `", "again": "${refresh_token?}"}`, "token_answer", "has no ${access_token}"},
+		{"placeholder with a hyphen", `${account_number}`, `${account-number}`, "resources[0].answer", "${account-number} is no placeholder"},
+		{"placeholder in capitals", `${email?}`, `${Email}`, "resources[0].answer", "${Email} is no placeholder"},
+		{"placeholder without an end", `${display_name}`, `${display_name`, "resources[0].answer", "${display_name is no placeholder"},
+		{"placeholder within another", `There is no ${parameter}`, `There is no ${no${parameter}`, "errors.missing.description", "${no${parameter} is no placeholder"},
+		{"placeholder that needs a user", `"needs": "user"`, `"needs": "nothing"`, "resources[0].answer", "${account_number} is not known here; there are issuer, host"},
+		{"placeholder in a token header", `vnd.parcels+json`, `${scope}`, "token_headers.Content-Type", "${scope} is not known here; there are none"},
+		{"header that has no name", `"Content-Type":`, `"":`, "token_headers.", "is no header"},
+		{"header with a blank in its name", `"Content-Type":`, `"Content Type":`, "token_headers.Content Type", "is no header"},
+		{"header with a line break", `vnd.parcels+json`, `\nX: y`, "token_headers.Content-Type", "is no header"},
+		{"header twice", `"Content-Type":`, `"content-type": "x/y", "Content-Type":`, "token_headers.content-type", "is there twice"},
+		{"header that frames the answer", `"Content-Type":`, `"content-length":`, "token_headers.content-length", "is the server's own"},
+		{"header of an error that frames the answer", `"WWW-Authenticate":`, `"Transfer-Encoding":`, "errors.userinfo invalid_token.headers.Transfer-Encoding", "is the server's own"},
+		{"header of an error with a line break", `Parcel problem=`, `Parcel\nproblem=`, "errors.userinfo invalid_token.headers.WWW-Authenticate", "is no header"},
 		{"unknown placeholder in the revocation answer", `{"ended": true}`, `{"ended": "${error}"}`, "revocation_answer", "${error} is not known here"},
 		{"unknown subject of an error", `"token code expired"`, `"token code too old"`, "errors.token code too old", "is nothing that a refusal may be about"},
 		{"unknown endpoint of an error", `"token code expired"`, `"tokens code expired"`, "errors.tokens code expired", "is nothing that a refusal may be about"},
+		{"something behind a reason", `"token code expired"`, `"token code expired soon"`, "errors.token code expired soon", "is nothing that a refusal may be about"},
+		{"something behind a code", `"invalid_grant":`, `"invalid_grant soon":`, "errors.invalid_grant soon", "is nothing that a refusal may be about"},
+		{"parameter behind a code", `"invalid_grant":`, `"invalid_grant code":`, "errors.invalid_grant code", "is nothing that a refusal may be about"},
+		{"unknown parameter", `"missing":`, `"missing cod":`, "errors.missing cod", "is nothing that a refusal may be about"},
 		{"error that is none", `"status": 410`, `"status": 200`, "errors.invalid_grant.status", "must be one of 400 to 499"},
 		{"told in another way", `{"hint": "Be quicker"}`, `{"by": "pigeon"}`, "errors.token code expired.by", "is not one of"},
 		{"unknown placeholder in an error", `"number": "${status}"`, `"number": "${code}"`, "errors.*.body", "${code} is not known here"},
@@ -350,7 +380,7 @@ func TestProfileCheck(t *testing.T) {
 	})
 }
 
-// TestProfileErrorSubjects wants every reason that the server gives among
+// TestProfileErrorSubjects wants every code and reason that the server gives among
 // those that profiles may have words for.
 func TestProfileErrorSubjects(t *testing.T) {
 	t.Parallel()
@@ -368,11 +398,11 @@ func TestProfileErrorSubjects(t *testing.T) {
 		for _, match := range given.FindAllStringSubmatch(string(source), -1) {
 			seen[match[1]] = true
 			if !isErrorKey(match[1]) && match[1] != "not_found" {
-				t.Errorf("%s: %q is not one of errorSubjects", file, match[1])
+				t.Errorf("%s: %q is neither one of errorCodes nor of errorReasons", file, match[1])
 			}
 		}
 	}
-	for _, subject := range errorSubjects {
+	for _, subject := range slices.Concat(errorCodes, errorReasons) {
 		if !seen[subject] && subject != "invalid" {
 			t.Errorf("no refusal is about %q", subject)
 		}

@@ -23,13 +23,12 @@ type registration struct {
 // registrationFacts are the placeholders of the registration's answer.
 var registrationFacts = []string{"client_id", "client_secret", "client_name", "client_uri", "client_number", "client_number_text", "client_scopes", "redirect_uri", "redirect_uris", "scope", "issuer"}
 
+// registrationMembers are what a client says of itself.
+var registrationMembers = []string{"client_name", "client_uri", "redirect_uris", "scope"}
+
 func (g *registration) check(p *profile) error {
-	members := []string{"client_name", "client_uri", "redirect_uris", "scope"}
 	known := func(member, name string) error {
-		if !slices.Contains(members, name) {
-			return wrong("registration."+member, fmt.Sprintf("%q is not one of %s", name, strings.Join(members, ", ")))
-		}
-		return nil
+		return oneOf("registration."+member, name, registrationMembers...)
 	}
 	for _, name := range slices.Sorted(maps.Keys(g.Parameters)) {
 		if err := known("parameters."+name, name); err != nil {

@@ -438,6 +438,11 @@ func isText(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
+// isHeader reports whether an answer may have such a header field (RFC 9110 §5.1, §5.5).
+func isHeader(name, value string) bool {
+	return name != "" && isText(value) && !strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r) })
+}
+
 // checkFaulty refuses parameters that parseValues found at fault.
 func checkFaulty(faulty map[string]string) error {
 	if len(faulty) == 0 {

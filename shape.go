@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -126,12 +127,27 @@ func fillText(text string, f facts) string {
 	})
 }
 
-// placeholders calls check with the name of each placeholder, and returns its first error.
-func (s shape) placeholders(check func(name string) error) error {
+// attempt is a placeholder, or what somebody meant to be one.
+var attempt = regexp.MustCompile(`\$\{[^}]*\}?`)
+
+// placeholders calls check with each placeholder, and with what looks like one,
+// and returns its first error.
+func (s shape) placeholders(check func(text string) error) error {
 	return eachPlaceholder(s.value, check)
 }
 
-func eachPlaceholder(value any, check func(name string) error) error {
+// mentions reports whether a placeholder of this name is there.
+func (s shape) mentions(name string) bool {
+	found := errors.New("found")
+	return s.placeholders(func(text string) error {
+		if strings.Trim(text, "${?}") == name {
+			return found
+		}
+		return nil
+	}) != nil
+}
+
+func eachPlaceholder(value any, check func(text string) error) error {
 	switch value := value.(type) {
 	case object:
 		for _, m := range value {
@@ -146,8 +162,8 @@ func eachPlaceholder(value any, check func(name string) error) error {
 			}
 		}
 	case string:
-		for _, match := range placeholder.FindAllStringSubmatch(value, -1) {
-			if err := check(match[1]); err != nil {
+		for _, text := range attempt.FindAllString(value, -1) {
+			if err := check(text); err != nil {
 				return err
 			}
 		}

@@ -99,14 +99,16 @@ func (s *server) handleResource(w http.ResponseWriter, r *http.Request, x *excha
 
 // resourceFacts are the placeholders of the answers of resources and of
 // introspection. What ends in _text is a number as text.
-var resourceFacts = []string{
-	"issuer", "host",
+var resourceFacts = append([]string{
 	"access_token", "token_type", "scope", "scopes", "iat", "exp", "expires_in",
 	"client_id", "client_name", "client_uri", "client_number", "client_number_text", "client_scopes", "redirect_uri", "redirect_uris",
 	"username", "name", "display_name", "first_name", "last_name", "email", "account_uuid", "account_number", "account_number_text",
-}
+}, openFacts...)
 
-// serverFacts are those that need no token.
+// openFacts are those that need no token.
+var openFacts = []string{"issuer", "host"}
+
+// serverFacts are what openFacts stand for.
 func (s *server) serverFacts() facts {
 	_, host, _ := strings.Cut(s.issuer, "://")
 	return facts{"issuer": s.issuer, "host": host}
