@@ -370,6 +370,10 @@ func TestMastodon(t *testing.T) {
 		{"apps/register/JSON member again", func(i *instance) *reply {
 			return i.browser().do("POST", "/api/v1/apps", `{"client_name":"Test","client_name":"Test","redirect_uris":"https://a.example/cb"}`, "Content-Type", "application/json")
 		}, 422, `{"error":"Validation failed: client_name occurs more than once"}`, nil},
+		{"apps/register/malformed JSON", func(i *instance) *reply {
+			return i.browser().do("POST", "/api/v1/apps", `{"client_name":`, "Content-Type", "application/json")
+		}, 400, `{"error":"the body is not well-formed application/json"}`, nil},
+		{"apps/register/GET [A]", func(i *instance) *reply { return i.get("/api/v1/apps") }, 405, `{"error":"this endpoint takes POST only"}`, []string{"Allow", "POST"}},
 		invalid("name of two lines", "client_name must be at most 255 bytes of text", "client_name", "a\nb"),
 		{"apps/register/scheme of an app", register("redirect_uris", "myapp://cb", "website", ""), 200, registered(`null`, `["read","write"]`, "myapp://cb", `["myapp://cb"]`), nil},
 		invalid("relative", "Redirect URI must be an absolute URI.", "redirect_uris", "/cb"),
@@ -416,7 +420,7 @@ func TestMastodon(t *testing.T) {
 			i.post("/api/v1/apps", nil)
 		}
 		r := i.post("/api/v1/apps", app())
-		r.wantAnswer(429, `{"error":"Validation failed: <text>"}`, "WWW-Authenticate", "")
+		r.wantAnswer(429, `{"error":"too many tries; try again in <number> seconds"}`, "WWW-Authenticate", "")
 		if wait, err := strconv.Atoi(r.Header.Get("Retry-After")); err != nil || wait < 1 || wait > guessWindow {
 			t.Errorf("Retry-After: %q", r.Header.Get("Retry-After"))
 		}
