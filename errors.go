@@ -107,9 +107,10 @@ func consentRequired(description string) error {
 
 // The errors of RFC 6750 §3.1.
 
-// noToken is answered with a bare challenge, without an error code.
-func noToken() error {
-	return because("no token", refuse(http.StatusUnauthorized, "", rfc6750("3.1"), "this resource needs an access token: Authorization: Bearer, a blank, the token"))
+// noToken is answered with a bare challenge, without an error code. It tells the
+// scheme of the Authorization header that the resource would have.
+func noToken(scheme string) error {
+	return because("no token", refuse(http.StatusUnauthorized, "", rfc6750("3.1"), "this resource needs an access token: Authorization: "+scheme+", a blank, the token"))
 }
 
 func invalidToken(description string) error {

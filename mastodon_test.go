@@ -265,7 +265,7 @@ func TestMastodon(t *testing.T) {
 	})
 
 	// The token of the app, and that of the user.
-	const application = `{"id":"<number>","name":"Web app","website":"https://cb.example/","redirect_uri":"https://cb.example/cb","scopes":["read","write"],"redirect_uris":["https://cb.example/cb"],"vapid_key":""}`
+	const application = `{"id":"<number>","name":"Web app","website":"https://cb.example/","scopes":["read","write"],"redirect_uri":"https://cb.example/cb","redirect_uris":["https://cb.example/cb"],"vapid_key":""}`
 	account := func(username, name string) string {
 		return `{"id":"<number>","username":"` + username + `","acct":"` + username + `","display_name":"` + name + `","locked":false,"bot":false,"created_at":"1970-01-01T00:00:00.000Z","note":"",` +
 			`"url":"` + i.URL + `/@` + username + `","avatar":"<text>","avatar_static":"<text>","header":"<text>","header_static":"<text>",` +

@@ -277,6 +277,14 @@ func (p *profile) checkResources() error {
 		if len(r.Paths) == 0 {
 			err = errors.Join(err, wrong(member+".paths", "has no path"))
 		}
+		if r.Schemes != nil && len(r.Schemes) == 0 {
+			err = errors.Join(err, wrong(member+".schemes", "has none"))
+		}
+		for j, scheme := range r.Schemes {
+			if !isToken(scheme) {
+				err = errors.Join(err, wrong(fmt.Sprintf("%s.schemes[%d]", member, j), "is no scheme (RFC 9110 §11.1)"))
+			}
+		}
 		for j, scope := range r.Scopes {
 			if !p.hasScope(scope) {
 				err = errors.Join(err, wrong(fmt.Sprintf("%s.scopes[%d]", member, j), "is not in the list of scopes"))

@@ -274,6 +274,8 @@ func TestProfileCheck(t *testing.T) {
 		{"resource of another kind", `"endpoint": "userinfo"`, `"endpoint": "friends"`, "resources[0].endpoint", "is not one of"},
 		{"resource that needs another thing", `"needs": "user"`, `"needs": "luck"`, "resources[0].needs", "is not one of"},
 		{"resource with an unknown scope", `"scopes": ["track"]`, `"scopes": ["see"]`, "resources[0].scopes[0]", "not in the list of scopes"},
+		{"resource without schemes", `["Parcel"]`, `[]`, "resources[0].schemes", "has none"},
+		{"scheme that is none", `["Parcel"]`, `["Parcel \""]`, "resources[0].schemes[0]", "is no scheme"},
 		{"unknown placeholder in a resource", `${display_name}`, `${nickname}`, "resources[0].answer", "${nickname} is not known here"},
 		{"registration without its endpoint", `"iss": false,`, `"iss": false, "registration": {"answer": {}},`, "registration", "both or none"},
 		{"registration endpoint without registration", `"revoke":`, `"registration": ["/register"], "revoke":`, "registration", "both or none"},

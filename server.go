@@ -439,8 +439,11 @@ func isText(s string) bool {
 }
 
 // isHeader reports whether an answer may have such a header field (RFC 9110 §5.1, §5.5).
-func isHeader(name, value string) bool {
-	return name != "" && isText(value) && !strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r) })
+func isHeader(name, value string) bool { return isToken(name) && isText(value) }
+
+// isToken reports whether s is a token of RFC 9110 §5.6.2.
+func isToken(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r) })
 }
 
 // checkFaulty refuses parameters that parseValues found at fault.

@@ -42,7 +42,7 @@ func (s *server) bearerToken(r *http.Request, x *exchange, into *resource) (*bea
 			presented = cmp.Or(presented, query.Get(name))
 		}
 		if presented == "" {
-			return nil, noToken()
+			return nil, noToken(schemes[0])
 		}
 	}
 	b, err := s.findToken(presented, x.now)
