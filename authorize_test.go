@@ -464,30 +464,34 @@ func TestAuthorizeAnonymous(t *testing.T) {
 	t.Parallel()
 	i := start(t)
 	for name, request := range map[string]url.Values{
-		"the valid request":       authorization("web"),
-		"bad scope":               changed("web", "scope", "bogus"),
-		"unknown response_type":   changed("web", "response_type", "foo"),
-		"no response_type":        changed("web", "response_type", absent),
-		"grant type not allowed":  changed("web", "response_type", "token"),
-		"missing PKCE":            changed("native", "code_challenge", absent, "code_challenge_method", absent),
-		"bad scope, prompt none":  changed("web", "scope", "bogus", "prompt", "none"),
-		"prompt none with others": changed("web", "prompt", "none login"),
-		"no text in state":        changed("web", "state", "\xff"),
+		"the valid request":      authorization("web"),
+		"bad scope":              changed("web", "scope", "bogus"),
+		"unknown response_type":  changed("web", "response_type", "foo"),
+		"no response_type":       changed("web", "response_type", absent),
+		"grant type not allowed": changed("web", "response_type", "token"),
+		"missing PKCE":           changed("native", "code_challenge", absent, "code_challenge_method", absent),
+		"no text in state":       changed("web", "state", "\xff"),
 	} {
 		t.Run("9700 4.11.2/R15 "+name, func(t *testing.T) {
 			t.Parallel()
 			i.in(t).browser().authorize(request).wantSignIn()
 		})
 	}
+	// With prompt none there is no sign-in to wait for.
+	for name, request := range map[string]url.Values{
+		"bad scope":             changed("web", "scope", "bogus", "prompt", "none"),
+		"unknown response_type": changed("web", "response_type", "foo", "prompt", "none"),
+		"none with others":      changed("web", "prompt", "none login"),
+	} {
+		t.Run("9700 4.11.2/R15 prompt none, "+name, func(t *testing.T) {
+			t.Parallel()
+			i.in(t).browser().authorize(request).wantPage(http.StatusBadRequest)
+		})
+	}
 	t.Run("9700 4.11.2/R15 the error comes after the sign-in", func(t *testing.T) {
 		t.Parallel()
-		for want, request := range map[string]url.Values{
-			"invalid_scope":   changed("web", "scope", "bogus"),
-			"invalid_request": changed("web", "prompt", "none login"),
-		} {
-			b := i.in(t).browser()
-			b.continueAs("alice", "wonderland", b.authorize(request)).wantRedirect(want, "xyz")
-		}
+		b := i.in(t).browser()
+		b.continueAs("alice", "wonderland", b.authorize(changed("web", "scope", "bogus"))).wantRedirect("invalid_scope", "xyz")
 	})
 }
 

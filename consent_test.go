@@ -566,9 +566,6 @@ func TestPrompt(t *testing.T) {
 		b := i.as("alice")
 		none := changed("web", "prompt", "none")
 		i.browser().authorize(none).wantRedirect("login_required", "xyz")
-		// Nothing is asked for, and nobody sent anywhere (R15).
-		i.browser().authorize(changed("web", "prompt", "none", "scope", `a"b`)).wantPage(400)
-		i.browser().authorize(changed("web", "prompt", "none", "response_type", "foo")).wantPage(400)
 		b.authorize(none).wantRedirect("consent_required", "xyz")
 		b.authorize(changed("web", "prompt", "none login")).wantRedirect("invalid_request", "xyz")
 		b.authorize(changed("web", "prompt", "none", "redirect_uri", "https://evil.example/")).wantNowhere(400, "evil.example")
