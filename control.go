@@ -100,7 +100,9 @@ func verbs() []verb {
 
 // handleControl is the control API.
 func (s *server) handleControl(w http.ResponseWriter, r *http.Request, x *exchange) {
-	answer, err := s.control.guard(s.crossOrigin, r)
+	http.NewResponseController(w).SetWriteDeadline(time.Time{}) // what is asked for may wait or be delayed
+	var answer any
+	err := s.control.guard(s.crossOrigin, r)
 	if err == nil {
 		answer, err = s.controlled(r, x)
 	}
@@ -126,16 +128,16 @@ func (s *server) handleControl(w http.ResponseWriter, r *http.Request, x *exchan
 // guard lets through what comes from this machine or names a host that it is
 // served under, and never what a web page elsewhere makes a browser send: that
 // includes reading, as the log is nobody else's business.
-func (c *control) guard(crossOrigin *http.CrossOriginProtection, r *http.Request) (any, error) {
+func (c *control) guard(crossOrigin *http.CrossOriginProtection, r *http.Request) error {
 	if !c.answersTo(hostOf(r.Host)) {
-		return nil, refuse(http.StatusForbidden, "", "", "the control API does not answer under this Host: see -control-host")
+		return refuse(http.StatusForbidden, "", "", "the control API does not answer under this Host: see -control-host")
 	}
 	writing := *r
 	writing.Method = http.MethodPost // CrossOriginProtection takes reading for harmless
 	if err := crossOrigin.Check(&writing); err != nil {
-		return nil, refuse(http.StatusForbidden, "", "", "the control API is not for pages of other origins")
+		return refuse(http.StatusForbidden, "", "", "the control API is not for pages of other origins")
 	}
-	return nil, nil
+	return nil
 }
 
 // answersTo reports whether the control API answers under a host.
@@ -452,21 +454,20 @@ func (s *server) mintTokens(r *http.Request, x *exchange) (any, error) {
 	if asked.ExpiresIn != nil {
 		lifetime = *asked.ExpiresIn
 	}
-	var issued issuance
 	var answer *tokenAnswer
 	if asked.Username != "" {
-		u, err := s.store.userNamed(asked.Username)
-		if u == nil {
+		var u *user
+		if u, err = s.store.userNamed(asked.Username); u == nil {
 			return nil, cmp.Or(err, wrong("username", "names no user"))
 		}
-		issued, answer = s.newTokens(s.newGrant(u, c, scope, x.now), c, scope, x.now, lifetime)
+		answer, err = s.issueForUser(u, c, scope, x.now, lifetime)
 	} else {
 		if !c.mayUse("client_credentials", s.profile) {
 			return nil, wrong("username", "is missing: this client cannot have tokens of its own")
 		}
-		issued, answer = s.newAccessToken(nil, c, scope, x.now, lifetime)
+		answer, err = s.issueForClient(c, scope, x.now, lifetime)
 	}
-	if err := s.store.issue(issued); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return s.profile.TokenAnswer.fill(answer.facts(s.profile.TokenType, x.now)), nil

@@ -637,6 +637,26 @@ func TestControlTokens(t *testing.T) {
 		again, _ := i.refresh("web", refresh).wantToken()
 		i.wantAlive(again)
 	})
+	t.Run("for the client itself, as its service has it", func(t *testing.T) {
+		t.Parallel()
+		i := startProfile(t, "sharesight")
+		if err := i.server.openControl(); err != nil {
+			t.Fatal(err)
+		}
+		access, _ := i.mustControl("POST", "tokens", `{"client_id":"web"}`).json["access_token"].(string)
+		if r := i.get("/api/v2/my_user.json", "Authorization", "Bearer "+access); r.StatusCode != http.StatusOK {
+			t.Errorf("the owner's: status %d: %s", r.StatusCode, r.body)
+		}
+		i.control("POST", "tokens", `{"client_id":"other"}`).wantProblem("no owner")
+		i = startProfile(t, "trackmania")
+		if err := i.server.openControl(); err != nil {
+			t.Fatal(err)
+		}
+		token, _ := i.mustControl("POST", "tokens", `{"client_id":"web","scope":"clubs"}`).json["access_token"].(string)
+		if _, payload := claimsOf(t, token); fmt.Sprint(payload["scopes"]) != "[]" {
+			t.Errorf("claims %v", payload)
+		}
+	})
 	t.Run("R171/with exp in the token", func(t *testing.T) {
 		t.Parallel()
 		i := startProfile(t, "trackmania")

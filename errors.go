@@ -193,7 +193,10 @@ func (s *server) writeBearerError(w http.ResponseWriter, x *exchange, err error)
 	t := s.profile.tell(x.endpoint, x.refused(err))
 	challenge := `Bearer realm="grantling"`
 	if t.Code != "" {
-		challenge += fmt.Sprintf(`, error="%s", error_description="%s"`, t.Code, t.Description)
+		challenge += fmt.Sprintf(`, error="%s"`, t.Code)
+	}
+	if t.Code != "" && isErrorText(t.Description) { // a profile's may be in any letters
+		challenge += fmt.Sprintf(`, error_description="%s"`, t.Description)
 	}
 	switch t.Status {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:

@@ -211,15 +211,17 @@ func (s *server) prepareFixtures(files ...*fixtures) (users []*user, clients []*
 			byClientID[f.Clients[i].ClientID] = &f.Clients[i]
 		}
 	}
-	var mu sync.Mutex
-	var group sync.WaitGroup // the hashing takes a while
-	for _, u := range byUsername {
-		existing, err := s.store.userNamed(u.Username)
-		if err != nil {
+	existing := make(map[string]*user)
+	for username := range byUsername {
+		if existing[username], err = s.store.userNamed(username); err != nil {
 			return nil, nil, nil, err
 		}
+	}
+	var mu sync.Mutex
+	var group sync.WaitGroup // the hashing takes a while
+	for username, u := range byUsername {
 		group.Go(func() {
-			account := s.newUser(u, existing)
+			account := s.newUser(u, existing[username])
 			mu.Lock()
 			defer mu.Unlock()
 			users = append(users, account)

@@ -244,8 +244,12 @@ func (s *server) passwordGrant(c *client, body values, r *http.Request, x *excha
 		return nil, err
 	}
 	x.username = u.Username
-	g := s.newGrant(u, c, scope, x.now)
-	issued, answer := s.newTokens(g, c, scope, x.now, s.profile.AccessTokenLifetime)
+	return s.issueForUser(u, c, scope, x.now, s.profile.AccessTokenLifetime)
+}
+
+// issueForUser issues tokens to a client on a new grant of a user's.
+func (s *server) issueForUser(u *user, c *client, scope string, now unixTime, lifetime seconds) (*tokenAnswer, error) {
+	issued, answer := s.newTokens(s.newGrant(u, c, scope, now), c, scope, now, lifetime)
 	if err := s.store.issue(issued); err != nil {
 		return nil, err
 	}
@@ -253,13 +257,18 @@ func (s *server) passwordGrant(c *client, body values, r *http.Request, x *excha
 }
 
 // clientCredentialsGrant gives a confidential client a token of its own
-// (RFC 6749 §4.4), without a refresh token (§4.4.3). In some profiles it acts
-// for the user who owns the client.
+// (RFC 6749 §4.4), without a refresh token (§4.4.3).
 func (s *server) clientCredentialsGrant(c *client, body values, now unixTime) (*tokenAnswer, error) {
 	scope, err := c.grantableScope(body["scope"], s.profile)
 	if err != nil {
 		return nil, err
 	}
+	return s.issueForClient(c, scope, now, s.profile.AccessTokenLifetime)
+}
+
+// issueForClient issues an access token to a client for itself. In some profiles
+// it stands for the user who owns the client.
+func (s *server) issueForClient(c *client, scope string, now unixTime, lifetime seconds) (*tokenAnswer, error) {
 	if s.profile.ClientScopeHasNoForce {
 		scope = ""
 	}
@@ -274,7 +283,7 @@ func (s *server) clientCredentialsGrant(c *client, body values, now unixTime) (*
 		}
 		g = s.newGrant(owner, c, scope, now)
 	}
-	issued, answer := s.newAccessToken(g, c, scope, now, s.profile.AccessTokenLifetime)
+	issued, answer := s.newAccessToken(g, c, scope, now, lifetime)
 	if err := s.store.issue(issued); err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"path"
 	"slices"
 	"strings"
 )
@@ -226,41 +227,52 @@ func (p *profile) checkPaths() error {
 		}
 	}
 	taken := make(map[string]string) // method and path
-	take := func(member, method, path string) error {
-		if !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "?#%") {
-			return wrong(member, fmt.Sprintf("%q is not a path", path))
+	take := func(member, at string, methods ...string) error {
+		if !isPath(at) {
+			return wrong(member, fmt.Sprintf("%q is not a path", at))
 		}
-		if slices.Contains(ownPaths, path) || strings.HasPrefix(path, controlPath) {
-			return wrong(member, path+" is the server's own")
+		if slices.Contains(ownPaths, at) || strings.HasPrefix(at, controlPath) {
+			return wrong(member, at+" is the server's own")
 		}
-		if other := taken[method+path]; other != "" {
-			return wrong(member, path+" is the path of "+other+" already")
+		for _, method := range methods {
+			if other := taken[method+at]; other != "" {
+				return wrong(member, at+" is the path of "+other+" already")
+			}
+			taken[method+at] = member
 		}
-		taken[method+path] = member
 		return nil
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.Endpoints)) {
 		if err := oneOf("endpoints."+name, name, endpointNames...); err != nil {
 			return err
 		}
-		method := "POST"
-		if name == "authorize" || name == "metadata" || name == "oob" {
-			method = "GET"
+		methods := []string{"POST"}
+		switch name {
+		case "authorize":
+			methods = []string{"GET", "POST"}
+		case "metadata", "oob":
+			methods = []string{"GET"}
 		}
-		for i, path := range p.Endpoints[name] {
-			if err := take(fmt.Sprintf("endpoints.%s[%d]", name, i), method, path); err != nil {
+		for i, at := range p.Endpoints[name] {
+			if err := take(fmt.Sprintf("endpoints.%s[%d]", name, i), at, methods...); err != nil {
 				return err
 			}
 		}
 	}
 	for i, r := range p.Resources {
-		for j, path := range r.Paths {
-			if err := take(fmt.Sprintf("resources[%d].paths[%d]", i, j), "GET", path); err != nil {
+		for j, at := range r.Paths {
+			if err := take(fmt.Sprintf("resources[%d].paths[%d]", i, j), at, "GET"); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// isPath reports whether requests can come to a path, so written.
+func isPath(at string) bool {
+	return strings.HasPrefix(at, "/") && strings.TrimSuffix(at, "/") == strings.TrimSuffix(path.Clean(at), "/") &&
+		!strings.ContainsFunc(at, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("?#%", r) })
 }
 
 func (p *profile) checkResources() error {
@@ -368,6 +380,9 @@ func (p *profile) checkCredentials() error {
 		if lifetime < 0 {
 			return wrong(member, "is missing or negative; 0 is for ever")
 		}
+		if lifetime > maxLifetime {
+			return wrong(member, "is longer than a hundred years; 0 is for ever")
+		}
 	}
 	if p.CodeLifetime < 1 || p.CodeLifetime > 600 {
 		return wrong("code_lifetime", "must be 1 to 600 seconds (RFC 6749 §4.1.2)")
@@ -444,6 +459,9 @@ func (p *profile) checkErrors() error {
 func (e errorForm) check(member string) error {
 	if e.Status != 0 && (e.Status < 400 || e.Status > 499) {
 		return wrong(member+".status", "must be one of 400 to 499: the client is to blame (RFC 9110 §15.5)")
+	}
+	if !isErrorText(e.Error) {
+		return wrong(member+".error", "has characters that RFC 6749 §5.2 does not allow")
 	}
 	if e.By != "" && !slices.Contains([]string{"page", "json", "redirect"}, e.By) {
 		return wrong(member+".by", fmt.Sprintf("%q is not one of page, json, redirect", e.By))

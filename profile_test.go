@@ -226,6 +226,17 @@ func TestProfileFile(t *testing.T) {
 		i.advance(31 * time.Second)
 		i.postJSON("/v9/session", form).wantAnswer(410, problem("gone", "That is over.", "410", "Be quicker"))
 	})
+	t.Run("the forms of pages are in the log", func(t *testing.T) {
+		t.Parallel()
+		i := startProfile(t, "testdata/parcels.json")
+		if err := i.server.openControl(); err != nil {
+			t.Fatal(err)
+		}
+		i.browser().signIn("alice", "wonderland")
+		if last := i.latest(); last.Params["username"] != "alice" {
+			t.Errorf("the log has %+v", last)
+		}
+	})
 	t.Run("other paths", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
@@ -266,9 +277,13 @@ func TestProfileCheck(t *testing.T) {
 		{"unknown endpoint", `"revoke":`, `"logout":`, "endpoints.logout", "is not one of"},
 		{"relative path", `"/connect"`, `"connect"`, "endpoints.authorize[0]", "is not a path"},
 		{"path with a query", `"/connect"`, `"/connect?x"`, "endpoints.authorize[0]", "is not a path"},
+		{"path with a blank", `"/connect"`, `"/con nect"`, "endpoints.authorize[0]", "is not a path"},
+		{"path with two slashes", `"/connect"`, `"//connect"`, "endpoints.authorize[0]", "is not a path"},
+		{"path that goes up", `"/connect"`, `"/a/../connect"`, "endpoints.authorize[0]", "is not a path"},
 		{"the server's own path", `"/connect"`, `"/login"`, "endpoints.authorize[0]", "the server's own"},
 		{"a path of the control API", `"/connect"`, `"/_control/x"`, "endpoints.authorize[0]", "the server's own"},
 		{"two endpoints on one path", `"/v9/session/end"`, `"/v9/session"`, "endpoints.token[0]", "is the path of endpoints.revoke[0] already"},
+		{"the two endpoints on one path", `"/connect"`, `"/v9/session"`, "endpoints.token[0]", "is the path of endpoints.authorize[0] already"},
 		{"resource and endpoint on one path", `["/v9/sender"]`, `["/connect"]`, "resources[0].paths[0]", "is the path of endpoints.authorize[0] already"},
 		{"resource without path", `["/v9/sender"]`, `[]`, "resources[0].paths", "has no path"},
 		{"resource of another kind", `"endpoint": "userinfo"`, `"endpoint": "friends"`, "resources[0].endpoint", "is not one of"},
@@ -293,6 +308,7 @@ func TestProfileCheck(t *testing.T) {
 		{"scope twice", `"name": "send"`, `"name": "track"`, "scopes[1].name", "in the list already"},
 		{"default scope outside the list", `"default_scope": "track"`, `"default_scope": "track steal"`, "default_scope", `"steal" is not in the list of scopes`},
 		{"negative lifetime", `"access_token_lifetime": 60`, `"access_token_lifetime": -60`, "access_token_lifetime", "is missing or negative"},
+		{"lifetime beyond all bounds", `"access_token_lifetime": 60`, `"access_token_lifetime": 9223372036854775807`, "access_token_lifetime", "is longer than a hundred years"},
 		{"no access_token_lifetime", `"access_token_lifetime": 60,`, ``, "access_token_lifetime", "is missing or negative; 0 is for ever"},
 		{"access_token_lifetime null", `"access_token_lifetime": 60,`, `"access_token_lifetime": null,`, "access_token_lifetime", "is missing or negative"},
 		{"no refresh_token_lifetime", `"refresh_token_lifetime": 3600,`, ``, "refresh_token_lifetime", "is missing or negative"},
@@ -330,6 +346,7 @@ func TestProfileCheck(t *testing.T) {
 		{"parameter behind a code", `"invalid_grant":`, `"invalid_grant code":`, "errors.invalid_grant code", "is nothing that a refusal may be about"},
 		{"unknown parameter", `"missing":`, `"missing cod":`, "errors.missing cod", "is nothing that a refusal may be about"},
 		{"error that is none", `"status": 410`, `"status": 200`, "errors.invalid_grant.status", "must be one of 400 to 499"},
+		{"error with a quotation mark", `"error": "gone"`, `"error": "go\"ne"`, "errors.invalid_grant.error", "has characters"},
 		{"told in another way", `{"hint": "Be quicker"}`, `{"by": "pigeon"}`, "errors.token code expired.by", "is not one of"},
 		{"unknown placeholder in an error", `"number": "${status}"`, `"number": "${code}"`, "errors.*.body", "${code} is not known here"},
 		{"unknown placeholder in a description", `There is no ${parameter}`, `There is no ${name}`, "errors.missing.description", "${name} is not known here"},

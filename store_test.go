@@ -962,6 +962,27 @@ func (i *instance) sweepAll() {
 func TestSweep(t *testing.T) {
 	t.Parallel()
 
+	t.Run("what cannot be read keeps nothing else", func(t *testing.T) {
+		t.Parallel()
+		i := start(t)
+		st := i.server.store
+		i.as("alice")
+		code := newCredential().id
+		expired := accessToken{id: newCredential().id, Expires: 1}
+		err := st.update(func(t *tx) error {
+			return errors.Join(
+				t.write(func() error { return t.Bucket(bucketCodes).Put(code[:], []byte("{")) }),
+				t.write(func() error { return t.Bucket(bucketAccess).Put(code[:], []byte("{")) }),
+				t.put(bucketAccess, expired.id[:], expired))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		removed, err := st.sweep(unixTime(i.server.clock.now().Unix()).after(sessionLifetime))
+		if removed != 2 || !errors.Is(err, errStorage) {
+			t.Errorf("%d removed, want the session and a token; %v", removed, err)
+		}
+	})
 	t.Run("R170 the file does not grow for ever", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)

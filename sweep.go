@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 )
 
 // sweepSize is how many records the sweeper looks at, and removes at the most,
@@ -11,7 +12,8 @@ const sweepSize = 1000
 // sweep looks at the next records of each bucket in turn, removes those that
 // can no longer make a difference, and returns how many it removed. It goes
 // round: what one call leaves the next ones see. As keys are ordered by the
-// time of issue, what has expired mostly lies together.
+// time of issue, what has expired mostly lies together. A record that cannot
+// be read stays, and does not keep the others.
 func (s *store) sweep(now unixTime) (removed int, err error) {
 	dead := []struct {
 		bucket []byte
@@ -53,7 +55,7 @@ func (s *store) sweep(now unixTime) (removed int, err error) {
 		}},
 		{bucketAnswered, func(t *tx, key []byte) (bool, error) {
 			mark, err := read[answered](t, bucketAnswered, key)
-			return err == nil && (mark == nil || mark.Expires.expired(now)), err
+			return err == nil && mark.Expires.expired(now), err
 		}},
 		{bucketSessions, func(t *tx, key []byte) (bool, error) {
 			live, err := read[session](t, bucketSessions, key)
@@ -61,13 +63,11 @@ func (s *store) sweep(now unixTime) (removed int, err error) {
 		}},
 	}
 	for _, d := range dead {
-		n, err := s.sweepBucket(d.bucket, d.dead)
+		n, unread := s.sweepBucket(d.bucket, d.dead)
 		removed += n
-		if err != nil {
-			return removed, err
-		}
+		err = cmp.Or(err, unread)
 	}
-	return removed, nil
+	return removed, err
 }
 
 // midRound reports whether there are records that this round of the sweeper
@@ -82,18 +82,18 @@ func (s *store) midRound() bool {
 }
 
 // sweepBucket reads first and takes the writer's turn only to remove; there it
-// asks dead once more, since a grant may have been prolonged in between.
+// asks dead once more, since a grant may have been prolonged in between. The
+// error is the first of a record that cannot be read, or that of a bucket.
 func (s *store) sweepBucket(bucket []byte, dead func(*tx, []byte) (bool, error)) (removed int, err error) {
 	var keys [][]byte
 	var next []byte
+	var unread error
 	err = s.view(func(t *tx) error {
 		cursor := t.Bucket(bucket).Cursor()
 		k, _ := cursor.Seek(s.sweepAt[string(bucket)])
 		for n := 0; k != nil && n < sweepSize; n++ {
 			gone, err := dead(t, k)
-			if err != nil {
-				return err
-			}
+			unread = cmp.Or(unread, err)
 			if gone {
 				keys = append(keys, bytes.Clone(k))
 			}
@@ -104,18 +104,14 @@ func (s *store) sweepBucket(bucket []byte, dead func(*tx, []byte) (bool, error))
 	})
 	s.sweepAt[string(bucket)] = next
 	if err != nil || len(keys) == 0 {
-		return 0, err
+		return 0, cmp.Or(err, unread)
 	}
 	err = s.update(func(t *tx) error {
 		for _, key := range keys {
 			if t.Bucket(bucket).Get(key) == nil {
 				continue // removed by someone else in between
 			}
-			gone, err := dead(t, key)
-			if err != nil {
-				return err
-			}
-			if gone {
+			if gone, _ := dead(t, key); gone {
 				removed++
 				if err := t.delete(bucket, key); err != nil {
 					return err
@@ -124,5 +120,5 @@ func (s *store) sweepBucket(bucket []byte, dead func(*tx, []byte) (bool, error))
 		}
 		return nil
 	})
-	return removed, err
+	return removed, cmp.Or(err, unread)
 }

@@ -137,7 +137,7 @@ func (s *server) bearerFacts(b *bearer, tokenType string, now unixTime) facts {
 	f["client_number_text"] = fmt.Sprint(f["client_number"])
 	f["client_scopes"] = strings.Fields(b.client.Scope)
 	set("redirect_uri", strings.Join(b.client.RedirectURIs, "\n"))
-	f["redirect_uris"] = b.client.RedirectURIs
+	f["redirect_uris"] = append([]string{}, b.client.RedirectURIs...) // never null
 	if u := b.user; u != nil {
 		first, last, _ := strings.Cut(u.displayName(), " ")
 		set("username", u.Username)
@@ -267,7 +267,7 @@ func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *excha
 		}
 		return s.store.anyClient(func(c *client) bool { return c.mayUse(grantType, s.profile) })
 	}
-	var grantTypes []string
+	grantTypes := []string{}
 	for _, grantType := range s.profile.Grants {
 		ok, err := offered(grantType)
 		if err != nil {
@@ -278,7 +278,7 @@ func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *excha
 			grantTypes = append(grantTypes, grantType)
 		}
 	}
-	responseTypes, responseModes := []string{}, []string{} // required, and never null
+	responseTypes, responseModes := []string{}, []string{}
 	if slices.Contains(grantTypes, "authorization_code") {
 		responseTypes, responseModes = append(responseTypes, "code"), append(responseModes, "query")
 	}
