@@ -477,6 +477,7 @@ func TestApplicationNative(t *testing.T) {
 	form := registrationForm()
 	form.Set("token_endpoint_auth_method", "none")
 	form.Set("redirect_uris", "com.example.app:/cb")
+	form.Set("client_uri", "")
 	id, secret := b.register(form)
 	if secret != "" || !i.client(id).public() {
 		t.Errorf("R151 the public application has the secret %q", secret)
@@ -491,6 +492,11 @@ func TestApplicationNative(t *testing.T) {
 	}
 	i.post(i.endpoint("token"), url.Values{"grant_type": {"authorization_code"}, "client_id": {id}, "code": {back.param("code")},
 		"redirect_uri": {"com.example.app:/cb"}, "code_verifier": {verifier}}).wantToken()
+	for _, path := range []string{"/account/applications", "/account/authorized"} {
+		if r := b.get(path); strings.Contains(r.body, ":</bdi>") || !strings.Contains(r.body, "Field notes") {
+			t.Errorf("an application without a website on %s: %s", path, r.body)
+		}
+	}
 }
 
 // R65, R153: whatever an application is called, it is text on every page.

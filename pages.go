@@ -489,12 +489,12 @@ func (c *client) Host() string { return redirectHost(c.URI) }
 // Unverified reports whether nobody who is known here stands for the client.
 func (c *client) Unverified() bool { return c.public() || c.Owner == "" || c.URI == "" }
 
-// redirectHost is where the browser goes next, for people; empty for a code
-// that is shown.
+// redirectHost is the host of a URI, or else its scheme, for people; empty for
+// a code that is shown, and where there is no URI.
 func redirectHost(uri string) string {
 	u, err := url.Parse(uri)
 	switch {
-	case err != nil || uri == outOfBand:
+	case err != nil || uri == "" || uri == outOfBand:
 		return ""
 	case u.Host == "":
 		return u.Scheme + ":"
