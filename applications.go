@@ -10,8 +10,8 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 )
@@ -103,28 +103,42 @@ type applicationForm struct {
 	Scope                  []string
 	Version                string // of the application that is changed
 
-	Grants  []grantType // to choose from
-	Scopes  []scope     // likewise; none: any
-	Problem problem
+	Grants   []grantType // to choose from
+	Scopes   []scope     // likewise; none: any
+	Problem  string      // of the whole form
+	Problems []problem   // of single fields, in their order
 }
 
-// problem is what is wrong with a field; "" is the whole form.
-type problem struct{ Field, Text string }
+// problem is what is wrong with a field, whose label within a sentence is Label.
+type problem struct{ Field, Label, Text string }
 
-// Wrong is what is wrong with a field, or "".
-func (f applicationForm) Wrong(field string) string {
-	if f.Problem.Field != field {
-		return ""
+// Wrong is what is wrong with a field, or nil.
+func (f applicationForm) Wrong(field string) *problem {
+	n := slices.IndexFunc(f.Problems, func(p problem) bool { return p.Field == field })
+	if n < 0 {
+		return nil
 	}
-	return f.Problem.Text
+	return &f.Problems[n]
 }
 
 // Mark returns the attributes of a field's control, which lead to the problem.
 func (f applicationForm) Mark(field string) template.HTMLAttr {
-	if f.Wrong(field) == "" {
+	if f.Wrong(field) == nil {
 		return ""
 	}
-	return `aria-invalid="true" aria-describedby="problem" autofocus`
+	return `aria-invalid="true" ` + f.Lead(field)
+}
+
+// Lead returns the attributes of a control that is one of the field's several.
+func (f applicationForm) Lead(field string) template.HTMLAttr {
+	switch {
+	case f.Wrong(field) == nil:
+		return ""
+	case field == f.Problems[0].Field:
+		return template.HTMLAttr(`aria-describedby="` + field + `-problem" autofocus`)
+	default:
+		return template.HTMLAttr(`aria-describedby="` + field + `-problem"`)
+	}
 }
 
 func (f applicationForm) HasGrant(name string) bool { return slices.Contains(f.GrantTypes, name) }
@@ -194,7 +208,7 @@ const maxRedirectURIs = 4096
 // client makes of the form a client, which takes the place of existing if that
 // is not nil, and its secret, if one was made. The checks are those of every
 // registration (RFC 6749 §2, §3.1.2) and, for those who fill in a form, that
-// nothing is left out. The error is a memberError that names the field.
+// nothing is left out. The error is memberErrors that name the fields.
 func (f applicationForm) client(p *profile, clientID, owner string, existing *client) (*client, string, error) {
 	fixture := &clientFixture{ClientID: clientID, ClientName: f.Name, ClientURI: f.URI, Owner: owner,
 		RedirectURIs: []string{}, GrantTypes: []string{}, Scope: joinScope(f.Scope)}
@@ -215,40 +229,42 @@ func (f applicationForm) client(p *profile, clientID, owner string, existing *cl
 			fixture.GrantTypes = append(fixture.GrantTypes, name)
 		}
 	}
-	if err := fixture.check(p); err != nil {
-		return nil, "", err
-	}
-	redirects := f.HasGrant("authorization_code") || f.HasGrant("implicit")
-	switch {
-	case f.Name == "":
-		return nil, "", wrong("client_name", "is missing: it is what people are asked about")
-	case utf8.RuneCountInString(f.Description) > 500 || !isText(strings.ReplaceAll(f.Description, "\n", "")):
-		return nil, "", wrong("description", "must be text of at most 500 characters")
-	case len(strings.Join(fixture.RedirectURIs, "\n")) > maxRedirectURIs:
-		return nil, "", wrong("redirect_uris", "must be at most 4096 characters together")
-	case redirects && len(fixture.RedirectURIs) == 0:
-		return nil, "", wrong("redirect_uris", "are missing: give at least one, or tick out of band, for the grants that go through the browser")
-	case f.Public && f.HasGrant("client_credentials"):
-		return nil, "", wrong("grant_types", "cannot have client credentials: a public application has none (RFC 6749 §4.4)")
-	case len(fixture.GrantTypes) == 0 && (existing == nil || !existing.resourceServer()):
-		// One without any would be a resource server, which sees the tokens of all.
-		return nil, "", wrong("grant_types", "are missing: tick at least one")
-	case len(fixture.Scope) == 0 && len(p.Scopes) > 0:
-		return nil, "", wrong("scope", "is missing: tick at least one")
+	problems := fixture.problems(p)
+	problems.add(f.Name == "", "client_name", "is missing: it is what people are asked about")
+	problems.add(!isTextOf(500, strings.ReplaceAll(f.Description, "\n", " ")), "description", "must be text of at most 500 characters")
+	problems.add(len(strings.Join(fixture.RedirectURIs, "\n")) > maxRedirectURIs, "redirect_uris", "are longer than 4096 characters together")
+	problems.add((f.HasGrant("authorization_code") || f.HasGrant("implicit")) && len(fixture.RedirectURIs) == 0,
+		"redirect_uris", "are missing: give at least one, or tick out of band, for the grants that go through the browser")
+	problems.add(f.Public && f.HasGrant("client_credentials"),
+		"grant_types", "cannot have client credentials: a public application has none (RFC 6749 §4.4)")
+	// One without any would be a resource server, which sees the tokens of all.
+	problems.add(len(fixture.GrantTypes) == 0 && (existing == nil || !existing.resourceServer()), "grant_types", "are missing: tick at least one")
+	problems.add(len(fixture.Scope) == 0 && len(p.Scopes) > 0, "scope", "is missing: tick at least one")
+	if len(problems) > 0 {
+		return nil, "", problems
 	}
 	c, secret := newClient(fixture, p, existing)
 	c.Description = f.Description
 	return c, secret, nil
 }
 
-// withProblem notes what is wrong with the form, in words for who filled it in.
-func (f applicationForm) withProblem(m memberError) applicationForm {
-	f.Problem.Field = strings.TrimRight(m.member, "[]0123456789")
-	labels := map[string]string{"client_name": "The name", "client_uri": "The website", "description": "The description",
-		"redirect_uris": "The redirect URIs", "grant_types": "The grants", "scope": "The scope"}
-	f.Problem.Text = labels[f.Problem.Field] + " " + m.Error()
-	if f.Problem.Field != m.member { // one of several
-		f.Problem.Text = "One of the redirect URIs " + m.Error()
+// withProblems notes what is wrong with the form, one thing a field, in words
+// for who filled it in.
+func (f applicationForm) withProblems(all memberErrors) applicationForm {
+	for _, field := range []problem{{Field: "client_name", Label: "name"}, {Field: "client_uri", Label: "website"}, {Field: "description", Label: "description"},
+		{Field: "redirect_uris", Label: "redirect URIs"}, {Field: "grant_types", Label: "grants"}, {Field: "scope", Label: "scope"}} {
+		for _, m := range all {
+			if m.member == field.Field {
+				field.Text = "The " + field.Label + " " + m.error.Error() + "."
+			} else if number, found := strings.CutPrefix(m.member, field.Field+"["); found {
+				n, _ := strconv.Atoi(strings.TrimSuffix(number, "]"))
+				field.Text = fmt.Sprintf("Redirect URI %d %v.", n+1, m.error)
+			}
+			if field.Text != "" {
+				f.Problems = append(f.Problems, field)
+				break
+			}
+		}
 	}
 	return f
 }
@@ -288,13 +304,13 @@ func (s *server) handleNewApplication(w http.ResponseWriter, a *accountRequest, 
 	if err == nil {
 		err = s.store.addClient(c, maxApplications)
 	}
-	var m memberError
+	var problems memberErrors
 	switch {
-	case errors.As(err, &m):
-		page.Form = page.Form.withProblem(m)
+	case errors.As(err, &problems):
+		page.Form = page.Form.withProblems(problems)
 		s.writeApplication(w, http.StatusUnprocessableEntity, a, page)
 	case errors.Is(err, errTooMany):
-		page.Form.Problem.Text = fmt.Sprintf("You have %d applications, which is as many as one may: delete one first.", maxApplications)
+		page.Form.Problem = fmt.Sprintf("You have %d applications, which is as many as one may: delete one first.", maxApplications)
 		s.writeApplication(w, http.StatusUnprocessableEntity, a, page)
 	case err != nil:
 		s.writeErrorPage(w, x, err)
@@ -353,13 +369,13 @@ func (s *server) handleEditApplication(w http.ResponseWriter, a *accountRequest,
 		changed, _, err := page.Form.client(s.profile, c.ClientID, c.Owner, c)
 		return changed, err
 	})
-	var m memberError
+	var problems memberErrors
 	switch {
-	case errors.As(err, &m):
-		page.Form = page.Form.withProblem(m)
+	case errors.As(err, &problems):
+		page.Form = page.Form.withProblems(problems)
 		s.writeApplication(w, http.StatusUnprocessableEntity, a, page)
 	case errors.Is(err, errChanged):
-		page.Form.Problem.Text = "The application was changed while you were here. Nothing was saved: compare, then save again to make it as it stands below."
+		page.Form.Problem = "The application was changed while you were here. Nothing was saved: compare, then save again to make it as it stands below."
 		s.writeApplication(w, http.StatusConflict, a, page)
 	case errors.Is(err, errUnknown):
 		s.writeErrorPage(w, x, noApplication())

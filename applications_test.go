@@ -363,41 +363,51 @@ func TestApplicationProblems(t *testing.T) {
 	b := i.as("alice")
 	before := dump(t, i.server.store)
 	long := strings.Repeat("x", 3000)
-	for _, row := range []struct{ name, field, value string }{
-		{"R29 relative", "redirect_uris", "callback"},
-		{"R29 without a scheme", "redirect_uris", "//evil.example/cb"},
-		{"R29 host and port for a scheme", "redirect_uris", "localhost:80/cb"},
-		{"R19/R29 fragment", "redirect_uris", "https://a.example/cb#x"},
-		{"R19/R29 empty fragment", "redirect_uris", "https://a.example/cb#"},
-		{"R29 javascript", "redirect_uris", "javascript:alert(1)"},
-		{"R29 data", "redirect_uris", "data:text/html,x"},
-		{"R29 vbscript", "redirect_uris", "vbscript:x"},
-		{"R29 file", "redirect_uris", "file:///etc/passwd"},
-		{"R29 blob", "redirect_uris", "blob:https://a.example/x"},
-		{"R29 about", "redirect_uris", "about:blank"},
-		{"R29 http beyond loopback", "redirect_uris", "http://a.example/cb"},
-		{"R29 wildcard", "redirect_uris", "https://*.a.example/"},
-		{"R29 control character", "redirect_uris", "https://a.example/\x07"},
-		{"R29 longer than 2 KB", "redirect_uris", "https://a.example/" + long},
-		{"R29 scheme without a dot", "redirect_uris", "myapp:/cb"},
-		{"R28 parameter of the answer", "redirect_uris", "https://a.example/cb?code=x"},
-		{"R29 one bad among good ones", "redirect_uris", "https://a.example/cb\r\nhttp://b.example/cb\r\nhttps://c.example/cb"},
-		{"R153 too many redirect URIs", "redirect_uris", strings.Repeat("https://a.example/"+long[:1900]+"1\r\n", 1) + "https://b.example/" + long[:1900] + "\r\nhttps://c.example/" + long[:1900]},
-		{"R153 no name", "client_name", ""},
-		{"R153 blank name", "client_name", "   "},
-		{"R153 long name", "client_name", long},
-		{"R153 control character in the name", "client_name", "a\x00b"},
-		{"R153 line break in the name", "client_name", "a\nb"},
-		{"R153 name that is not UTF-8", "client_name", "a\xffb"},
-		{"R65 website that is a script", "client_uri", "javascript:alert(1)"},
-		{"R153 website without a scheme", "client_uri", "notes.example"},
-		{"R153 long website", "client_uri", "https://a.example/" + long},
-		{"R153 long description", "description", long},
-		{"R153 control character in the description", "description", "a\x1bb"},
-		{"R153 scope that is none", "scope", `read "write"`},
-		{"R177 scope of 101 tokens", "scope", repeated("read", 101)},
-		{"R177 scope of 2001 characters", "scope", strings.Repeat("r", 2001)},
-		{"R153 no grant", "grant_types", "none"},
+	const (
+		noScheme = "Redirect URI 1 has no scheme, or one that is neither https nor a reversed domain name, as com.example.app (RFC 8252 §7.1)."
+		scheme   = "Redirect URI 1 has a scheme that is neither https nor a reversed domain name, as com.example.app (RFC 8252 §7.1)."
+		insecure = "is http on a host other than 127.0.0.1, [::1] and localhost: use https (RFC 9700 §2.6)."
+		name     = "The name must be text of at most 255 characters."
+		website  = "The website must be a URL with https:// or http://, of at most 2048 characters."
+		scopes   = "The scope must be at most 100 scope tokens of printable ASCII, 2000 characters in all, with one blank between them."
+	)
+	for _, row := range []struct{ name, field, value, problem string }{
+		{"R29 relative", "redirect_uris", "callback", "Redirect URI 1 is not an absolute URI (RFC 6749 §3.1.2)."},
+		{"R29 without a scheme", "redirect_uris", "//evil.example/cb", "Redirect URI 1 is not an absolute URI (RFC 6749 §3.1.2)."},
+		{"R29 host and port for a scheme", "redirect_uris", "localhost:80/cb", noScheme},
+		{"R19/R29 fragment", "redirect_uris", "https://a.example/cb#x", "Redirect URI 1 has a fragment (RFC 6749 §3.1.2)."},
+		{"R19/R29 empty fragment", "redirect_uris", "https://a.example/cb#", "Redirect URI 1 has a fragment (RFC 6749 §3.1.2)."},
+		{"R29 javascript", "redirect_uris", "javascript:alert(1)", noScheme},
+		{"R29 data", "redirect_uris", "data:text/html,x", noScheme},
+		{"R29 vbscript", "redirect_uris", "vbscript:x", noScheme},
+		{"R29 file", "redirect_uris", "file:///etc/passwd", scheme},
+		{"R29 blob", "redirect_uris", "blob:https://a.example/x", noScheme},
+		{"R29 about", "redirect_uris", "about:blank", noScheme},
+		{"R29 http beyond loopback", "redirect_uris", "http://a.example/cb", "Redirect URI 1 " + insecure},
+		{"R29 wildcard", "redirect_uris", "https://*.a.example/", "Redirect URI 1 has a wildcard: redirect URIs are compared exactly (RFC 9700 §2.1)."},
+		{"R29 control character", "redirect_uris", "https://a.example/\x07", "Redirect URI 1 has characters that no URI has."},
+		{"R29 longer than 2 KB", "redirect_uris", "https://a.example/" + long, "Redirect URI 1 is longer than 2048 characters."},
+		{"R29 scheme without a dot", "redirect_uris", "myapp:/cb", scheme},
+		{"R28 parameter of the answer", "redirect_uris", "https://a.example/cb?code=x", "Redirect URI 1 has a parameter code of its own, which is the server's to add."},
+		{"R29 one bad among good ones", "redirect_uris", "https://a.example/cb\r\nhttp://b.example/cb\r\nhttps://c.example/cb", "Redirect URI 2 " + insecure},
+		{"R153 no redirect URI", "redirect_uris", "", "The redirect URIs are missing: give at least one, or tick out of band, for the grants that go through the browser."},
+		{"R153 too many redirect URIs", "redirect_uris", strings.Repeat("https://a.example/"+long[:1900]+"1\r\n", 1) + "https://b.example/" + long[:1900] + "\r\nhttps://c.example/" + long[:1900],
+			"The redirect URIs are longer than 4096 characters together."},
+		{"R153 no name", "client_name", "", "The name is missing: it is what people are asked about."},
+		{"R153 blank name", "client_name", "   ", "The name is missing: it is what people are asked about."},
+		{"R153 long name", "client_name", strings.Repeat("é", 256), name},
+		{"R153 control character in the name", "client_name", "a\x00b", name},
+		{"R153 line break in the name", "client_name", "a\nb", name},
+		{"R153 name that is not UTF-8", "client_name", "a\xffb", name},
+		{"R65 website that is a script", "client_uri", "javascript:alert(1)", website},
+		{"R153 website without a scheme", "client_uri", "notes.example", website},
+		{"R153 long website", "client_uri", "https://a.example/" + long, website},
+		{"R153 long description", "description", strings.Repeat("é", 501), "The description must be text of at most 500 characters."},
+		{"R153 control character in the description", "description", "a\x1bb", "The description must be text of at most 500 characters."},
+		{"R153 scope that is none", "scope", `read "write"`, scopes},
+		{"R177 scope of 101 tokens", "scope", repeated("read", 101), scopes},
+		{"R177 scope of 2001 characters", "scope", strings.Repeat("r", 2001), scopes},
+		{"R153 no grant", "grant_types", "none", "The grants are missing: tick at least one."},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			b := &browser{i.in(t), b.client}
@@ -408,11 +418,19 @@ func TestApplicationProblems(t *testing.T) {
 			if r.StatusCode != http.StatusUnprocessableEntity {
 				t.Fatalf("status %d: %s", r.StatusCode, r.body)
 			}
-			problem := strings.Index(r.body, `id="problem"`)
+			if got := r.text(row.field + "-problem"); got != row.problem {
+				t.Errorf("the problem is %q, want %q", got, row.problem)
+			}
+			problem := strings.Index(r.body, `id="`+row.field+`-problem"`)
 			field := strings.Index(r.body, `name="`+row.field+`"`)
-			if problem < 0 || field < 0 || strings.Contains(r.body[min(problem, field):max(problem, field)], "<label for=") {
+			if strings.Contains(r.body[min(problem, field):max(problem, field)], "<label for=") {
 				t.Errorf("the problem does not stand beside %s: %s", row.field, r.body)
 			}
+			control := regexp.MustCompile(`<[a-z]+ id="` + row.field + `"[^>]*>`).FindString(r.body)
+			if !strings.Contains(control, `aria-describedby="`+row.field+`-problem" autofocus`) {
+				t.Errorf("the focus is not on what is wrong: %s", control)
+			}
+			r.contains(`role="alert">Nothing is registered yet. Look at the <a href="#` + row.field + `">`)
 			for name, values := range form {
 				for _, value := range values {
 					shown := html.EscapeString(strings.TrimSpace(strings.ReplaceAll(value, "\r\n", "\n")))
@@ -423,6 +441,27 @@ func TestApplicationProblems(t *testing.T) {
 			}
 		})
 	}
+	t.Run("R153 everything at once", func(t *testing.T) {
+		b := &browser{i.in(t), b.client}
+		r := b.fill("/account/applications/new", url.Values{"client_uri": {"x"}, "description": {long}, "redirect_uris": {"x\r\ny"}, "scope": {`"`}})
+		all := regexp.MustCompile(`id="([a-z_]+)-problem">`).FindAllStringSubmatch(r.body, -1)
+		for n, field := range []string{"client_name", "client_uri", "description", "redirect_uris", "grant_types", "scope"} {
+			if n >= len(all) || all[n][1] != field {
+				t.Fatalf("problems of %q: %s", all, r.body)
+			}
+		}
+		if n := strings.Count(r.body, " autofocus"); len(all) != 6 || n != 1 {
+			t.Errorf("%d problems, %d fields want the focus: %s", len(all), n, r.body)
+		}
+		r.contains(`<a href="#client_name">name</a>, the <a href="#client_uri">website</a>, the <a href="#description">`)
+	})
+	t.Run("R153 as long as it may be", func(t *testing.T) {
+		i := start(t)
+		form := registrationForm()
+		form.Set("client_name", strings.Repeat("é", 255))
+		form.Set("description", strings.Repeat("é", 500))
+		i.as("alice").register(form)
+	})
 	t.Run("R153 scope outside the profile", func(t *testing.T) {
 		i := start(t, func(s *server) { s.profile.Scopes = []scope{{"read", "See your things"}, {"write", ""}} })
 		b := i.as("alice")
@@ -445,8 +484,9 @@ func TestApplicationProblems(t *testing.T) {
 		form := registrationForm()
 		form.Set("token_endpoint_auth_method", "none")
 		form.Add("grant_types", "client_credentials")
-		if r := b.fill("/account/applications/new", form); r.StatusCode != http.StatusUnprocessableEntity {
-			t.Errorf("status %d: %s", r.StatusCode, r.body)
+		r := b.fill("/account/applications/new", form)
+		if got := r.text("grant_types-problem"); r.StatusCode != http.StatusUnprocessableEntity || got != "The grants cannot have client credentials: a public application has none (RFC 6749 §4.4)." {
+			t.Errorf("status %d, the problem is %q", r.StatusCode, got)
 		}
 	})
 	t.Run("R153 a body of 1 MB", func(t *testing.T) {
@@ -464,7 +504,7 @@ func TestApplicationProblems(t *testing.T) {
 		if r.StatusCode != http.StatusUnprocessableEntity || i.client(id).version() != before {
 			t.Errorf("status %d: %s", r.StatusCode, r.body)
 		}
-		r.contains("http://evil.example/", `id="problem"`)
+		r.contains("http://evil.example/", `id="redirect_uris-problem"`, "Nothing is saved yet.")
 	})
 }
 

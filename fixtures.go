@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode/utf8"
 )
 
 // fixtures are users and clients that a file asks for.
@@ -49,6 +50,18 @@ func (e memberError) Unwrap() error { return e.error }
 
 func wrong(member, problem string) error { return memberError{member, errors.New(problem)} }
 
+// memberErrors are all that is wrong with a fixture, in the order of its members.
+type memberErrors []memberError
+
+func (e memberErrors) Error() string { return e[0].Error() }
+
+// add adds a problem if there is one.
+func (e *memberErrors) add(isWrong bool, member, problem string) {
+	if isWrong {
+		*e = append(*e, memberError{member, errors.New(problem)})
+	}
+}
+
 // loadFixtures reads and checks a file. Errors name file, line and key.
 func loadFixtures(file string, p *profile) (*fixtures, error) {
 	data, err := os.ReadFile(file)
@@ -88,55 +101,60 @@ func (u *userFixture) check() error {
 	switch {
 	case u.Username == "":
 		return wrong("username", "is missing")
-	case len(u.Username) > maxUsername || !isText(u.Username) || strings.TrimSpace(u.Username) != u.Username:
-		return wrong("username", "must be at most 255 bytes of text without blanks around it")
+	case !isTextOf(maxUsername, u.Username) || strings.TrimSpace(u.Username) != u.Username:
+		return wrong("username", "must be text of at most 255 characters without blanks around it")
 	case u.Password == "":
 		return wrong("password", "is missing")
-	case len(u.Password) > maxPassword:
-		return wrong("password", "is longer than 1024 bytes")
-	case len(u.Name) > 255 || !isText(u.Name):
-		return wrong("name", "must be at most 255 bytes of text")
-	case len(u.Email) > 255 || !isText(u.Email):
-		return wrong("email", "must be at most 255 bytes of text")
+	case utf8.RuneCountInString(u.Password) > maxPassword:
+		return wrong("password", "is longer than 1024 characters")
+	case !isTextOf(255, u.Name):
+		return wrong("name", "must be text of at most 255 characters")
+	case !isTextOf(255, u.Email):
+		return wrong("email", "must be text of at most 255 characters")
 	}
 	return nil
 }
 
+// check returns the first of the problems, or nil.
 func (c *clientFixture) check(p *profile) error {
-	switch {
-	case c.ClientID == "":
-		return wrong("client_id", "is missing")
-	case len(c.ClientID) > 255 || strings.ContainsFunc(c.ClientID, func(r rune) bool { return r < ' ' || r > '~' }):
-		return wrong("client_id", "must be at most 255 characters of printable ASCII (RFC 6749 Appendix A.1)")
-	case len(c.ClientSecret) > 1024 || !isText(c.ClientSecret):
-		return wrong("client_secret", "must be at most 1024 bytes of text")
-	case len(c.ClientName) > 255 || !isText(c.ClientName):
-		return wrong("client_name", "must be at most 255 bytes of text")
-	case !slices.Contains([]string{"", "none", "client_secret_basic", "client_secret_post"}, c.TokenEndpointAuthMethod):
-		return wrong("token_endpoint_auth_method", "must be none, client_secret_basic or client_secret_post")
-	case c.public() && c.ClientSecret != "":
-		return wrong("client_secret", "cannot go with token_endpoint_auth_method none: a public client has no secret")
+	if all := c.problems(p); len(all) > 0 {
+		return all[0]
 	}
+	return nil
+}
+
+// problems returns all that is wrong with a client, by member.
+func (c *clientFixture) problems(p *profile) (all memberErrors) {
+	all.add(c.ClientID == "", "client_id", "is missing")
+	all.add(len(c.ClientID) > 255 || strings.ContainsFunc(c.ClientID, func(r rune) bool { return r < ' ' || r > '~' }),
+		"client_id", "must be at most 255 characters of printable ASCII (RFC 6749 Appendix A.1)")
+	all.add(!isTextOf(1024, c.ClientSecret), "client_secret", "must be text of at most 1024 characters")
+	all.add(!isTextOf(255, c.ClientName), "client_name", "must be text of at most 255 characters")
+	all.add(!slices.Contains([]string{"", "none", "client_secret_basic", "client_secret_post"}, c.TokenEndpointAuthMethod),
+		"token_endpoint_auth_method", "must be none, client_secret_basic or client_secret_post")
+	all.add(c.public() && c.ClientSecret != "", "client_secret", "cannot go with token_endpoint_auth_method none: a public client has no secret")
 	if c.ClientURI != "" {
-		if u, err := url.Parse(c.ClientURI); err != nil || len(c.ClientURI) > 2048 || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-			return wrong("client_uri", "must be a URL with https:// or http://, of at most 2048 characters")
-		}
+		u, err := url.Parse(c.ClientURI)
+		all.add(err != nil || len(c.ClientURI) > 2048 || u.Host == "" || u.Scheme != "https" && u.Scheme != "http",
+			"client_uri", "must be a URL with https:// or http://, of at most 2048 characters")
 	}
 	for i, uri := range c.RedirectURIs {
 		if err := checkRedirectURI(uri, p); err != nil {
-			return memberError{fmt.Sprintf("redirect_uris[%d]", i), err}
+			all = append(all, memberError{fmt.Sprintf("redirect_uris[%d]", i), err})
 		}
 	}
 	if c.Scope != "" {
 		tokens, err := parseScope(c.Scope)
-		if err != nil {
-			return wrong("scope", "must be at most 100 scope tokens of printable ASCII, 2000 characters in all, with one blank between them")
-		}
-		if _, unknown := p.canonicalScope(tokens); unknown != "" {
-			return wrong("scope", fmt.Sprintf("has %q, which is not in the profile's list", unknown))
-		}
+		all.add(err != nil, "scope", "must be at most 100 scope tokens of printable ASCII, 2000 characters in all, with one blank between them")
+		_, unknown := p.canonicalScope(tokens)
+		all.add(unknown != "", "scope", fmt.Sprintf("has %q, which is not in the profile's list", unknown))
 	}
-	return nil
+	return all
+}
+
+// isTextOf reports whether s is text of at most so many characters.
+func isTextOf(characters int, s string) bool {
+	return utf8.RuneCountInString(s) <= characters && isText(s)
 }
 
 func (c *clientFixture) public() bool { return c.TokenEndpointAuthMethod == "none" }

@@ -374,7 +374,7 @@ func TestMastodon(t *testing.T) {
 			return i.browser().do("POST", "/api/v1/apps", `{"client_name":`, "Content-Type", "application/json")
 		}, 400, `{"error":"the body is not well-formed application/json"}`, nil},
 		{"apps/register/GET [A]", func(i *instance) *reply { return i.get("/api/v1/apps") }, 405, `{"error":"this endpoint takes POST only"}`, []string{"Allow", "POST"}},
-		invalid("name of two lines", "client_name must be at most 255 bytes of text", "client_name", "a\nb"),
+		invalid("name of two lines", "client_name must be text of at most 255 characters", "client_name", "a\nb"),
 		{"apps/register/scheme of an app", register("redirect_uris", "myapp://cb", "website", ""), 200, registered(`null`, `["read","write"]`, "myapp://cb", `["myapp://cb"]`), nil},
 		invalid("relative", "Redirect URI must be an absolute URI.", "redirect_uris", "/cb"),
 		invalid("fragment", "Redirect URI cannot contain a fragment.", "redirect_uris", "https://a.example/cb#x"),

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 )
@@ -102,7 +103,7 @@ const (
 // checkPassword returns the user whose password it is. A user that does not
 // exist costs as much time, and as many tries, as one that does.
 func (s *server) checkPassword(ctx context.Context, username, password, source string, now unixTime) (*user, error) {
-	if len(username) > maxUsername || len(password) > maxPassword {
+	if utf8.RuneCountInString(username) > maxUsername || utf8.RuneCountInString(password) > maxPassword {
 		return nil, errWrongPassword
 	}
 	// First the turn, then the tries: who hangs up while waiting spends none,
@@ -140,7 +141,7 @@ func (s *server) checkPassword(ctx context.Context, username, password, source s
 	return u, nil
 }
 
-// In bytes.
+// In characters.
 const (
 	maxUsername = 255
 	maxPassword = 1024

@@ -81,7 +81,7 @@ func TestApplicationWalk(t *testing.T) {
 			if status := b.click("main form p button"); status != http.StatusUnprocessableEntity {
 				t.Errorf("status %d", status)
 			}
-			b.wantText("#problem", "fragment")
+			b.wantText("#redirect_uris-problem", "fragment")
 			run(b, chromedp.Clear(chromedp.CSS("[name=redirect_uris]")))
 			b.fill("[name=redirect_uris]", redirectURI)
 			b.click("main form p button")
