@@ -101,6 +101,7 @@ type applicationForm struct {
 	Public                 bool
 	GrantTypes             []string
 	Scope                  []string
+	ID                     string // of this form, where it is for a new application
 	Version                string // of the application that is changed
 
 	Grants   []grantType // to choose from
@@ -147,7 +148,7 @@ func (f applicationForm) ScopeText() string         { return joinScope(f.Scope) 
 
 // blankForm offers what most applications need.
 func (s *server) blankForm() applicationForm {
-	f := applicationForm{Grants: s.profile.grantTypes(), Scopes: s.profile.Scopes}
+	f := applicationForm{ID: uuid.NewString(), Grants: s.profile.grantTypes(), Scopes: s.profile.Scopes}
 	for _, name := range []string{"authorization_code", "refresh_token"} {
 		if slices.Contains(s.profile.Grants, name) {
 			f.GrantTypes = append(f.GrantTypes, name)
@@ -196,6 +197,7 @@ func (s *server) formFrom(sent url.Values) applicationForm {
 		Public:       sent.Get("token_endpoint_auth_method") == "none",
 		GrantTypes:   sent["grant_types"],
 		Scope:        strings.Fields(strings.Join(sent["scope"], " ")),
+		ID:           sent.Get("form_id"),
 		Version:      sent.Get("version"),
 		Grants:       s.profile.grantTypes(),
 		Scopes:       s.profile.Scopes,
@@ -281,7 +283,7 @@ type applicationPage struct {
 	Client   *client // nil: a new one
 	Form     applicationForm
 	Examples []example
-	Saved    bool
+	Done     string // what has just been done, in a word; see handleEditApplication
 }
 
 func (s *server) writeApplication(w http.ResponseWriter, status int, a *accountRequest, p applicationPage) {
@@ -300,7 +302,10 @@ func (s *server) handleNewApplication(w http.ResponseWriter, a *accountRequest, 
 		return
 	}
 	page.Form = s.formFrom(a.form)
-	c, secret, err := page.Form.client(s.profile, uuid.NewString(), a.user.Username, nil)
+	// A form that is sent twice, as a reload does, makes one application: its
+	// client_id is that form's, and nobody's to choose.
+	clientID := uuid.NewSHA1(uuid.Nil, []byte(a.mac("application", a.form.Encode()))).String()
+	c, secret, err := page.Form.client(s.profile, clientID, a.user.Username, nil)
 	if err == nil {
 		err = s.store.addClient(c, maxApplications)
 	}
@@ -309,6 +314,9 @@ func (s *server) handleNewApplication(w http.ResponseWriter, a *accountRequest, 
 	case errors.As(err, &problems):
 		page.Form = page.Form.withProblems(problems)
 		s.writeApplication(w, http.StatusUnprocessableEntity, a, page)
+	case errors.Is(err, errRegistered):
+		x.clientID = clientID
+		seeOther(w, s.applicationURL(clientID, "registered"))
 	case errors.Is(err, errTooMany):
 		page.Form.Problem = fmt.Sprintf("You have %d applications, which is as many as one may: delete one first.", maxApplications)
 		s.writeApplication(w, http.StatusUnprocessableEntity, a, page)
@@ -342,6 +350,11 @@ func (s *server) ownClient(a *accountRequest, clientID string) (*client, error) 
 // errChanged keeps a form from undoing what another one has just done.
 var errChanged = errors.New("the application was changed meanwhile")
 
+// applicationURL leads to an application; done is what has just been done with it.
+func (s *server) applicationURL(clientID, done string) string {
+	return s.base + "/account/applications/edit?" + parameters{{"done", done}, {"id", clientID}}.encode()
+}
+
 // handleEditApplication shows an application to its owner, and changes it.
 func (s *server) handleEditApplication(w http.ResponseWriter, a *accountRequest, x *exchange) {
 	id := a.URL.Query().Get("id")
@@ -354,7 +367,7 @@ func (s *server) handleEditApplication(w http.ResponseWriter, a *accountRequest,
 		return
 	}
 	x.clientID = c.ClientID
-	page := applicationPage{Client: c, Form: s.formOf(c), Saved: a.URL.Query().Has("saved")}
+	page := applicationPage{Client: c, Form: s.formOf(c), Done: a.URL.Query().Get("done")}
 	if a.Method != http.MethodPost {
 		s.writeApplication(w, http.StatusOK, a, page)
 		return
@@ -382,7 +395,7 @@ func (s *server) handleEditApplication(w http.ResponseWriter, a *accountRequest,
 	case err != nil:
 		s.writeErrorPage(w, x, err)
 	default:
-		seeOther(w, s.base+"/account/applications/edit?saved&id="+url.QueryEscape(id))
+		seeOther(w, s.applicationURL(id, "saved"))
 	}
 }
 

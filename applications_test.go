@@ -9,10 +9,13 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // registration is the one valid form for an application.
@@ -35,12 +38,12 @@ func (b *browser) token() string {
 	return b.get("/account/applications").form(nil).Get("form_token")
 }
 
-// fill sends a form of the account pages, with the token and the other hidden
-// fields that go with it.
+// fill sends a form of the account pages, with the hidden fields of a new one.
 func (b *browser) fill(path string, form url.Values) *reply {
 	b.Helper()
 	form = cloneForm(form)
 	form.Set("form_token", b.token())
+	form.Set("form_id", uuid.NewString())
 	return b.post(path, form)
 }
 
@@ -779,13 +782,55 @@ func TestApplicationRaces(t *testing.T) {
 			t.Errorf("status %d; the application is %+v: %s", r.StatusCode, c, r.body)
 		}
 	})
+	t.Run("R159 one form many times", func(t *testing.T) {
+		i := start(t)
+		b := i.as("alice")
+		form := registrationForm()
+		form.Set("form_token", b.token())
+		form.Set("form_id", regexp.MustCompile(`name="form_id" value="([^"]+)"`).FindStringSubmatch(b.get("/account/applications/new").body)[1])
+		replies := make([]*reply, 8)
+		var group sync.WaitGroup
+		for n := range replies {
+			group.Go(func() { replies[n] = b.post("/account/applications/new", form) })
+		}
+		group.Wait()
+		shown := ""
+		for _, r := range replies {
+			if r.StatusCode == http.StatusOK {
+				if shown != "" {
+					t.Error("two secrets are shown")
+				}
+				shown = shownID.FindStringSubmatch(r.body)[1]
+			}
+		}
+		for _, r := range replies {
+			if r.StatusCode == http.StatusOK {
+				continue
+			}
+			if r.StatusCode != http.StatusSeeOther || r.location().Query().Get("id") != shown {
+				t.Fatalf("status %d, Location %s", r.StatusCode, r.Header.Get("Location"))
+			}
+			b.get(r.location().String()).contains("registered already", "make a new one below", shown)
+		}
+		if owned, _ := i.server.store.clientsOf("alice"); len(owned) != 2 { // web, and this one
+			t.Errorf("alice owns %d applications", len(owned))
+		}
+		// The same words in a form that was loaded anew are another application,
+		// and so are other words in this one.
+		b.register(form)
+		form.Set("client_name", "Lab notes")
+		if r := b.post("/account/applications/new", form); r.StatusCode != http.StatusOK {
+			t.Errorf("status %d: %s", r.StatusCode, r.body)
+		}
+	})
 	t.Run("R177 the limit holds in parallel", func(t *testing.T) {
 		token := b.token()
 		var group sync.WaitGroup
-		for range maxApplications + 10 {
+		for n := range maxApplications + 10 {
 			group.Go(func() {
 				form := registrationForm()
 				form.Set("form_token", token)
+				form.Set("form_id", strconv.Itoa(n))
 				if r := b.post("/account/applications/new", form); r.StatusCode != http.StatusOK && r.StatusCode != http.StatusUnprocessableEntity {
 					t.Errorf("status %d: %s", r.StatusCode, r.body)
 				}

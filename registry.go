@@ -176,9 +176,19 @@ func (t *tx) clientsOf(owner string) ([]*client, error) {
 // errTooMany answers the registration of one client more than a user may own.
 var errTooMany = errors.New("the user owns as many clients as one may")
 
-// addClient stores a client of an owner who has fewer than limit.
+// errRegistered answers the registration of a client that there is already.
+var errRegistered = errors.New("there is such a client already")
+
+// addClient stores a new client of an owner who has fewer than limit.
 func (s *store) addClient(c *client, limit int) error {
 	return s.update(func(t *tx) error {
+		existing, err := read[client](t, bucketClients, []byte(c.ClientID))
+		if err != nil {
+			return err
+		}
+		if existing != nil {
+			return errRegistered
+		}
 		owned, err := t.clientsOf(c.Owner)
 		if err != nil {
 			return err

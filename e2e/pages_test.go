@@ -7,11 +7,13 @@ import (
 	"net/url"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
 	"golang.org/x/oauth2"
 )
@@ -89,13 +91,13 @@ func TestApplicationWalk(t *testing.T) {
 			secret := b.text("#client_secret")
 
 			t.Log("The URL and the command of the page do what they promise.")
-			command := run(b, chromedp.TextContent(chromedp.CSS("details[open] .copyable + .copyable code")))
-			b.click("details[open] a")
-			b.wantText("h1", "Field notes")
-			b.wantText("main", "alice", strings.TrimPrefix(strings.TrimSuffix(redirectURI, "/callback"), "http://"))
-			b.click("button[value=approve]")
-			b.wantText("p", "Welcome back")
-			output, err := exec.Command("sh", "-c", strings.Replace(command, "CODE", b.url().Query().Get("code"), 1)).Output()
+			asked := b.opens("details[open] a")
+			asked.wantText("h1", "Field notes")
+			asked.wantText("main", "alice", strings.TrimPrefix(strings.TrimSuffix(redirectURI, "/callback"), "http://"))
+			asked.click("button[value=approve]")
+			asked.wantText("p", "Welcome back")
+			command := run(b, chromedp.TextContent(chromedp.CSS("details[open] .copyable + .copyable code"))) // it is still there
+			output, err := exec.Command("sh", "-c", strings.Replace(command, "CODE", asked.url().Query().Get("code"), 1)).Output()
 			match := regexp.MustCompile(`"access_token":"([^"]*)".*"refresh_token":"([^"]*)"`).FindSubmatch(output)
 			if err != nil || match == nil {
 				t.Fatalf("%s: %v: %s", command, err, output)
@@ -104,6 +106,11 @@ func TestApplicationWalk(t *testing.T) {
 			if status := s.status(t, "/userinfo", token); status != http.StatusOK {
 				t.Errorf("userinfo: status %d", status)
 			}
+
+			t.Log("A reload sends the form again, which makes no second application.")
+			run(b, chromedp.Reload())
+			b.wantText("h1", "Field notes")
+			b.wantText("[role=status]", "registered already")
 
 			t.Log("It is among the authorized applications until it is revoked.")
 			b.open(s.URL + "/account/authorized")
@@ -182,6 +189,38 @@ func (b *tab) second() *tab {
 	}
 	b.Cleanup(closeTab)
 	return &tab{b.T, ctx}
+}
+
+// opens clicks on what opens another tab, and returns that.
+func (b *tab) opens(selector string) *tab {
+	b.Helper()
+	tabs := func() []*target.Info {
+		all, err := chromedp.Targets(b.ctx)
+		if err != nil {
+			b.Fatal(err)
+		}
+		of := slices.IndexFunc(all, func(info *target.Info) bool { return info.TargetID == chromedp.FromContext(b.ctx).Target.TargetID })
+		return slices.DeleteFunc(all, func(info *target.Info) bool {
+			return info.Type != "page" || info.BrowserContextID != all[of].BrowserContextID
+		})
+	}
+	before := tabs()
+	b.press(selector)
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		for _, info := range tabs() {
+			if slices.ContainsFunc(before, func(known *target.Info) bool { return known.TargetID == info.TargetID }) {
+				continue
+			}
+			ctx, closeTab := chromedp.NewContext(b.ctx, chromedp.WithTargetID(info.TargetID))
+			if err := chromedp.Do(ctx); err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(closeTab)
+			return &tab{b.T, ctx}
+		}
+	}
+	b.Fatalf("%s opens no tab", selector)
+	return nil
 }
 
 // ask is an authorization request of a public client.
