@@ -66,9 +66,44 @@ func newAccountPage(a *accountRequest) accountPage {
 	return accountPage{a.user, a.formToken(), a.URL.Path}
 }
 
-// maxApplications is how many applications a user may register: as many as
-// one page shows well.
+// maxApplications is how many applications a user may register.
 const maxApplications = 50
+
+// part is a part of a list, as much as one page shows, with the numbers of the
+// parts beside it; 0: there is none.
+type part[T any] struct {
+	Entries                []T
+	Number, Previous, Next int
+}
+
+// maxPart is how many bytes the entries of a part have: with what stands around
+// them it makes a page below 15 KB.
+const maxPart = 11 << 10
+
+// partOf returns the part of a list that number names, or else the last one
+// before. size returns how many bytes an entry has on the page.
+func partOf[T any](all []T, number string, size func(T) int) part[T] {
+	parts := [][]T{nil}
+	left := maxPart
+	for _, entry := range all {
+		if left -= size(entry); left < 0 && len(parts[len(parts)-1]) > 0 {
+			parts, left = append(parts, nil), maxPart-size(entry)
+		}
+		parts[len(parts)-1] = append(parts[len(parts)-1], entry)
+	}
+	n, _ := strconv.Atoi(number)
+	n = max(1, min(n, len(parts)))
+	p := part[T]{Entries: parts[n-1], Number: n, Previous: n - 1}
+	if n < len(parts) {
+		p.Next = n + 1
+	}
+	return p
+}
+
+// markup is how many bytes texts have as HTML.
+func markup(texts ...string) int {
+	return len(template.HTMLEscapeString(strings.Join(texts, "")))
+}
 
 // noApplication answers for another owner's application as for none.
 func noApplication() error {
@@ -87,9 +122,11 @@ func (s *server) handleApplications(w http.ResponseWriter, a *accountRequest, x 
 	})
 	s.writePage(w, http.StatusOK, "applications.html", struct {
 		accountPage
-		Applications []*client
+		Applications part[*client]
 		Full         bool
-	}{newAccountPage(a), owned, len(owned) >= maxApplications})
+	}{newAccountPage(a), partOf(owned, a.URL.Query().Get("page"), func(c *client) int {
+		return 150 + markup(c.displayName(), c.Host(), c.ClientID, url.QueryEscape(c.ClientID))
+	}), len(owned) >= maxApplications})
 }
 
 // applicationForm is a form that describes an application, with what is wrong
@@ -455,8 +492,14 @@ func (s *server) handleAuthorized(w http.ResponseWriter, a *accountRequest, x *e
 	}
 	s.writePage(w, http.StatusOK, "authorized.html", struct {
 		accountPage
-		Applications []row
-	}{newAccountPage(a), rows})
+		Applications part[row]
+	}{newAccountPage(a), partOf(rows, a.URL.Query().Get("page"), func(r row) int {
+		n := 400 + markup(r.Client.displayName(), r.Client.displayName(), r.Client.Host(), r.Client.Description, r.Client.ClientID)
+		for _, asked := range r.Asked {
+			n += 25 + markup(asked.Name, asked.Description)
+		}
+		return n
+	})})
 }
 
 // handleRevokeAuthorized ends all that the user granted to an application:
@@ -471,5 +514,5 @@ func (s *server) handleRevokeAuthorized(w http.ResponseWriter, a *accountRequest
 		s.writeErrorPage(w, x, err)
 		return
 	}
-	seeOther(w, s.base+"/account/authorized")
+	seeOther(w, s.base+"/account/authorized?"+parameters{{"page", a.form.Get("page")}}.encode())
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"html"
 	"maps"
 	"net/http"
@@ -683,6 +684,70 @@ func TestAuthorized(t *testing.T) {
 		if r := alice.fill("/account/authorized/revoke", url.Values{"id": {id}}); r.StatusCode != http.StatusSeeOther {
 			t.Errorf("revoking %q: status %d: %s", id, r.StatusCode, r.body)
 		}
+	}
+}
+
+// Lists that are too long for one page are on several, each below 15 KB, on
+// which nothing is missing.
+func TestLongLists(t *testing.T) {
+	t.Parallel()
+	i := start(t)
+	var clients, scope []string
+	for n := range 20 {
+		scope = append(scope, fmt.Sprintf("scope-&-%d", n))
+	}
+	for n := range 55 {
+		clients = append(clients, fmt.Sprintf(`{"client_id": "c%02d", "client_name": "C%02d %s", "client_uri": "https://%s.example/", "redirect_uris": ["https://cb.example/cb"], "owner": "bob"}`,
+			n, n, strings.Repeat("é", 250), strings.Repeat("w", 200)))
+	}
+	i.furnish(`{"clients": [` + strings.Join(clients, ",") + `]}`)
+	b := i.as("bob")
+	for n := range clients {
+		b.approve(changed("web", "client_id", fmt.Sprintf("c%02d", n), "scope", strings.Join(scope, " ")))
+		i.advance(time.Second)
+	}
+	next := regexp.MustCompile(`<a href="(\?page=\d+)" rel="next">`)
+	for path, entry := range map[string]*regexp.Regexp{
+		"/account/authorized":   regexp.MustCompile(`name="id" value="(c\d\d)"`),
+		"/account/applications": regexp.MustCompile(`<code>(c\d\d)</code>`),
+	} {
+		var seen []string
+		pages, query := 0, ""
+		for {
+			r := b.get(path + query)
+			if pages++; len(r.body) > 15<<10 || len(r.body) < 5<<10 && next.MatchString(r.body) {
+				t.Errorf("%s%s has %d bytes", path, query, len(r.body))
+			}
+			for _, match := range entry.FindAllStringSubmatch(r.body, -1) {
+				seen = append(seen, match[1])
+			}
+			if strings.Contains(r.body, `rel="prev"`) != (pages > 1) {
+				t.Errorf("%s%s: the way back: %s", path, query, r.body)
+			}
+			match := next.FindStringSubmatch(r.body)
+			if match == nil {
+				if last := b.get(path + "?page=999"); last.body != r.body {
+					t.Errorf("%s: a page behind the last one: %s", path, last.body)
+				}
+				break
+			}
+			query = match[1]
+		}
+		if path == "/account/authorized" {
+			slices.Reverse(seen) // the newest is first
+		}
+		if len(seen) != len(clients) || !slices.IsSorted(seen) || pages < 2 {
+			t.Errorf("%s shows %q on %d pages", path, seen, pages)
+		}
+		for _, query := range []string{"?page=0", "?page=-1", "?page=x", "?page="} {
+			if b.get(path+query).body != b.get(path).body {
+				t.Errorf("%s%s is not the first page", path, query)
+			}
+		}
+	}
+	// One stays on the page on which one revokes.
+	if r := b.fill("/account/authorized/revoke", url.Values{"id": {"c20"}, "page": {"2"}}); r.location().RequestURI() != "/account/authorized?page=2" {
+		t.Errorf("back to %s", r.location())
 	}
 }
 
