@@ -159,13 +159,11 @@ func TestConsentSession(t *testing.T) {
 		t.Parallel()
 		b := i.in(t).as("alice")
 		page := b.authorize(authorization("native"))
-		forms := regexp.MustCompile(`(?s)<form.*?</form>`).FindAllString(page.body, -1)
-		if len(forms) != 2 {
-			t.Fatalf("%d forms: %s", len(forms), page.body)
+		action := regexp.MustCompile(`<button form="consent" formaction="([^"]*)"`).FindStringSubmatch(page.body)
+		if action == nil {
+			t.Fatalf("no button: %s", page.body)
 		}
-		second := *page
-		second.body = forms[1]
-		r := b.post(second.action(), second.form(nil))
+		r := b.post(action[1], page.form(nil))
 		r = b.continueAs("bob", "builder", b.get(b.URL+r.Header.Get("Location")))
 		if got := b.decide(r, "approve").subject("native"); got != "bob" {
 			t.Errorf("the code is %v's", got)
@@ -490,6 +488,16 @@ func TestConsentPage(t *testing.T) {
 		// R42: nor is the page before the redirect kept or named to others.
 		if page.Header.Get("Cache-Control") != "no-store" || page.Header.Get("Referrer-Policy") != "same-origin" {
 			t.Errorf("Cache-Control %s, Referrer-Policy %s", page.Header.Get("Cache-Control"), page.Header.Get("Referrer-Policy"))
+		}
+	})
+	t.Run("4.1.1/R65 is small however long the request is", func(t *testing.T) {
+		t.Parallel()
+		b := start(t).as("alice")
+		request := changed("native", "state", strings.Repeat("&", 2000))
+		page := b.authorize(request)
+		page.wantConsent()
+		if n := len(page.body) - len(html.EscapeString(request.Encode())); n > 5<<10 {
+			t.Errorf("%d bytes beside the request", n)
 		}
 	})
 	t.Run("10.2/R65 names the host of the request", func(t *testing.T) {

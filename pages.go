@@ -420,7 +420,8 @@ func (s *server) localTarget(target string) string {
 	return s.base + "/"
 }
 
-// handleLogout ends the session, here and not only in the browser.
+// handleLogout ends the session, here and not only in the browser. From the
+// consent page another user goes on with its request.
 func (s *server) handleLogout(w http.ResponseWriter, r *http.Request, x *exchange) {
 	v, err := s.visitor(r, x.now)
 	var form values
@@ -439,7 +440,11 @@ func (s *server) handleLogout(w http.ResponseWriter, r *http.Request, x *exchang
 		return
 	}
 	s.setCookie(w, "")
-	seeOther(w, s.localTarget(form["continue"]))
+	if request := form["request"]; request != "" {
+		seeOther(w, s.base+s.profile.Endpoints["authorize"][0]+"?"+request)
+		return
+	}
+	seeOther(w, s.base+"/")
 }
 
 // writeConsent asks the user.
@@ -453,7 +458,6 @@ func (s *server) writeConsent(w http.ResponseWriter, v *visitor, request *author
 		Expires          unixTime
 		Request, MAC     string
 		Token            string
-		Continue         string
 	}{
 		Client:       request.client,
 		RedirectHost: redirectHost(request.redirectURI),
@@ -465,7 +469,6 @@ func (s *server) writeConsent(w http.ResponseWriter, v *visitor, request *author
 		Request:      pending.query,
 		MAC:          pending.mac(v),
 		Token:        v.formToken(),
-		Continue:     s.base + s.profile.Endpoints["authorize"][0] + "?" + pending.query,
 	})
 }
 

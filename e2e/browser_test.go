@@ -336,7 +336,7 @@ func TestBrowserSwitchUser(t *testing.T) {
 	b.open(a.URL)
 	b.click("a")
 	b.wantText("main", "bob")
-	b.click(`form[action$="/logout"] button`)
+	b.click(`button[formaction$="/logout"]`)
 	b.signIn("alice", "wonderland")
 	b.wantText("main", "alice")
 	b.click("button[value=approve]")
