@@ -283,7 +283,7 @@ func (f applicationForm) client(p *profile, clientID, owner string, existing *cl
 		return nil, "", problems
 	}
 	c, secret := newClient(fixture, p, existing)
-	c.Description = f.Description
+	c.Description, c.RegisteredBy = f.Description, aUser
 	return c, secret, nil
 }
 

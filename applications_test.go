@@ -373,6 +373,7 @@ func TestApplicationProblems(t *testing.T) {
 		insecure = "is http on a host other than 127.0.0.1, [::1] and localhost: use https (RFC 9700 §2.6)."
 		name     = "The name must be text of at most 255 characters."
 		website  = "The website must be a URL with https:// or http://, of at most 2048 characters."
+		host     = "The website has a host with characters beyond ASCII: such names are written as xn--… (RFC 5890 §2.3.2.1)."
 		scopes   = "The scope must be at most 100 scope tokens of printable ASCII, 2000 characters in all, with one blank between them."
 	)
 	for _, row := range []struct{ name, field, value, problem string }{
@@ -404,6 +405,10 @@ func TestApplicationProblems(t *testing.T) {
 		{"R153 line break in the name", "client_name", "a\nb", name},
 		{"R153 name that is not UTF-8", "client_name", "a\xffb", name},
 		{"R65 website that is a script", "client_uri", "javascript:alert(1)", website},
+		{"R65 website that reads backwards", "client_uri", "https://example.com\u202emoc.elgoog/", host},
+		{"R65 website with an invisible letter", "client_uri", "https://goo\u200bgle.com/", host},
+		{"R65 website with an encoded one", "client_uri", "https://goo%E2%81%A0gle.com/", host},
+		{"R65 website with a Cyrillic letter", "client_uri", "https://g\u043eogle.com/", host},
 		{"R153 website without a scheme", "client_uri", "notes.example", website},
 		{"R153 long website", "client_uri", "https://a.example/" + long, website},
 		{"R153 long description", "description", strings.Repeat("é", 501), "The description must be text of at most 500 characters."},

@@ -205,7 +205,7 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 		s.writeSignIn(w, v, http.StatusOK, ask)
 	case invalid != nil:
 		s.redirectError(w, x, request, invalid)
-	case v.user == nil && request.prompts("none") && !request.client.SelfRegistered:
+	case v.user == nil && request.prompts("none") && request.client.RegisteredBy != itself:
 		s.redirectError(w, x, request, loginRequired("nobody is signed in, and with prompt none nobody can be asked to"))
 	case v.user == nil, request.prompts("login"), request.prompts("select_account"):
 		ask.Continue = r.URL.EscapedPath() + "?" + s.profile.signedIn(r.URL.RawQuery)

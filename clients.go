@@ -29,8 +29,18 @@ type client struct {
 	Scope        string    `json:"scope,omitempty"` // empty: whatever the profile has
 	Owner        string    `json:"owner,omitempty"`
 
-	SelfRegistered bool `json:"self_registered,omitempty"` // by anybody, see registration
+	RegisteredBy registrar `json:"registered_by,omitempty"`
 }
+
+// registrar is who registered a client, and so who answers for its name and
+// its website.
+type registrar string
+
+const (
+	operator registrar = ""       // of this server: fixtures, the control API, the first start
+	aUser    registrar = "user"   // on the pages
+	itself   registrar = "itself" // anybody, see registration
+)
 
 // public reports whether the client cannot keep a secret (RFC 6749 §2.1).
 func (c *client) public() bool { return c.SecretHash == nil }

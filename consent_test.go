@@ -507,6 +507,44 @@ func TestConsentPage(t *testing.T) {
 			t.Errorf("%s", page.body)
 		}
 	})
+	t.Run("10.2/R65 whom nobody answers for", func(t *testing.T) {
+		t.Parallel()
+		i := start(t)
+		alice, bob := i.as("alice"), i.as("bob")
+		marked := func(i *instance, clientID, redirectURI, words string) {
+			t.Helper()
+			b := i.as("alice")
+			request := changed("web", "client_id", clientID, "redirect_uri", redirectURI)
+			page := b.authorize(request)
+			page.wantConsent()
+			if got := strings.Contains(page.body, "Unverified"); got != (words != "") || !strings.Contains(page.body, words) {
+				t.Errorf("%s: marked: %t: %s", clientID, got, page.body)
+			}
+			b.decide(page, "approve")
+			if list := b.get("/account/authorized"); strings.Contains(list.body, "Unverified") != (words != "") {
+				t.Errorf("%s in the list: %s", clientID, list.body)
+			}
+			b.fill("/account/authorized/revoke", url.Values{"id": {clientID}})
+		}
+		marked(i, "other", redirectURIs["other"], "")
+		marked(i, "web", redirectURIs["web"], "")
+		marked(i, "native", redirectURIs["native"], "cannot prove who it is")
+		form := registrationForm()
+		form.Set("client_uri", "https://google.com/")
+		id, _ := bob.register(form)
+		marked(i, id, "https://notes.example/cb", "A user of this server registered this application")
+		i.must(i.server.store.deleteUser("bob"))
+		marked(i, id, "https://notes.example/cb", "A user of this server registered this application")
+		// A client that its owner has changed is in the owner's words, until the operator says it anew.
+		alice.post("/account/applications/edit", alice.editForm("web", url.Values{"client_uri": {"https://google.com/"}}))
+		marked(i, "web", redirectURIs["web"], "A user of this server registered this application")
+		i.furnish(instanceFixtures)
+		marked(i, "web", redirectURIs["web"], "")
+
+		mastodon := startProfile(t, "mastodon")
+		app := mastodon.post("/api/v1/apps", url.Values{"client_name": {"App"}, "redirect_uris": {"https://app.example/cb"}, "website": {"https://google.com/"}, "scopes": {"read write"}})
+		marked(mastodon, app.json["client_id"].(string), "https://app.example/cb", "This application registered itself")
+	})
 	t.Run("10.14/R65 client_uri that is a script", func(t *testing.T) {
 		t.Parallel()
 		for _, uri := range []string{"javascript:alert(1)", "javascript://cb.example/%0aalert(1)", "data:text/html,x", "//cb.example/", "cb.example"} {

@@ -137,6 +137,9 @@ func (c *clientFixture) problems(p *profile) (all memberErrors) {
 		u, err := url.Parse(c.ClientURI)
 		all.add(err != nil || len(c.ClientURI) > 2048 || u.Host == "" || u.Scheme != "https" && u.Scheme != "http",
 			"client_uri", "must be a URL with https:// or http://, of at most 2048 characters")
+		// The host is shown to people: no letter of it may look like another, or like none.
+		all.add(err == nil && strings.ContainsFunc(u.Host, func(r rune) bool { return r <= ' ' || r > '~' }),
+			"client_uri", "has a host with characters beyond ASCII: such names are written as xn--… (RFC 5890 §2.3.2.1)")
 	}
 	for i, uri := range c.RedirectURIs {
 		if err := checkRedirectURI(uri, p); err != nil {

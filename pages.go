@@ -215,7 +215,7 @@ func (s *server) startExamples(v *visitor) ([]example, error) {
 			looked := 0
 			_, err := s.store.anyClient(func(candidate *client) bool {
 				own := v.user != nil && candidate.Owner == v.user.Username
-				if (own || candidate.Owner == "" && !candidate.SelfRegistered) && candidate.mayUse(g.Name, s.profile) {
+				if (own || candidate.Owner == "" && candidate.RegisteredBy == operator) && candidate.mayUse(g.Name, s.profile) {
 					c = candidate
 				}
 				looked++
@@ -489,8 +489,11 @@ func (c *client) Public() bool        { return c.public() }
 // Host is that of the website which the client says is its own.
 func (c *client) Host() string { return redirectHost(c.URI) }
 
-// Unverified reports whether nobody who is known here stands for the client.
-func (c *client) Unverified() bool { return c.public() || c.Owner == "" || c.URI == "" }
+// Unverified reports whether it is not certain that the client is who it says.
+//
+// Choice: the operator's clients are taken for it, if they have a secret to
+// prove it by. A user may register any name and website, and so may anybody.
+func (c *client) Unverified() bool { return c.public() || c.RegisteredBy != operator }
 
 // redirectHost is the host of a URI, or else its scheme, for people; empty for
 // a code that is shown, and where there is no URI.

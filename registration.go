@@ -123,6 +123,6 @@ func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, 
 		return nil, "", refused(name, "invalid", wrong.error.Error())
 	}
 	c, secret := newClient(f, s.profile, nil)
-	c.SelfRegistered = true
+	c.RegisteredBy = itself
 	return c, secret, s.store.register(nil, []*client{c})
 }
