@@ -107,7 +107,8 @@ func markup(texts ...string) int {
 
 // noApplication answers for another owner's application as for none.
 func noApplication() error {
-	return refuse(http.StatusNotFound, "not_found", rfc9110("15.5.5"), "you have no such application")
+	return helped(help{"You have no such application", "It may have been deleted already.", "/account/applications", "Your applications"},
+		refuse(http.StatusNotFound, "not_found", rfc9110("15.5.5"), "you have no such application"))
 }
 
 // handleApplications lists the user's applications.
@@ -412,12 +413,16 @@ func (s *server) handleEditApplication(w http.ResponseWriter, a *accountRequest,
 	page.Form = s.formFrom(a.form)
 	err = s.store.changeClient(a.user.Username, id, func(c *client) (*client, error) {
 		page.Form.Public = c.public() // fixed when it was registered
-		if c.version() != page.Form.Version {
-			page.Form.Version = c.version()
-			return nil, errChanged
-		}
 		changed, _, err := page.Form.client(s.profile, c.ClientID, c.Owner, c)
-		return changed, err
+		switch stands := c.version(); {
+		case err == nil && changed.version() == stands:
+			return c, nil // saved already
+		case page.Form.Version != stands:
+			page.Form.Version = stands
+			return nil, errChanged
+		default:
+			return changed, err
+		}
 	})
 	var problems memberErrors
 	switch {

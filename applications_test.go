@@ -794,6 +794,14 @@ func TestApplicationRaces(t *testing.T) {
 			t.Errorf("status %d: %s", r.StatusCode, r.body)
 		}
 	})
+	t.Run("R159 saved twice", func(t *testing.T) {
+		form := b.editForm(id, url.Values{"description": {"saved twice"}})
+		for range 2 {
+			if r := b.post("/account/applications/edit", form); r.StatusCode != http.StatusSeeOther || i.client(id).Description != "saved twice" {
+				t.Errorf("status %d: %s", r.StatusCode, r.body)
+			}
+		}
+	})
 	t.Run("R159 parallel edits", func(t *testing.T) {
 		form := b.editForm(id, nil)
 		saved := make(chan string, 32)

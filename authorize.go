@@ -349,17 +349,20 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 	expires, _ := strconv.ParseInt(form["expires"], 10, 64)
 	pending := pendingConsent{id, registration, unixTime(expires), form["request"]}
 	if v.user == nil || !sameMAC(pending.mac(v), form["mac"]) {
-		s.writeErrorPage(w, x, refuse(http.StatusForbidden, "access_denied", rfc6749("10.12"), "this form belongs to another sign-in: go back to the application and start again"))
+		s.writeErrorPage(w, x, outOfDate("You have signed in or out since it was asked. Go back to the application and start again.",
+			refuse(http.StatusForbidden, "access_denied", rfc6749("10.12"), "this form belongs to another sign-in")))
 		return
 	}
 	x.username = v.user.Username
 	if pending.expires.expired(x.now) {
-		s.writeErrorPage(w, x, invalidRequest(rfc6749("4.1.1"), "this request has expired: go back to the application and start again"))
+		s.writeErrorPage(w, x, outOfDate("It was asked more than half an hour ago. Go back to the application and start again.",
+			invalidRequest(rfc6749("4.1.1"), "this request has expired")))
 		return
 	}
 	request, err := s.parseRedirection(pending.query)
 	if err == nil && request.client.ID != pending.client {
-		err = invalidRequest(rfc6749("4.1.1"), "the client has been registered anew meanwhile: go back to the application and start again")
+		err = outOfDate("The application has been registered anew since it was asked. Go back to the application and start again.",
+			invalidRequest(rfc6749("4.1.1"), "the client has been registered anew meanwhile"))
 	}
 	if err != nil {
 		s.writeErrorPage(w, x, err)
@@ -376,6 +379,11 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 	}
 	request.pending = &pending
 	s.decide(w, x, request, &decision{v.user, form["decision"] == "deny"})
+}
+
+// outOfDate tells the user why the answer to a question cannot count any more.
+func outOfDate(text string, err error) error {
+	return helped(help{Heading: "This question is out of date", Text: text}, err)
 }
 
 // decide does what the user decided.
@@ -396,7 +404,8 @@ func (s *server) decide(w http.ResponseWriter, x *exchange, request *authorizati
 // the client has had its answer.
 func (s *server) decisionFailed(w http.ResponseWriter, x *exchange, request *authorizationRequest, err error) {
 	if errors.Is(err, errAnswered) {
-		s.writeErrorPage(w, x, invalidRequest(rfc6749("4.1.1"), "this request has been answered already: go back to the application and start again"))
+		s.writeErrorPage(w, x, helped(help{Heading: "You have answered already", Text: "Your first answer has been sent to the application. If you are still here, go back to the application and start again."},
+			invalidRequest(rfc6749("4.1.1"), "this request has been answered already")))
 		return
 	}
 	s.redirectError(w, x, request, err)

@@ -32,6 +32,13 @@ type refusal struct {
 	RetryAfter  int    // seconds; 0: not said
 	Reason      string // what exactly is wrong, where profiles have words for it
 	Parameter   string // the request's parameter that it is about, if one is
+	Help        help   // for the person at the browser; zero: there is nothing to do
+}
+
+// help tells a person what has happened and what to do about it.
+type help struct {
+	Heading, Text string
+	Path, Link    string // of a page of this server to go on to, and the words of the link
 }
 
 func (r *refusal) Error() string {
@@ -60,6 +67,12 @@ func because(reason string, err error) error {
 // about adds the parameter that a refusal is about.
 func about(parameter string, err error) error {
 	err.(*refusal).Parameter = parameter
+	return err
+}
+
+// helped adds what the person at the browser can do about a refusal.
+func helped(h help, err error) error {
+	err.(*refusal).Help = h
 	return err
 }
 

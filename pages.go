@@ -348,6 +348,7 @@ type signIn struct {
 	Username string  // filled in
 	Continue string  // local target once signed in
 	Problem  string
+	User     *user // who is signed in already, where that is worth saying
 	Token    string
 }
 
@@ -376,15 +377,20 @@ func (s *server) handleLogin(w http.ResponseWriter, r *http.Request, x *exchange
 		return
 	}
 	form, err := s.formValues(r)
-	if err == nil {
-		err = v.checkFormToken(form["form_token"])
-	}
 	if err != nil {
 		s.writeErrorPage(w, x, err)
 		return
 	}
-	u, err := s.checkPassword(r.Context(), form["username"], form["password"], source(r), x.now)
 	again := signIn{Username: form["username"], Continue: s.localTarget(form["continue"])}
+	if err := v.checkFormToken(form["form_token"]); err != nil {
+		// Besides a forged form it may be one that was open while the user
+		// signed in elsewhere.
+		again.User = v.user
+		again.Problem = "This page was out of date, or your browser keeps no cookies. Sign in again."
+		s.writeSignIn(w, v, x.refused(err).Status, again)
+		return
+	}
+	u, err := s.checkPassword(r.Context(), form["username"], form["password"], source(r), x.now)
 	wait := tooManyTries(0)
 	switch {
 	case errors.As(err, &wait):
@@ -521,7 +527,8 @@ func (s *server) handleOutOfBand(w http.ResponseWriter, r *http.Request, x *exch
 	presented, _ := s.profile.CodeFormat.parse(r.URL.Query().Get("code"))
 	b, expires, err := s.store.liveCode(presented, x.now)
 	if err == nil && (b == nil || s.autoApprove == "" && (v.user == nil || v.user.ID != b.user.ID)) {
-		err = invalidRequest(rfc6749("4.1.2"), "there is no code here that is good and yours: it may have been used or have expired")
+		err = helped(help{Heading: "There is no code here", Text: "It may have been used or have expired. Go back to the application and start again."},
+			invalidRequest(rfc6749("4.1.2"), "there is no code here that is good and yours: it may have been used or have expired"))
 	}
 	if err != nil {
 		s.writeErrorPage(w, x, err)
@@ -539,8 +546,8 @@ func (s *server) handleOutOfBand(w http.ResponseWriter, r *http.Request, x *exch
 // Heading tells a person in a few words.
 func (r *refusal) Heading() string {
 	switch {
-	case r.Status == http.StatusNotFound:
-		return "There is no such page"
+	case r.Help.Heading != "":
+		return r.Help.Heading
 	case r.Status == http.StatusTooManyRequests:
 		return "Too many tries"
 	case r.Status >= 500:

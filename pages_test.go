@@ -210,6 +210,42 @@ func TestNotFound(t *testing.T) {
 	}
 }
 
+// TestHelp is what error pages tell the person in front of them.
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	i := start(t)
+	b := i.as("alice")
+	id, _ := b.register(registrationForm())
+	answered := b.authorize(authorization("native"))
+	b.decide(answered, "approve")
+	late, foreign := b.authorize(authorization("native")), i.as("bob").authorize(authorization("native"))
+	b.fill("/account/applications/delete", url.Values{"id": {id}})
+	pages := map[string]*reply{
+		`<h1>You have answered already</h1>
+<p class="lede">Your first answer has been sent to the application. If you are still here, go back to the application and start again.</p>`: b.decide(answered, "approve"),
+		`<h1>This question is out of date</h1>
+<p class="lede">You have signed in or out since it was asked. Go back to the application and start again.</p>`: b.decide(foreign, "approve"),
+		`<h1>This form is out of date</h1>
+<p class="lede">You have signed in or out since it was loaded, or your browser keeps no cookies. Go back, reload the page and try again.</p>`: b.post("/account/applications/delete", url.Values{"id": {id}}),
+		`<h1>You have no such application</h1>
+<p class="lede">It may have been deleted already.</p>
+<p class="actions"><a class="button" href="/account/applications">Your applications</a></p>`: b.fill("/account/applications/delete", url.Values{"id": {id}}),
+		`<h1>There is no such page</h1>
+<p class="lede">The start page tells what there is, and where the endpoints are.</p>
+<p class="actions"><a class="button" href="/">Start page</a></p>`: b.get("/nowhere"),
+		`<h1>There is no code here</h1>
+<p class="lede">It may have been used or have expired. Go back to the application and start again.</p>`: b.get(b.endpoint("oob") + "?code=x"),
+		`<h1>This request cannot be answered</h1>
+<p class="lede">There is nothing for you to repair here: go back to where you came from.</p>`: b.authorize(changed("web", "client_id", "none")),
+	}
+	i.advance(consentLifetime * time.Second)
+	pages[`<h1>This question is out of date</h1>
+<p class="lede">It was asked more than half an hour ago. Go back to the application and start again.</p>`] = b.decide(late, "deny")
+	for want, page := range pages {
+		page.contains(want)
+	}
+}
+
 // TestPanic is R70 and R174: a bug shows itself in the log alone, and harms
 // one request only.
 func TestPanic(t *testing.T) {

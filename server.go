@@ -325,7 +325,8 @@ func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 	// form with it.
 	found, methods, ok := s.findRoute(r.Method, r.URL.Path)
 	if found == nil {
-		s.writeErrorPage(w, x, refuse(http.StatusNotFound, "not_found", rfc9110("15.5.5"), "there is no such page here"))
+		s.writeErrorPage(w, x, helped(help{"There is no such page", "The start page tells what there is, and where the endpoints are.", "/", "Start page"},
+			refuse(http.StatusNotFound, "not_found", rfc9110("15.5.5"), "there is no such page here")))
 		return
 	}
 	x.endpoint = found.endpoint

@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"html"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -130,7 +132,9 @@ func TestSignIn(t *testing.T) {
 		if form.Get("form_token") == b.get("/login").form(nil).Get("form_token") {
 			t.Error("the token is the same after the sign-in")
 		}
-		b.post("/login", form).wantPage(http.StatusForbidden)
+		if r := b.post("/login", form); r.StatusCode != http.StatusForbidden || r.action() != "/login" {
+			t.Errorf("status %d: %s", r.StatusCode, r.body)
+		}
 		b.post("/logout", form).wantPage(http.StatusForbidden)
 		b.wantSignedIn(true)
 	})
@@ -268,8 +272,14 @@ func TestContinue(t *testing.T) {
 		signedIn := b.post(second.action(), second.form(credentials("alice", "wonderland")))
 		finish(t, b, "other", b.get(signedIn.location().String()))
 		// The first tab's form is from before the sign-in; the page it was on is good.
-		b.post(first.action(), first.form(credentials("alice", "wonderland"))).wantPage(http.StatusForbidden)
-		finish(t, b, "web", b.get(first.form(nil).Get("continue")))
+		again := b.post(first.action(), first.form(credentials("alice", "wonderland")))
+		again.contains("signed in as <strong><bdi>alice</bdi></strong> already", "This page was out of date")
+		if again.StatusCode != http.StatusForbidden || again.refusal == nil || again.refusal.Code != "access_denied" {
+			t.Errorf("status %d: %v", again.StatusCode, again.refusal)
+		}
+		finish(t, b, "web", b.continueAs("alice", "wonderland", again))
+		on := regexp.MustCompile(`<a href="([^"]*)">go on</a>`).FindStringSubmatch(again.body)
+		b.get(html.UnescapeString(on[1])).location() // the consent is remembered
 	})
 	t.Run("R47 two tabs, two consent pages", func(t *testing.T) {
 		t.Parallel()
