@@ -44,7 +44,7 @@ func (s *server) parseRedirection(query string) (*authorizationRequest, error) {
 	}
 	for _, name := range []string{"client_id", "redirect_uri"} {
 		if fault, found := faulty[name]; found {
-			return nil, invalidRequest(rfc6749("3.1"), name+" "+fault)
+			return nil, faultyParameter(name, fault)
 		}
 	}
 	if v["client_id"] == "" {
@@ -81,14 +81,14 @@ func (a *authorizationRequest) parseRest(p *profile) error {
 	switch a.responseType {
 	case "code":
 		if !a.client.mayUse("authorization_code", p) {
-			return unauthorizedClient(rfc6749("4.1.2.1"), "this client is not registered for the authorization code grant")
+			return about("response_type", unauthorizedClient(rfc6749("4.1.2.1"), "this client is not registered for the authorization code grant"))
 		}
 	case "token":
 		if !slices.Contains(p.Grants, "implicit") {
 			return unsupportedResponseType(rfc6749("4.2.2.1"), "response_type must be code: this server has no implicit grant")
 		}
 		if !a.client.mayUse("implicit", p) {
-			return unauthorizedClient(rfc6749("4.2.2.1"), "this client is not registered for the implicit grant; RFC 9700 advises the code grant with PKCE")
+			return about("response_type", unauthorizedClient(rfc6749("4.2.2.1"), "this client is not registered for the implicit grant; RFC 9700 advises the code grant with PKCE"))
 		}
 		if a.redirectURI == outOfBand {
 			return invalidRequest(rfc6749("4.2.2"), "an access token cannot be shown out of band: use response_type code")

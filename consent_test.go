@@ -835,18 +835,28 @@ func TestOutOfBand(t *testing.T) {
 func TestErrorPage(t *testing.T) {
 	t.Parallel()
 	i := start(t)
+	i.furnish(outOfBandClient)
+	i.furnish(`{"clients": [{"client_id": "public", "token_endpoint_auth_method": "none", "redirect_uris": ["` + outOfBand + `"]}]}`)
 	b := i.as("alice")
 	for _, row := range []struct {
 		name   string
 		query  string
 		error  string
 		naming string
+		more   string
 	}{
-		{"4.1.2.1/unknown client", changed("web", "client_id", "nope").Encode(), "invalid_client", "client_id"},
-		{"4.1.1/no client_id", changed("web", "client_id", absent).Encode(), "invalid_request", "client_id"},
-		{"3.1.2.4/R3 names the problem", changed("web", "redirect_uri", "https://evil.example/").Encode(), "invalid_request", "redirect_uri"},
-		{"3.1/duplicate", authorization("web").Encode() + "&redirect_uri=x", "invalid_request", "redirect_uri occurs more than once"},
-		{"B/malformed", "%zz", "invalid_request", "x-www-form-urlencoded"},
+		{"4.1.2.1/unknown client", changed("web", "client_id", "nope").Encode(), "invalid_client", "client_id", "client_id; the client_id of an application that is registered here; RFC 6749 §4.1.2.1"},
+		{"4.1.1/no client_id", changed("web", "client_id", absent).Encode(), "invalid_request", "client_id", "client_id; the client_id of an application that is registered here; RFC 6749 §4.1.1"},
+		{"3.1.2.4/R3 names the problem", changed("web", "redirect_uri", "https://evil.example/").Encode(), "invalid_request", "redirect_uri",
+			"redirect_uri; one of the redirect URIs that the application registered, character by character; only the port of http on a loopback host may differ; RFC 6749 §3.1.2.3"},
+		{"3.1/duplicate", authorization("web").Encode() + "&redirect_uri=x", "invalid_request", "redirect_uri occurs more than once", "redirect_uri; once at the most; RFC 6749 §3.1"},
+		{"A/not UTF-8", changed("web", "client_id", "x\xff").Encode(), "invalid_request", "client_id has control characters or is not UTF-8", "client_id; text in UTF-8 without control characters; RFC 6749 Appendix A"},
+		{"B/malformed", "%zz", "invalid_request", "x-www-form-urlencoded", "RFC 6749 Appendix B"},
+		{"3.1/duplicate state, out of band", changed("cli", "redirect_uri", outOfBand).Encode() + "&state=x", "invalid_request", "state occurs more than once", "state; once at the most; RFC 6749 §3.1"},
+		{"4.2.2.1/implicit, out of band", changed("public", "redirect_uri", outOfBand, "response_type", "token").Encode(), "unauthorized_client", "implicit grant",
+			"response_type; code, or token where the application is registered for the implicit grant; RFC 6749 §4.2.2.1"},
+		{"3.3/scope, out of band", changed("cli", "redirect_uri", outOfBand, "scope", "state").Encode(), "invalid_scope", "scope",
+			"scope; scope tokens that this server has and the application is registered for, with one blank between them; or nothing; RFC 6749 §3.3"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -857,6 +867,13 @@ func TestErrorPage(t *testing.T) {
 			}
 			if got := r.Header.Get("Content-Type"); got != "text/html; charset=utf-8" {
 				t.Errorf("Content-Type: %s", got)
+			}
+			var more []string
+			for _, match := range regexp.MustCompile(`<dt>(Parameter|Expected|Rule)</dt><dd>(?:<code>)?([^<]*)<`).FindAllStringSubmatch(r.body, -1) {
+				more = append(more, match[2])
+			}
+			if got := strings.Join(more, "; "); got != row.more {
+				t.Errorf("the page says %q, want %q", got, row.more)
 			}
 		})
 	}

@@ -19,6 +19,9 @@ func rfc7662(number string) section { return section("RFC 7662 §" + number) }
 func rfc9110(number string) section { return section("RFC 9110 §" + number) }
 func rfc9700(number string) section { return section("RFC 9700 §" + number) }
 
+// rfc6749Appendix cites the grammar of parameters (A) or their encoding (B).
+func rfc6749Appendix(letter string) section { return section("RFC 6749 Appendix " + letter) }
+
 // openID cites OpenID Connect Core 1.0, whose prompt values are understood.
 func openID(number string) section { return section("OpenID Connect Core §" + number) }
 

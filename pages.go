@@ -563,7 +563,7 @@ func (r *refusal) Heading() string {
 var expectations = map[string]string{
 	"client_id":             "the client_id of an application that is registered here",
 	"redirect_uri":          "one of the redirect URIs that the application registered, character by character; only the port of http on a loopback host may differ",
-	"response_type":         "code",
+	"response_type":         "code, or token where the application is registered for the implicit grant",
 	"scope":                 "scope tokens that this server has and the application is registered for, with one blank between them; or nothing",
 	"code_challenge":        "the base64url encoding, without padding, of the SHA-256 hash of the code_verifier: 43 characters",
 	"code_challenge_method": "S256",
@@ -571,15 +571,27 @@ var expectations = map[string]string{
 	"prompt":                "none, login, consent or select_account; or nothing",
 }
 
-// About is the parameter that the description speaks of, or "".
+// About is the parameter that the refusal is about, or "".
 func (r *refusal) About() string {
 	for word := range strings.FieldsFuncSeq(r.Description, func(c rune) bool { return c != '_' && (c < 'a' || c > 'z') }) {
 		if expectations[word] != "" {
 			return word
 		}
 	}
+	if isParameter[r.Parameter] { // and not a token of the scope
+		return r.Parameter
+	}
 	return ""
 }
 
-// Expected is what the parameter must be.
-func (r *refusal) Expected() string { return expectations[r.About()] }
+// Expected is what the parameter must be, or "".
+func (r *refusal) Expected() string {
+	switch {
+	case strings.HasSuffix(r.Description, occursTwice):
+		return "once at the most"
+	case strings.HasSuffix(r.Description, isNoText):
+		return "text in UTF-8 without control characters"
+	default:
+		return expectations[r.About()]
+	}
+}

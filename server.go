@@ -408,11 +408,11 @@ func newValues(form url.Values) (v values, faulty map[string]string) {
 		case !isParameter[name] && (len(all) > 1 || !isClean):
 			// Unknown to the server, so nothing to it (RFC 6749 §3.1).
 		case len(all) > 1:
-			faulty[name] = "occurs more than once"
+			faulty[name] = occursTwice
 		case all[0] == "":
 			// As if it had not been sent (RFC 6749 §3.1).
 		case !isClean:
-			faulty[name] = "has control characters or is not UTF-8"
+			faulty[name] = isNoText
 		default:
 			v[name] = all[0]
 		}
@@ -420,12 +420,18 @@ func newValues(form url.Values) (v values, faulty map[string]string) {
 	return v, faulty
 }
 
+// What is wrong with a parameter by itself.
+const (
+	occursTwice = "occurs more than once"
+	isNoText    = "has control characters or is not UTF-8"
+)
+
 // parseValues reads parameters in the form of RFC 6749 Appendix B. Malformed
 // encoding makes all of them unusable.
 func parseValues(encoded string) (v values, faulty map[string]string, err error) {
 	form, err := url.ParseQuery(encoded)
 	if err != nil {
-		return nil, nil, invalidRequest(rfc6749("B"), "the parameters are not well-formed application/x-www-form-urlencoded")
+		return nil, nil, invalidRequest(rfc6749Appendix("B"), "the parameters are not well-formed application/x-www-form-urlencoded")
 	}
 	v, faulty = newValues(form)
 	return v, faulty, nil
@@ -453,7 +459,15 @@ func checkFaulty(faulty map[string]string) error {
 		return nil
 	}
 	name := slices.Min(slices.Collect(maps.Keys(faulty)))
-	return invalidRequest(rfc6749("3.1"), name+" "+faulty[name])
+	return faultyParameter(name, faulty[name])
+}
+
+func faultyParameter(name, fault string) error {
+	rule := rfc6749("3.1")
+	if fault == isNoText {
+		rule = rfc6749Appendix("A")
+	}
+	return about(name, invalidRequest(rule, name+" "+fault))
 }
 
 // isParameter has the parameters that some endpoint knows.
@@ -517,7 +531,7 @@ func (s *server) parseBody(r *http.Request, kinds []string) (url.Values, error) 
 			}
 		}
 		slices.Sort(types)
-		return nil, unsupportedMediaType(rfc6749("B"), "the body must be "+strings.Join(types, " or "))
+		return nil, unsupportedMediaType(rfc6749Appendix("B"), "the body must be "+strings.Join(types, " or "))
 	}
 	body, err := readBody(r)
 	if err != nil {
@@ -533,7 +547,7 @@ func (s *server) parseBody(r *http.Request, kinds []string) (url.Values, error) 
 		form, err = parseMultipartForm(body, parameters["boundary"])
 	}
 	if err != nil {
-		return nil, because("malformed body", invalidRequest(rfc6749("B"), "the body is not well-formed "+mediaType))
+		return nil, because("malformed body", invalidRequest(rfc6749Appendix("B"), "the body is not well-formed "+mediaType))
 	}
 	return form, nil
 }
@@ -593,7 +607,7 @@ func parseMultipartForm(body, boundary string) (url.Values, error) {
 func formBody(r *http.Request) (string, error) {
 	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mediaType != "application/x-www-form-urlencoded" {
-		return "", unsupportedMediaType(rfc6749("B"), "the body must be application/x-www-form-urlencoded")
+		return "", unsupportedMediaType(rfc6749Appendix("B"), "the body must be application/x-www-form-urlencoded")
 	}
 	return readBody(r)
 }
