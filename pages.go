@@ -10,6 +10,7 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 )
@@ -94,7 +95,8 @@ func (s *server) handleHealth(w http.ResponseWriter, r *http.Request, x *exchang
 type endpointRow struct{ What, Methods, URL string }
 
 // endpointRows are the endpoints of the profile, in the order in which one
-// meets them.
+// meets them, each at its first path. Of several resources of one name the
+// others are called by the end of theirs.
 func (s *server) endpointRows() []endpointRow {
 	described := []struct{ name, what string }{
 		{"authorize", "Authorization"},
@@ -109,14 +111,28 @@ func (s *server) endpointRows() []endpointRow {
 	}
 	var rows []endpointRow
 	for _, endpoint := range described {
-		for _, path := range s.profile.paths(endpoint.name) {
-			at := s.base + path
+		var first []string
+		if paths := s.profile.Endpoints[endpoint.name]; len(paths) > 0 {
+			first = append(first, paths[0])
+		}
+		for _, r := range s.profile.Resources {
+			if r.Endpoint == endpoint.name {
+				first = append(first, r.Paths[0])
+			}
+		}
+		for n, at := range first {
+			what := endpoint.what
+			if n > 0 {
+				what = "Resource " + path.Base(at)
+			}
 			if endpoint.name == "metadata" {
-				at = path + s.base // RFC 8414 §3.1
+				at += s.base // RFC 8414 §3.1
+			} else {
+				at = s.base + at
 			}
 			for _, r := range s.routes[at] {
 				if r.endpoint == endpoint.name {
-					rows = append(rows, endpointRow{endpoint.what, r.methods, strings.TrimSuffix(s.issuer, s.base) + at})
+					rows = append(rows, endpointRow{what, r.methods, strings.TrimSuffix(s.issuer, s.base) + at})
 				}
 			}
 		}

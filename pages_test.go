@@ -210,6 +210,31 @@ func TestNotFound(t *testing.T) {
 	}
 }
 
+// TestEndpointRows: the start page has a row for every endpoint, and no two
+// rows of one name.
+func TestEndpointRows(t *testing.T) {
+	t.Parallel()
+	for profile, want := range map[string][]string{
+		"rfc6749":    {"Authorization", "Token", "User info", "Token info", "Revocation", "Introspection", "Metadata"},
+		"figshare":   {"Authorization", "Token", "User info", "Token info"},
+		"mastodon":   {"Authorization", "Token", "User info", "Token info", "Revocation", "Registration", "About the server"},
+		"trackmania": {"Authorization", "Token", "User info"},
+		"sharesight": {"Authorization", "Token", "User info", "Resource portfolios", "Token info", "Revocation"},
+	} {
+		var names []string
+		i := startProfile(t, profile)
+		for _, row := range i.server.endpointRows() {
+			names = append(names, row.What)
+			if row.Methods == "GET" && i.get(row.URL).StatusCode == http.StatusNotFound {
+				t.Errorf("%s: %v is not there", profile, row)
+			}
+		}
+		if !slices.Equal(names, want) {
+			t.Errorf("%s: %q, want %q", profile, names, want)
+		}
+	}
+}
+
 // TestHelp is what error pages tell the person in front of them.
 func TestHelp(t *testing.T) {
 	t.Parallel()
