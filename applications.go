@@ -59,11 +59,24 @@ func (s *server) account(handle func(http.ResponseWriter, *accountRequest, *exch
 type accountPage struct {
 	User  *user
 	Token string // of the forms
-	Here  string // the path of this page
+	Here  string // the path of this page, without the issuer's
 }
 
-func newAccountPage(a *accountRequest) accountPage {
-	return accountPage{a.user, a.formToken(), a.URL.Path}
+// Current is the aria-current of a link to a page: page where this is that
+// page, and true where this is one of those below it.
+func (p accountPage) Current(path string) string {
+	switch {
+	case p.Here == path:
+		return "page"
+	case strings.HasPrefix(p.Here, path+"/"):
+		return "true"
+	default:
+		return ""
+	}
+}
+
+func (s *server) accountPage(v *visitor, r *http.Request) accountPage {
+	return accountPage{v.user, v.formToken(), strings.TrimPrefix(r.URL.Path, s.base)}
 }
 
 // maxApplications is how many applications a user may register.
@@ -125,7 +138,7 @@ func (s *server) handleApplications(w http.ResponseWriter, a *accountRequest, x 
 		accountPage
 		Applications part[*client]
 		Full         bool
-	}{newAccountPage(a), partOf(owned, a.URL.Query().Get("page"), func(c *client) int {
+	}{s.accountPage(a.visitor, a.Request), partOf(owned, a.URL.Query().Get("page"), func(c *client) int {
 		return 150 + markup(c.displayName(), c.Host(), c.ClientID, url.QueryEscape(c.ClientID))
 	}), len(owned) >= maxApplications})
 }
@@ -325,7 +338,7 @@ type applicationPage struct {
 }
 
 func (s *server) writeApplication(w http.ResponseWriter, status int, a *accountRequest, p applicationPage) {
-	p.accountPage = newAccountPage(a)
+	p.accountPage = s.accountPage(a.visitor, a.Request)
 	if p.Client != nil {
 		p.Examples = s.examples(a.visitor, p.Client, "")
 	}
@@ -373,7 +386,7 @@ func (s *server) writeRegistered(w http.ResponseWriter, a *accountRequest, c *cl
 		Client       *client
 		Secret, What string
 		Examples     []example
-	}{newAccountPage(a), c, secret, what, s.examples(a.visitor, c, secret)})
+	}{s.accountPage(a.visitor, a.Request), c, secret, what, s.examples(a.visitor, c, secret)})
 }
 
 // ownClient returns the user's application of a client_id.
@@ -498,7 +511,7 @@ func (s *server) handleAuthorized(w http.ResponseWriter, a *accountRequest, x *e
 	s.writePage(w, http.StatusOK, "authorized.html", struct {
 		accountPage
 		Applications part[row]
-	}{newAccountPage(a), partOf(rows, a.URL.Query().Get("page"), func(r row) int {
+	}{s.accountPage(a.visitor, a.Request), partOf(rows, a.URL.Query().Get("page"), func(r row) int {
 		n := 400 + markup(r.Client.displayName(), r.Client.displayName(), r.Client.Host(), r.Client.Description, r.Client.ClientID)
 		for _, asked := range r.Asked {
 			n += 25 + markup(asked.Name, asked.Description)

@@ -973,6 +973,10 @@ func TestAccountPages(t *testing.T) {
 			if len(r.body) > 15<<10 {
 				t.Errorf("%d bytes", len(r.body))
 			}
+			section := map[string]string{"applications": "page", "new": "true", "registered": "true", "edit": "true", "authorized": "page"}[name]
+			if current := regexp.MustCompile(`<a href="[^"]*" aria-current="(\w+)">`).FindStringSubmatch(r.body); section != "" && (current == nil || current[1] != section) {
+				t.Errorf("aria-current: %q, want %q", current, section)
+			}
 			if n := strings.Count(r.body, `rel="stylesheet"`); n != 1 {
 				t.Errorf("%d stylesheets", n)
 			}
@@ -1023,6 +1027,7 @@ func TestStartExamples(t *testing.T) {
 	for _, want := range []string{"-u legacy:CLIENT_SECRET -d grant_type=password -d username=alice", "grant_type=client_credentials", "grant_type=refresh_token", "response_type=token&amp;client_id=legacy"} {
 		page.contains(want)
 	}
+	page.contains("<code>demo</code> too: it is also registered for <code>http://127.0.0.1/cb</code>, at any port")
 	if strings.Contains(i.get("/").body, "client_id=web") {
 		t.Error("an anonymous visitor is told of alice's client")
 	}
@@ -1031,6 +1036,13 @@ func TestStartExamples(t *testing.T) {
 	b = i.browser()
 	b.signIn("o'hara", "tomorrow")
 	b.get("/").contains(html.EscapeString(`-u legacy:CLIENT_SECRET -H 'Content-Type: application/json' -d '{"grant_type":"password","username":"o'\''hara","scope":"read write","password":"PASSWORD"}' `))
+	i.must(i.server.store.deleteClient("legacy"))
+	i.furnish(`{"clients": [{"client_id": "nowhere", "client_secret": "x", "redirect_uris": [], "grant_types": ["implicit"]}]}`)
+	page = b.get("/")
+	page.contains(`No application that you know of may use this: <a href="/account/applications/new">register one</a>`)
+	if strings.Contains(page.body, "CLIENT_ID") || strings.Contains(page.body, "response_type=token") {
+		t.Errorf("an example without a client: %s", page.body)
+	}
 }
 
 // A profile may lack endpoints: pages do without them.

@@ -220,6 +220,12 @@ func withoutLoopbackPort(uri string) (rest string, ok bool) {
 	return "", false
 }
 
+// isLoopbackURI reports whether the port of a redirect URI is free (RFC 8252 §7.3).
+func isLoopbackURI(uri string) bool {
+	_, ok := withoutLoopbackPort(uri)
+	return ok
+}
+
 // redirectURIFor returns where the answer to an authorization request goes:
 // the request's redirect_uri if it is registered, or, if the request has none,
 // the client's only one (RFC 6749 §3.1.2.3).
@@ -286,7 +292,6 @@ func checkRedirectURI(uri string, p *profile) error {
 	}
 	switch u.Scheme {
 	case "https", "http":
-		_, loopback := withoutLoopbackPort(uri)
 		switch {
 		case u.Host == "" || u.Hostname() == "":
 			return uriProblem{"relative", "has no host"}
@@ -294,7 +299,7 @@ func checkRedirectURI(uri string, p *profile) error {
 			return uriProblem{"malformed", "has a user name in it"}
 		case strings.Contains(u.Host, "*"):
 			return uriProblem{"malformed", "has a wildcard: redirect URIs are compared exactly (RFC 9700 §2.1)"}
-		case u.Scheme == "http" && !loopback:
+		case u.Scheme == "http" && !isLoopbackURI(uri):
 			return uriProblem{"insecure", "is http on a host other than 127.0.0.1, [::1] and localhost: use https (RFC 9700 §2.6)"}
 		}
 	default:

@@ -158,7 +158,7 @@ func (s *server) handleStart(w http.ResponseWriter, r *http.Request, x *exchange
 		Endpoints       []endpointRow
 		Examples        []example
 		UserInfo        string
-	}{accountPage{v.user, v.formToken(), r.URL.Path}, s.issuer, s.profile.Name, s.endpointRows(), examples, s.advertised("userinfo")})
+	}{s.accountPage(v, r), s.issuer, s.profile.Name, s.endpointRows(), examples, s.advertised("userinfo")})
 }
 
 // advertised is the URL of an endpoint, or "" if the profile has none.
@@ -199,6 +199,8 @@ type example struct {
 	grantType
 	URL, Command string
 	Link         string // URL as seen from here
+	ClientID     string // "": no client may use the grant, and Link leads to where one is registered
+	Loopback     string // the client's redirect URI on this machine, where the example uses another
 }
 
 // examples show the visitor the grants that a client may use. secret may be
@@ -206,11 +208,18 @@ type example struct {
 func (s *server) examples(v *visitor, c *client, secret string) []example {
 	var all []example
 	for _, g := range s.profile.grantTypes() {
-		if c.mayUse(g.Name, s.profile) {
+		if s.canTry(c, g.Name) {
 			all = append(all, s.example(v, g, c, secret))
 		}
 	}
 	return slices.DeleteFunc(all, example.empty)
+}
+
+// canTry reports whether a client may use a grant, and has a redirect URI where
+// that needs one.
+func (s *server) canTry(c *client, grantType string) bool {
+	redirects := grantType == "authorization_code" || grantType == "implicit"
+	return c.mayUse(grantType, s.profile) && (len(c.RedirectURIs) > 0 || !redirects)
 }
 
 // startExamples show the visitor all grants of the profile, each with a client
@@ -226,12 +235,12 @@ func (s *server) startExamples(v *visitor) ([]example, error) {
 	var all []example
 	for _, g := range s.profile.grantTypes() {
 		c := demo
-		if c == nil || !c.mayUse(g.Name, s.profile) {
-			c = &client{ClientID: "CLIENT_ID", SecretHash: []byte{}}
+		if c == nil || !s.canTry(c, g.Name) {
+			c = new(client)
 			looked := 0
 			_, err := s.store.anyClient(func(candidate *client) bool {
 				own := v.user != nil && candidate.Owner == v.user.Username
-				if (own || candidate.Owner == "" && candidate.RegisteredBy == operator) && candidate.mayUse(g.Name, s.profile) {
+				if (own || candidate.Owner == "" && candidate.RegisteredBy == operator) && s.canTry(candidate, g.Name) {
 					c = candidate
 				}
 				looked++
@@ -241,7 +250,11 @@ func (s *server) startExamples(v *visitor) ([]example, error) {
 				return nil, err
 			}
 		}
-		all = append(all, s.example(v, g, c, ""))
+		e := s.example(v, g, c, "")
+		if c.ClientID == "" && !e.empty() {
+			e = example{grantType: g, Link: s.base + "/account/applications/new"}
+		}
+		all = append(all, e)
 	}
 	return slices.DeleteFunc(all, example.empty), nil
 }
@@ -249,16 +262,19 @@ func (s *server) startExamples(v *visitor) ([]example, error) {
 const maxLooked = 200
 
 // empty reports whether there is nothing to try: the profile lacks the endpoint.
-func (e example) empty() bool { return e.URL == "" && e.Command == "" }
+func (e example) empty() bool { return e.Link == "" && e.Command == "" }
 
 // example shows the visitor how a client uses a grant.
 func (s *server) example(v *visitor, g grantType, c *client, secret string) example {
-	e := example{grantType: g}
+	e := example{grantType: g, ClientID: c.ClientID}
 	authorize := s.advertised("authorize")
 	scope := s.exampleScope(c)
 	redirectURI := "REDIRECT_URI"
 	if slices.Contains(c.RedirectURIs, outOfBand) && g.Name != "implicit" {
 		redirectURI = outOfBand
+		if n := slices.IndexFunc(c.RedirectURIs, isLoopbackURI); n >= 0 {
+			e.Loopback = c.RedirectURIs[n]
+		}
 	} else if len(c.RedirectURIs) > 0 {
 		redirectURI = c.RedirectURIs[0]
 	}
