@@ -1027,7 +1027,7 @@ func TestStartExamples(t *testing.T) {
 	for _, want := range []string{"-u legacy:CLIENT_SECRET -d grant_type=password -d username=alice", "grant_type=client_credentials", "grant_type=refresh_token", "response_type=token&amp;client_id=legacy"} {
 		page.contains(want)
 	}
-	page.contains("<code>demo</code> too: it is also registered for <code>http://127.0.0.1/cb</code>, at any port")
+	page.contains("<code>demo</code> is also registered for <code>http://127.0.0.1/cb</code>, at any port")
 	if strings.Contains(i.get("/").body, "client_id=web") {
 		t.Error("an anonymous visitor is told of alice's client")
 	}

@@ -380,7 +380,7 @@ type signIn struct {
 	Username string  // filled in
 	Continue string  // local target once signed in
 	Problem  string
-	User     *user // who is signed in already, where that is worth saying
+	User     *user // who is signed in already, if the page was out of date
 	Token    string
 }
 
@@ -417,8 +417,9 @@ func (s *server) handleLogin(w http.ResponseWriter, r *http.Request, x *exchange
 	if err := v.checkFormToken(form["form_token"]); err != nil {
 		// Besides a forged form it may be one that was open while the user
 		// signed in elsewhere.
-		again.User = v.user
-		again.Problem = "This page was out of date, or your browser keeps no cookies. Sign in again."
+		if again.User = v.user; v.user == nil {
+			again.Problem = "This page was out of date, or your browser keeps no cookies. Sign in again."
+		}
 		s.writeSignIn(w, v, x.refused(err).Status, again)
 		return
 	}

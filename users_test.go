@@ -135,6 +135,9 @@ func TestSignIn(t *testing.T) {
 		if r := b.post("/login", form); r.StatusCode != http.StatusForbidden || r.action() != "/login" {
 			t.Errorf("status %d: %s", r.StatusCode, r.body)
 		}
+		if r := i.in(t).browser().post("/login", form); r.StatusCode != http.StatusForbidden || !strings.Contains(r.body, "or your browser keeps no cookies") {
+			t.Errorf("status %d: %s", r.StatusCode, r.body)
+		}
 		b.post("/logout", form).wantPage(http.StatusForbidden)
 		b.wantSignedIn(true)
 	})
@@ -273,12 +276,12 @@ func TestContinue(t *testing.T) {
 		finish(t, b, "other", b.get(signedIn.location().String()))
 		// The first tab's form is from before the sign-in; the page it was on is good.
 		again := b.post(first.action(), first.form(credentials("alice", "wonderland")))
-		again.contains("signed in as <strong><bdi>alice</bdi></strong> already", "This page was out of date")
+		again.contains("This page was out of date: you are signed in as <strong><bdi>alice</bdi></strong> already")
 		if again.StatusCode != http.StatusForbidden || again.refusal == nil || again.refusal.Code != "access_denied" {
 			t.Errorf("status %d: %v", again.StatusCode, again.refusal)
 		}
 		finish(t, b, "web", b.continueAs("alice", "wonderland", again))
-		on := regexp.MustCompile(`<a href="([^"]*)">go on</a>`).FindStringSubmatch(again.body)
+		on := regexp.MustCompile(`<a href="([^"]*)">Go on</a>`).FindStringSubmatch(again.body)
 		b.get(html.UnescapeString(on[1])).location() // the consent is remembered
 	})
 	t.Run("R47 two tabs, two consent pages", func(t *testing.T) {

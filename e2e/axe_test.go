@@ -128,7 +128,10 @@ func TestEveryPage(t *testing.T) {
 	b.open(s.URL + "/account/applications/new")
 	b.audit("new")
 	b.fill("[name=client_name]", "Field notes")
+	b.fill("[name=client_uri]", "notes.example")
 	b.fill("[name=redirect_uris]", "http://notes.example/callback")
+	b.press("[value=authorization_code]")
+	b.press("[value=refresh_token]")
 	if status := b.click("main form p button"); status != http.StatusUnprocessableEntity {
 		t.Errorf("status %d", status)
 	}
@@ -159,6 +162,12 @@ func TestEveryPage(t *testing.T) {
 	b.click(".rows a")
 	run(b, chromedp.Evaluate[chromedp.Void](`document.querySelectorAll("details").forEach(d => d.open = true)`))
 	b.audit("application")
+	b.open(s.URL + "/account/applications/new")
+	b.fill("[name=client_name]", "Field notes")
+	b.fill("[name=redirect_uris]", "http://127.0.0.1:8080/callback")
+	b.click("main form p button")
+	run(b, chromedp.Reload())
+	b.audit("application-sent-twice")
 	b.open(s.URL + "/account/authorized")
 	b.audit("authorized")
 
@@ -183,4 +192,15 @@ func TestEveryError(t *testing.T) {
 		b.open(url)
 		b.audit(name)
 	}
+	b.open(s.URL + "/login")
+	second := b.second()
+	second.open(s.URL + "/login")
+	second.signIn("alice", "wonderland")
+	b.signIn("alice", "wonderland")
+	b.audit("sign-in-out-of-date")
+	b.open(s.ask("xyz", "http://127.0.0.1:8080/callback", oauth2.GenerateVerifier()))
+	second.open(s.URL + "/login")
+	second.signIn("alice", "wonderland")
+	b.click("button[value=approve]")
+	b.audit("error-out-of-date")
 }
