@@ -284,7 +284,8 @@ func (f applicationForm) client(p *profile, clientID, owner string, existing *cl
 	}
 	problems := fixture.problems(p)
 	problems.add(f.Name == "", "client_name", "is missing: it is what people are asked about")
-	problems.add(!isTextOf(500, strings.ReplaceAll(f.Description, "\n", " ")), "description", "must be text of at most 500 characters")
+	description := strings.ReplaceAll(f.Description, "\n", " ")
+	problems.add(!isTextOf(500, description) || !isOpen(description), "description", "must be text of at most 500 characters, none of them invisible")
 	problems.add(len(strings.Join(fixture.RedirectURIs, "\n")) > maxRedirectURIs, "redirect_uris", "are longer than 4096 characters together")
 	problems.add((f.HasGrant("authorization_code") || f.HasGrant("implicit")) && len(fixture.RedirectURIs) == 0,
 		"redirect_uris", "are missing: give at least one, or tick out of band, for the grants that go through the browser")

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"net/url"
@@ -32,19 +34,30 @@ type authorizationRequest struct {
 	pending *pendingConsent // of which it is the answer, if the user was asked
 }
 
+// asked marks what the user is asked: whether this registration of the client
+// may have this scope, and send the browser there. A request that leaves them
+// out gets them from the client, which may change while the user looks.
+func (a *authorizationRequest) asked() string {
+	sum := sha256.Sum256([]byte(a.client.ID.String() + " " + a.redirectURI + " " + a.scope))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
 func (a *authorizationRequest) prompts(value string) bool { return slices.Contains(a.prompt, value) }
 
 // parseRedirection is the first half of parsing: which client asks, and where
 // the answer goes. Its errors are shown to the user and never sent to the
 // redirect URI, which cannot be trusted yet (RFC 6749 §4.1.2.1).
 func (s *server) parseRedirection(query string) (*authorizationRequest, error) {
+	if err := checkLength(query); err != nil {
+		return nil, err
+	}
 	v, faulty, err := parseValues(query)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range []string{"client_id", "redirect_uri"} {
 		if fault, found := faulty[name]; found {
-			return nil, faultyParameter(name, fault)
+			return nil, faultyParameter(rfc6749("3.1"), name, fault)
 		}
 	}
 	if v["client_id"] == "" {
@@ -65,6 +78,18 @@ func (s *server) parseRedirection(query string) (*authorizationRequest, error) {
 		client: c, redirectURI: redirectURI, sentRedirectURI: v["redirect_uri"]}, nil
 }
 
+// checkLength refuses what the forms of sign-in and consent could not carry on,
+// while it is still the client's author who hears of it.
+func checkLength(query string) error {
+	if len(query) > maxQuery || len(url.QueryEscape(query)) > maxBody-maxQuery/2 {
+		return refuse(http.StatusRequestURITooLong, "invalid_request", rfc9110("15.5.15"), "the authorization request is too long: it may have 32 KB, or less if much of it is percent-encoded")
+	}
+	return nil
+}
+
+// maxQuery is the longest authorization request, in bytes.
+const maxQuery = 32 << 10
+
 // parseRest is the second half. Its errors are sent to the redirect URI.
 func (a *authorizationRequest) parseRest(p *profile) error {
 	a.responseType = a.values["response_type"] // tells where an error goes: query or fragment
@@ -75,7 +100,7 @@ func (a *authorizationRequest) parseRest(p *profile) error {
 			a.prompt = append(a.prompt, prompt)
 		}
 	}
-	if err := checkFaulty(a.faulty); err != nil {
+	if err := checkFaulty(rfc6749("3.1"), a.faulty); err != nil {
 		return err
 	}
 	switch a.responseType {
@@ -199,20 +224,31 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 	switch {
 	// Whatever else is wrong, an anonymous browser is not sent anywhere: the
 	// link may be there to bounce it (RFC 9700 §4.11.2).
-	case invalid != nil && v.user == nil && request.prompts("none"):
+	case v.user == nil && invalid != nil && request.prompts("none"):
 		s.writeErrorPage(w, x, invalid)
-	case invalid != nil && v.user == nil:
+	case v.user == nil && invalid != nil:
 		s.writeSignIn(w, v, http.StatusOK, ask)
 	case invalid != nil:
-		s.redirectError(w, x, request, invalid)
-	case v.user == nil && request.prompts("none") && request.client.RegisteredBy != itself:
-		s.redirectError(w, x, request, loginRequired("nobody is signed in, and with prompt none nobody can be asked to"))
+		s.redirectUnasked(w, x, request, invalid)
+	case v.user == nil && request.prompts("none"):
+		s.redirectUnasked(w, x, request, loginRequired("nobody is signed in, and with prompt none nobody can be asked to"))
 	case v.user == nil, request.prompts("login"), request.prompts("select_account"):
-		ask.Continue = r.URL.EscapedPath() + "?" + s.profile.signedIn(r.URL.RawQuery)
+		ask.Continue = r.URL.EscapedPath() + "?" + s.profile.withoutSignIn(r.URL.RawQuery)
 		s.writeSignIn(w, v, http.StatusOK, ask)
 	default:
 		s.consent(w, x, request, v)
 	}
+}
+
+// redirectUnasked sends an error to the client before the user was asked
+// anything. To one that registered itself it does not: anybody may have done
+// so, and sent the user a link that bounces here (RFC 9700 §4.11.2).
+func (s *server) redirectUnasked(w http.ResponseWriter, x *exchange, request *authorizationRequest, err error) {
+	if request.client.RegisteredBy == itself {
+		s.writeErrorPage(w, x, err)
+		return
+	}
+	s.redirectError(w, x, request, err)
 }
 
 // handleAuthorizePost makes a request by POST (RFC 6749 §3.1) one by GET: it
@@ -232,6 +268,10 @@ func (s *server) handleAuthorizePost(w http.ResponseWriter, r *http.Request, x *
 	// Encoded anew: a header cannot carry all the bytes that a body can.
 	form, _ := url.ParseQuery(request.query)
 	request.query = form.Encode()
+	if err := checkLength(request.query); err != nil {
+		s.writeErrorPage(w, x, err)
+		return
+	}
 	s.asks(x, request)
 	seeOther(w, r.URL.EscapedPath()+"?"+request.query)
 }
@@ -266,9 +306,9 @@ func (s *server) autoApprover(request *authorizationRequest) (*user, error) {
 	return u, err
 }
 
-// signedIn takes the demand for a sign-in, once met, out of a query and leaves
-// every byte of the other parameters as it is.
-func (p *profile) signedIn(query string) string {
+// withoutSignIn takes the demand for a sign-in, once met, out of a query and
+// leaves every byte of the other parameters as it is.
+func (p *profile) withoutSignIn(query string) string {
 	var kept []string
 	for pair := range strings.SplitSeq(query, "&") {
 		v, _, _ := parseValues(pair)
@@ -307,9 +347,9 @@ func (s *server) consent(w http.ResponseWriter, x *exchange, request *authorizat
 	case remembered:
 		s.approve(w, x, request, v.user)
 	case request.prompts("none"):
-		s.redirectError(w, x, request, consentRequired("the user has not agreed to this yet, and with prompt none nobody can be asked to"))
+		s.redirectUnasked(w, x, request, consentRequired("the user has not agreed to this yet, and with prompt none nobody can be asked to"))
 	default:
-		s.writeConsent(w, v, request, pendingConsent{uuid.Must(uuid.NewV7()), request.client.ID, x.now.after(consentLifetime), request.query})
+		s.writeConsent(w, v, request, pendingConsent{uuid.Must(uuid.NewV7()), request.asked(), x.now.after(consentLifetime), request.query})
 	}
 }
 
@@ -322,13 +362,13 @@ const consentLifetime = 30 * 60
 // nothing until there is one. Its id then marks it as answered.
 type pendingConsent struct {
 	id      uuid.UUID
-	client  uuid.UUID // the registration that the user was told of
+	asked   string // see authorizationRequest.asked
 	expires unixTime
 	query   string
 }
 
 func (p pendingConsent) mac(v *visitor) string {
-	return v.mac("consent", p.id.String(), p.client.String(), strconv.FormatInt(int64(p.expires), 10), p.query)
+	return v.mac("consent", p.id.String(), p.asked, strconv.FormatInt(int64(p.expires), 10), p.query)
 }
 
 // handleConsent takes the user's decision. All that it acts on is parsed and
@@ -345,9 +385,8 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 		return
 	}
 	id, _ := uuid.Parse(form["id"])
-	registration, _ := uuid.Parse(form["client"])
 	expires, _ := strconv.ParseInt(form["expires"], 10, 64)
-	pending := pendingConsent{id, registration, unixTime(expires), form["request"]}
+	pending := pendingConsent{id, form["asked"], unixTime(expires), form["request"]}
 	if v.user == nil || !sameMAC(pending.mac(v), form["mac"]) {
 		s.writeErrorPage(w, x, outOfDate("You have signed in or out since it was asked. Go back to the application and start again.",
 			refuse(http.StatusForbidden, "access_denied", rfc6749("10.12"), "this form belongs to another sign-in")))
@@ -360,17 +399,18 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 		return
 	}
 	request, err := s.parseRedirection(pending.query)
-	if err == nil && request.client.ID != pending.client {
-		err = outOfDate("The application has been registered anew since it was asked. Go back to the application and start again.",
-			invalidRequest(rfc6749("4.1.1"), "the client has been registered anew meanwhile"))
-	}
 	if err != nil {
 		s.writeErrorPage(w, x, err)
 		return
 	}
 	s.asks(x, request)
-	if err := request.parseRest(s.profile); err != nil {
-		s.redirectError(w, x, request, err)
+	switch invalid := request.parseRest(s.profile); {
+	case invalid == nil && request.asked() != pending.asked, invalid != nil && request.sentRedirectURI == "":
+		s.writeErrorPage(w, x, outOfDate("The application has changed since it was asked. Go back to the application and start again.",
+			invalidRequest(rfc6749("4.1.1"), "the client has been changed meanwhile")))
+		return
+	case invalid != nil:
+		s.redirectError(w, x, request, invalid)
 		return
 	}
 	if form["decision"] != "approve" && form["decision"] != "deny" {

@@ -290,6 +290,9 @@ func checkRedirectURI(uri string, p *profile) error {
 			return uriProblem{"parameter", "has a parameter " + name + " of its own, which is the server's to add"}
 		}
 	}
+	if !isASCII(u.Host) {
+		return uriProblem{"malformed", "has a host with characters beyond ASCII: such names are written as xn--… (RFC 5890 §2.3.2.1)"}
+	}
 	switch u.Scheme {
 	case "https", "http":
 		switch {

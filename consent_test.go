@@ -392,6 +392,36 @@ func TestConsentChecksAnew(t *testing.T) {
 	}
 }
 
+// R63, R65: what a request leaves out is what the user was shown, or nothing.
+func TestConsentLeftOut(t *testing.T) {
+	t.Parallel()
+	const shown = `"redirect_uris": ["https://cb.example/cb"], "scope": "read write"`
+	for name, replaced := range map[string]string{
+		"another redirect URI":             `"redirect_uris": ["https://evil.example/cb"], "scope": "read write"`,
+		"more scope":                       `"redirect_uris": ["https://cb.example/cb"], "scope": "read write admin"`,
+		"less scope":                       `"redirect_uris": ["https://cb.example/cb"], "scope": "read"`,
+		"another redirect URI and no code": `"redirect_uris": ["https://evil.example/cb"], "scope": "read write", "grant_types": ["client_credentials"]`,
+		"nothing":                          shown,
+	} {
+		for _, decision := range []string{"approve", "deny"} {
+			t.Run("4.1.1/R63 "+name+", "+decision, func(t *testing.T) {
+				t.Parallel()
+				i := start(t)
+				i.furnish(`{"clients": [{"client_id": "web", "client_secret": "web-secret", ` + shown + `}]}`)
+				alice := i.as("alice")
+				page := alice.authorize(url.Values{"response_type": {"code"}, "client_id": {"web"}, "state": {"xyz"}})
+				page.wantConsent()
+				i.furnish(`{"clients": [{"client_id": "web", "client_secret": "web-secret", ` + replaced + `}]}`)
+				if r := alice.decide(page, decision); name == "nothing" {
+					r.location()
+				} else {
+					r.wantPage(http.StatusBadRequest)
+				}
+			})
+		}
+	}
+}
+
 // R64: whose consent is remembered, and for what.
 func TestConsentRemembered(t *testing.T) {
 	t.Parallel()

@@ -388,11 +388,12 @@ func (s *server) decideRequest(r *http.Request, x *exchange) (any, error) {
 	}).WithContext(r.Context())
 	decided := newExchange(request, x.time)
 	decided.decided = &decision{u, asked.Decision == "deny"}
-	answer := &stagedAnswer{header: http.Header{}}
-	s.serve(answer, request, decided)
+	answer := s.serveWithin(request, decided)
 	x.fault = decided.fault
 	location := answer.header.Get("Location")
 	switch {
+	case decided.fault != "" && answer.status == 0:
+		return nil, fmt.Errorf("fault %s dropped the answer", decided.fault)
 	case strings.HasPrefix(location, "/"): // a page of this server
 		return object{{"redirect_to", strings.TrimSuffix(s.issuer, s.base) + location}}, nil
 	case location != "":
@@ -404,6 +405,19 @@ func (s *server) decideRequest(r *http.Request, x *exchange) (any, error) {
 	default:
 		return nil, wrong("url", fmt.Sprintf("was answered with status %d and no redirect", answer.status))
 	}
+}
+
+// serveWithin serves a request that has no connection of its own: what a fault
+// drops is just not in the answer.
+func (s *server) serveWithin(r *http.Request, x *exchange) (a *stagedAnswer) {
+	a = &stagedAnswer{header: http.Header{}}
+	defer func() {
+		if p := recover(); p != nil && p != http.ErrAbortHandler {
+			panic(p)
+		}
+	}()
+	s.serve(a, r, x)
+	return a
 }
 
 // reachedBy reports whether a URL leads to this server: by the issuer, or by

@@ -20,9 +20,9 @@ import (
 
 // The bucket that tells grantling's files from others.
 var (
-	bucketMeta  = []byte("grantling")
-	metaVersion = []byte("version")
-	version     = []byte("1")
+	bucketMeta = []byte("grantling")
+	metaFormat = []byte("version")
+	fileFormat = []byte("1")
 )
 
 const memory = ":memory:"
@@ -139,7 +139,7 @@ func makeDatabase(file string, options *bolt.Options) (*bolt.DB, error) {
 					return err
 				}
 			}
-			return tx.Bucket(bucketMeta).Put(metaVersion, version)
+			return tx.Bucket(bucketMeta).Put(metaFormat, fileFormat)
 		})
 	})
 	if err != nil {
@@ -193,8 +193,8 @@ func checkWhole(path string, tx *bolt.Tx) error {
 	if meta == nil {
 		return errForeign
 	}
-	if v := meta.Get(metaVersion); !bytes.Equal(v, version) {
-		return fmt.Errorf("it has format %q; this grantling reads %q", v, version)
+	if v := meta.Get(metaFormat); !bytes.Equal(v, fileFormat) {
+		return fmt.Errorf("it has format %q; this grantling reads %q", v, fileFormat)
 	}
 	for _, name := range buckets {
 		if tx.Bucket(name) == nil {

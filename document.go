@@ -59,6 +59,15 @@ func (d *document) errorAt(path string, problem error) error {
 	return fmt.Errorf("%s:%d: %s: %w", d.file, line, path, problem)
 }
 
+// problem says what is wrong with the value at a path, or with a member of it.
+func (d *document) problem(path string, err error) error {
+	var m memberError
+	if errors.As(err, &m) {
+		path, err = strings.TrimPrefix(path+"."+m.member, "."), m.error
+	}
+	return d.errorAt(path, err)
+}
+
 func (d *document) line(offset int64) int {
 	return 1 + bytes.Count(d.data[:min(int(offset), len(d.data))], []byte("\n"))
 }

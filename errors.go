@@ -34,7 +34,7 @@ type refusal struct {
 	Status      int    // where the answer's status tells: not in a redirect
 	RetryAfter  int    // seconds; 0: not said
 	Reason      string // what exactly is wrong, where profiles have words for it
-	Parameter   string // the request's parameter that it is about, if one is
+	Parameter   string // what of the request it is about, if one thing is: a parameter, a grant type or a scope token
 	Help        help   // for the person at the browser; zero: there is nothing to do
 }
 
@@ -159,7 +159,8 @@ func tooManyGuesses(code string, s section, seconds int) error {
 
 // temporarilyUnavailable is for what is worth another try.
 //
-// Choice: a full disk is answered with it, by status 503 and Retry-After.
+// Choice: a full disk is answered with it, by status 503 and Retry-After; in a
+// redirect, which has neither, every failure of the server's is server_error.
 func temporarilyUnavailable(description string) error {
 	return &refusal{Code: "temporarily_unavailable", Section: rfc6749("4.1.2.1"), Status: http.StatusServiceUnavailable,
 		RetryAfter: 5, Description: description}
@@ -173,8 +174,7 @@ func asRefusal(err error) *refusal {
 	case errors.As(err, &r):
 		return r
 	case errors.Is(err, errStorage):
-		errors.As(temporarilyUnavailable("the database cannot be read or written at the moment"), &r)
-		return r
+		return temporarilyUnavailable("the database cannot be read or written at the moment").(*refusal)
 	default:
 		return &refusal{Code: "server_error", Section: rfc6749("4.1.2.1"), Status: http.StatusInternalServerError,
 			Description: "the server failed; its log says why"}
@@ -274,7 +274,7 @@ func (s *server) redirectError(w http.ResponseWriter, x *exchange, request *auth
 		s.writePage(w, t.Status, "error.html", t.refusal)
 	default:
 		if t.Status >= 500 {
-			f["error"] = "server_error" // RFC 6749 §4.1.2.1: a redirect has no status
+			f["error"] = "server_error" // RFC 6749 §4.1.2.1
 		}
 		s.redirect(w, request, members.parameters(f))
 	}

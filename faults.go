@@ -140,15 +140,8 @@ func newStagedFault(f fault, p *profile) (*stagedFault, error) {
 			return nil, wrong("delay", `must be a duration as "2s" or "300ms", at most 10m`)
 		}
 	}
-	canonical := make(map[string]bool)
-	for name, value := range f.Headers {
-		if canonical[http.CanonicalHeaderKey(name)] {
-			return nil, wrong("headers", http.CanonicalHeaderKey(name)+" is there twice")
-		}
-		canonical[http.CanonicalHeaderKey(name)] = true
-		if !isHeader(name, value) {
-			return nil, wrong("headers", fmt.Sprintf("%q is no header", name+": "+value))
-		}
+	if err := checkHeaders("headers", f.Headers); err != nil {
+		return nil, err
 	}
 	switch {
 	case f.Times != nil:

@@ -414,6 +414,8 @@ func TestFaultsError(t *testing.T) {
 	if back := i.decideURL(authorization("web"), "alice", "approve").redirectTo(); back.Get("error") != "server_error" {
 		t.Errorf("back with %v", back)
 	}
+	id := i.fail(`{"endpoint":"authorize","drop":true}`)
+	i.decideURL(authorization("web"), "alice", "approve").wantProblem("fault " + id + " dropped the answer")
 	for _, fault := range []string{`{"endpoint":"authorize","status":503}`, `{"endpoint":"authorize","status":503,"error":"server_error"}`} {
 		id := i.fail(fault)
 		r := i.decideURL(authorization("web"), "alice", "approve")

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -78,9 +79,8 @@ func loadFixtures(file string, p *profile) (*fixtures, error) {
 			err = wrong(strings.Fields(key)[0], "is there twice")
 		}
 		seen[key] = true
-		var m memberError
-		if errors.As(err, &m) {
-			return f.document.errorAt(path+"."+m.member, m.error)
+		if err != nil {
+			return f.document.problem(path, err)
 		}
 		return nil
 	}
@@ -126,10 +126,12 @@ func (c *clientFixture) check(p *profile) error {
 // problems returns all that is wrong with a client, by member.
 func (c *clientFixture) problems(p *profile) (all memberErrors) {
 	all.add(c.ClientID == "", "client_id", "is missing")
-	all.add(len(c.ClientID) > 255 || strings.ContainsFunc(c.ClientID, func(r rune) bool { return r < ' ' || r > '~' }),
+	all.add(len(c.ClientID) > 255 || !isASCII(c.ClientID),
 		"client_id", "must be at most 255 characters of printable ASCII (RFC 6749 Appendix A.1)")
 	all.add(!isTextOf(1024, c.ClientSecret), "client_secret", "must be text of at most 1024 characters")
 	all.add(!isTextOf(255, c.ClientName), "client_name", "must be text of at most 255 characters")
+	all.add(!isOpen(c.ClientName), "client_name", "has invisible characters, or some that turn the text around")
+	all.add(c.ClientName != "" && !isVisible(c.ClientName), "client_name", "has nothing that can be seen")
 	all.add(!slices.Contains([]string{"", "none", "client_secret_basic", "client_secret_post"}, c.TokenEndpointAuthMethod),
 		"token_endpoint_auth_method", "must be none, client_secret_basic or client_secret_post")
 	all.add(c.public() && c.ClientSecret != "", "client_secret", "cannot go with token_endpoint_auth_method none: a public client has no secret")
@@ -138,7 +140,7 @@ func (c *clientFixture) problems(p *profile) (all memberErrors) {
 		all.add(err != nil || len(c.ClientURI) > 2048 || u.Host == "" || u.Scheme != "https" && u.Scheme != "http",
 			"client_uri", "must be a URL with https:// or http://, of at most 2048 characters")
 		// The host is shown to people: no letter of it may look like another, or like none.
-		all.add(err == nil && strings.ContainsFunc(u.Host, func(r rune) bool { return r <= ' ' || r > '~' }),
+		all.add(err == nil && !isASCII(u.Host),
 			"client_uri", "has a host with characters beyond ASCII: such names are written as xn--… (RFC 5890 §2.3.2.1)")
 	}
 	for i, uri := range c.RedirectURIs {
@@ -153,6 +155,26 @@ func (c *clientFixture) problems(p *profile) (all memberErrors) {
 		all.add(unknown != "", "scope", fmt.Sprintf("has %q, which is not in the profile's list", unknown))
 	}
 	return all
+}
+
+// isASCII reports whether s is printable ASCII.
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
+}
+
+// isOpen reports whether a name is what it looks like: it has no control or
+// format characters but those that join and part letters and emoji.
+func isOpen(name string) bool {
+	return !strings.ContainsFunc(name, func(r rune) bool {
+		return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) && r != '\u200c' && r != '\u200d'
+	})
+}
+
+// isVisible reports whether there is something to see of a name.
+func isVisible(name string) bool {
+	return strings.ContainsFunc(name, func(r rune) bool {
+		return unicode.In(r, unicode.L, unicode.N, unicode.P, unicode.S) && !strings.ContainsRune("\u115f\u1160\u2800\u3164\uffa0", r)
+	})
 }
 
 // isTextOf reports whether s is text of at most so many characters.

@@ -156,28 +156,38 @@ func parseOptions(args []string, getenv func(string) string, stdout io.Writer) (
 			}
 		}
 	})
-	switch {
-	case wrong != nil:
+	if wrong != nil {
 		return nil, wrong
-	case flags.NArg() > 0:
+	}
+	if flags.NArg() > 0 {
 		return nil, usageError{fmt.Errorf("there are flags only, no arguments such as %q", flags.Arg(0))}
+	}
+	if err := o.check(); err != nil {
+		return nil, usageError{err}
+	}
+	return o, nil
+}
+
+// check refuses options that make no sense by themselves.
+func (o *options) check() error {
+	switch {
 	case o.addr == "" || o.db == "":
-		return nil, usageError{errors.New("-addr and -db cannot be empty")}
+		return errors.New("-addr and -db cannot be empty")
 	case !isAddress(o.addr):
-		return nil, usageError{fmt.Errorf("-addr %q must be HOST:PORT, with a number for the port", o.addr)}
+		return fmt.Errorf("-addr %q must be HOST:PORT, with a number for the port", o.addr)
 	case !slices.Contains([]string{"text", "json", "off"}, o.log):
-		return nil, usageError{fmt.Errorf("-log must be text, json or off, not %q", o.log)}
+		return fmt.Errorf("-log must be text, json or off, not %q", o.log)
 	case (o.tlsCert == "") != (o.tlsKey == ""):
-		return nil, usageError{errors.New("-tls-cert and -tls-key go together")}
+		return errors.New("-tls-cert and -tls-key go together")
 	case o.control && o.controlHost == "" && !isLoopback(hostOf(o.addr)):
-		return nil, usageError{fmt.Errorf("-control on %s, which is not loopback, needs -control-host too", o.addr)}
+		return fmt.Errorf("-control on %s, which is not loopback, needs -control-host too", o.addr)
 	}
 	for _, name := range o.controlHosts() {
 		if strings.ContainsAny(name, " /") || hostOf(name) != name {
-			return nil, usageError{fmt.Errorf("-control-host %q must be a host name, without a port", name)}
+			return fmt.Errorf("-control-host %q must be a host name, without a port", name)
 		}
 	}
-	return o, nil
+	return nil
 }
 
 func isAddress(addr string) bool {

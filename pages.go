@@ -212,7 +212,7 @@ func (s *server) examples(v *visitor, c *client, secret string) []example {
 			all = append(all, s.example(v, g, c, secret))
 		}
 	}
-	return slices.DeleteFunc(all, example.empty)
+	return all
 }
 
 // canTry reports whether a client may use a grant, and has a redirect URI where
@@ -250,24 +250,20 @@ func (s *server) startExamples(v *visitor) ([]example, error) {
 				return nil, err
 			}
 		}
-		e := s.example(v, g, c, "")
-		if c.ClientID == "" && !e.empty() {
-			e = example{grantType: g, Link: s.base + "/account/applications/new"}
+		if c.ClientID == "" {
+			all = append(all, example{grantType: g, Link: s.base + "/account/applications/new"})
+		} else {
+			all = append(all, s.example(v, g, c, ""))
 		}
-		all = append(all, e)
 	}
-	return slices.DeleteFunc(all, example.empty), nil
+	return all, nil
 }
 
 const maxLooked = 200
 
-// empty reports whether there is nothing to try: the profile lacks the endpoint.
-func (e example) empty() bool { return e.Link == "" && e.Command == "" }
-
 // example shows the visitor how a client uses a grant.
 func (s *server) example(v *visitor, g grantType, c *client, secret string) example {
 	e := example{grantType: g, ClientID: c.ClientID}
-	authorize := s.advertised("authorize")
 	scope := s.exampleScope(c)
 	redirectURI := "REDIRECT_URI"
 	if slices.Contains(c.RedirectURIs, outOfBand) && g.Name != "implicit" {
@@ -281,16 +277,11 @@ func (s *server) example(v *visitor, g grantType, c *client, secret string) exam
 	request := parameters{{"client_id", c.ClientID}, {"redirect_uri", redirectURI}, {"scope", scope}}
 	command := func(body parameters) string { return s.tokenCommand(c, g.Name, secret, body) }
 	ask := func(request parameters) {
-		if authorize != "" {
-			e.URL = authorize + "?" + request.encode()
-			e.Link = s.base + strings.TrimPrefix(e.URL, s.issuer)
-		}
+		e.URL = s.advertised("authorize") + "?" + request.encode()
+		e.Link = s.base + strings.TrimPrefix(e.URL, s.issuer)
 	}
 	switch g.Name {
 	case "authorization_code":
-		if authorize == "" {
-			break
-		}
 		// 43 characters that only this browser can know (RFC 7636 §4.1), and
 		// the same when the page is reloaded between the two steps.
 		verifier := v.mac("code_verifier", c.ClientID)
@@ -331,12 +322,8 @@ func (s *server) exampleScope(c *client) string {
 }
 
 // tokenCommand is a token request for the shell, with a body that the profile
-// takes, or "" if it has no token endpoint.
+// takes.
 func (s *server) tokenCommand(c *client, grantType, secret string, body parameters) string {
-	token := s.advertised("token")
-	if token == "" {
-		return ""
-	}
 	line := "curl"
 	if c.public() {
 		body = append(parameters{{"client_id", c.ClientID}}, body...)
@@ -367,7 +354,7 @@ func (s *server) tokenCommand(c *client, grantType, secret string, body paramete
 			line += " -F " + shellQuote(p.name+`="`+strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(p.value)+`"`)
 		}
 	}
-	return line + " " + token
+	return line + " " + s.advertised("token")
 }
 
 // shellQuote returns a text as one word of a command.
@@ -489,21 +476,21 @@ func (s *server) handleLogout(w http.ResponseWriter, r *http.Request, x *exchang
 // writeConsent asks the user.
 func (s *server) writeConsent(w http.ResponseWriter, v *visitor, request *authorizationRequest, pending pendingConsent) {
 	s.writePage(w, http.StatusOK, "consent.html", struct {
-		Client           *client
-		RedirectHost     string
-		User             *user
-		Scope            []scope
-		ID, Registration string
-		Expires          unixTime
-		Request, MAC     string
-		Token            string
+		Client       *client
+		RedirectHost string
+		User         *user
+		Scope        []scope
+		ID, Asked    string
+		Expires      unixTime
+		Request, MAC string
+		Token        string
 	}{
 		Client:       request.client,
 		RedirectHost: redirectHost(request.redirectURI),
 		User:         v.user,
 		Scope:        s.profile.described(strings.Fields(request.scope)),
 		ID:           pending.id.String(),
-		Registration: pending.client.String(),
+		Asked:        pending.asked,
 		Expires:      pending.expires,
 		Request:      pending.query,
 		MAC:          pending.mac(v),
@@ -534,17 +521,18 @@ func (c *client) Host() string { return redirectHost(c.URI) }
 // prove it by. A user may register any name and website, and so may anybody.
 func (c *client) Unverified() bool { return c.public() || c.RegisteredBy != operator }
 
-// redirectHost is the host of a URI, or else its scheme, for people; empty for
-// a code that is shown, and where there is no URI.
+// redirectHost is the host of a URI for people, or the scheme of one that opens
+// an app, whatever host it has; empty for a code that is shown, and where there
+// is no URI.
 func redirectHost(uri string) string {
 	u, err := url.Parse(uri)
 	switch {
 	case err != nil || uri == "" || uri == outOfBand:
 		return ""
-	case u.Host == "":
-		return u.Scheme + ":"
-	default:
+	case u.Scheme == "https" || u.Scheme == "http":
 		return u.Host
+	default:
+		return u.Scheme + ":"
 	}
 }
 

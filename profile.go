@@ -18,7 +18,7 @@ var profileFiles embed.FS
 
 // profile is what differs between the services that grantling stands in for,
 // as data: where things are, what is offered and how answers look. What is
-// checked is the same for all. README.md describes the file.
+// checked is the same for all. README.md has an example of the file.
 type profile struct {
 	Name  string `json:"name"`
 	Title string `json:"title"` // what pages call the service
@@ -135,9 +135,8 @@ func parseProfile(file string, data []byte) (*profile, error) {
 	if err != nil {
 		return nil, err
 	}
-	var wrong memberError
-	if errors.As(p.check(), &wrong) {
-		return nil, d.errorAt(wrong.member, wrong.error)
+	if err := p.check(); err != nil {
+		return nil, d.problem("", err)
 	}
 	return p, nil
 }
@@ -426,7 +425,7 @@ func (p *profile) checkAnswers() error {
 			return wrong(answer.member, "has no ${"+answer.has+"}")
 		}
 	}
-	if err := checkHeaders("token_headers", p.TokenHeaders, nil); err != nil {
+	if err := checkHeaderShapes("token_headers", p.TokenHeaders, nil); err != nil {
 		return err
 	}
 	if p.RevocationAnswer != nil {
@@ -471,7 +470,7 @@ func (e errorForm) check(member string) error {
 		err = checkShape(member+".body", *e.Body, errorFacts)
 	}
 	return errors.Join(err,
-		checkHeaders(member+".headers", e.Headers, errorFacts),
+		checkHeaderShapes(member+".headers", e.Headers, errorFacts),
 		checkShape(member+".description", shape{e.Description}, []string{"parameter"}),
 		checkShape(member+".hint", shape{e.Hint}, []string{"parameter", "description"}))
 }
@@ -494,21 +493,16 @@ func checkShape(member string, s shape, known []string) error {
 // it travels (RFC 9112 §6).
 var framingHeaders = []string{"Connection", "Content-Encoding", "Content-Length", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
 
-// checkHeaders refuses what an answer cannot have in its header.
-func checkHeaders(member string, headers map[string]string, known []string) error {
-	canonical := make(map[string]bool)
+// checkHeaderShapes refuses what an answer cannot have in its header.
+func checkHeaderShapes(member string, headers map[string]string, known []string) error {
+	if err := checkHeaders(member, headers); err != nil {
+		return err
+	}
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
-		member, key := member+"."+name, http.CanonicalHeaderKey(name)
-		switch {
-		case !isHeader(name, headers[name]):
-			return wrong(member, "is no header (RFC 9110 §5)")
-		case slices.Contains(framingHeaders, key):
-			return wrong(member, "is the server's own to say (RFC 9112 §6)")
-		case canonical[key]:
-			return wrong(member, "is there twice")
+		if slices.Contains(framingHeaders, http.CanonicalHeaderKey(name)) {
+			return wrong(member+"."+name, "is the server's own to say (RFC 9112 §6)")
 		}
-		canonical[key] = true
-		if err := checkShape(member, shape{headers[name]}, known); err != nil {
+		if err := checkShape(member+"."+name, shape{headers[name]}, known); err != nil {
 			return err
 		}
 	}

@@ -278,6 +278,7 @@ func TestRedirectURIRegistration(t *testing.T) {
 			"http://cb.example/cb", "HTTP://cb.example/cb", "http://127.0.0.2/cb", "http://127.0.0.1.evil.example/", "http://localhost.evil.example/", "http://0.0.0.0/cb", "http://127.1/", "http://LOCALHOST/cb",
 			"http://127.0.0.1:65536/cb", "http://127.0.0.1:008080/cb", "http://[::2]/cb", "http://2130706433/",
 		}},
+		{"5890 2.3.2.1/R65 host that hides itself", "beyond ASCII", []string{"https://good.example%E2%80%AE.evil.example/", "https://%C3%A9.example/", "com.example.app://%E2%80%AEmoc/"}},
 		{"9700 2.1/R29 wildcard", "wildcard", []string{"https://*.x/", "https://*/", "https://cb.*/cb"}},
 		{"A.6/R29 no URI characters", "", []string{
 			"https://cb.example/\x00", "https://cb.example/\r\n", "https://cb.example/\t", "https://cb.example/ x", " https://cb.example/", "https://cb.example/\x7f", "https://cb.example/é",

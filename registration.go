@@ -94,7 +94,7 @@ func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, 
 		}
 	}
 	for _, name := range g.Required {
-		if value(name) == "" {
+		if strings.TrimSpace(value(name)) == "" {
 			return nil, "", refused(name, "missing", "is missing")
 		}
 	}
@@ -118,7 +118,7 @@ func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, 
 		name, _, _ := strings.Cut(wrong.member, "[")
 		var problem uriProblem
 		if errors.As(wrong.error, &problem) {
-			return nil, "", refused(name, string(problem.reason), problem.text)
+			return nil, "", refused(name, problem.reason, problem.text)
 		}
 		return nil, "", refused(name, "invalid", wrong.error.Error())
 	}

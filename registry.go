@@ -51,8 +51,8 @@ func all[T any](t *tx, bucket []byte) (records []*T, err error) {
 	return records, nil
 }
 
-// reset removes everything but the given users and clients, which it puts back
-// as they were.
+// reset removes everything, and puts back the given users and clients under
+// new ids.
 func (s *store) reset(users []*user, clients []*client) error {
 	return s.update(func(t *tx) error {
 		for _, bucket := range buckets {

@@ -245,7 +245,7 @@ func newExchange(r *http.Request, now time.Time) *exchange {
 // asks notes the authorization request that an exchange is part of.
 func (s *server) asks(x *exchange, request *authorizationRequest) {
 	x.clientID = request.client.ClientID
-	x.request = string(hashSecret(s.profile.signedIn(request.query)))
+	x.request = string(hashSecret(s.profile.withoutSignIn(request.query)))
 	x.redirectURI = request.redirectURI
 }
 
@@ -304,13 +304,7 @@ func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 		}
 	}()
 	header := w.Header()
-	header.Set("X-Content-Type-Options", "nosniff")
-	header.Set("X-Frame-Options", "DENY")
-	header.Set("Referrer-Policy", "same-origin") // no-referrer would send Origin: null with the forms
-	header.Set("Content-Security-Policy", contentSecurityPolicy)
-	header.Set("Cache-Control", "no-store")
-	header.Set("Pragma", "no-cache") // RFC 6749 §5.1
-
+	setDefaults(header)
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	if s.control != nil {
 		header.Set("Date", x.time.UTC().Format(http.TimeFormat)) // by the clock that can be moved
@@ -359,6 +353,16 @@ func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 		}
 	}
 	found.handle(w, r, x)
+}
+
+// setDefaults sets what is in the header of every answer, unless that has its own.
+func setDefaults(header http.Header) {
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("X-Frame-Options", "DENY")
+	header.Set("Referrer-Policy", "same-origin") // no-referrer would send Origin: null with the forms
+	header.Set("Content-Security-Policy", contentSecurityPolicy)
+	header.Set("Cache-Control", "no-store")
+	header.Set("Pragma", "no-cache") // RFC 6749 §5.1
 }
 
 // maxBody is the largest request body, in bytes.
@@ -448,22 +452,38 @@ func isText(s string) bool {
 // isHeader reports whether an answer may have such a header field (RFC 9110 §5.1, §5.5).
 func isHeader(name, value string) bool { return isToken(name) && isText(value) }
 
+// checkHeaders refuses what is no header field, and one that is there twice.
+func checkHeaders(member string, headers map[string]string) error {
+	seen := make(map[string]bool)
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		key := http.CanonicalHeaderKey(name)
+		if !isHeader(name, headers[name]) {
+			return wrong(member+"."+name, "is no header (RFC 9110 §5)")
+		}
+		if seen[key] {
+			return wrong(member+"."+name, "is there twice")
+		}
+		seen[key] = true
+	}
+	return nil
+}
+
 // isToken reports whether s is a token of RFC 9110 §5.6.2.
 func isToken(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r) })
 }
 
-// checkFaulty refuses parameters that parseValues found at fault.
-func checkFaulty(faulty map[string]string) error {
+// checkFaulty refuses parameters that newValues found at fault; rule is the one
+// that parameters may occur once only.
+func checkFaulty(rule section, faulty map[string]string) error {
 	if len(faulty) == 0 {
 		return nil
 	}
 	name := slices.Min(slices.Collect(maps.Keys(faulty)))
-	return faultyParameter(name, faulty[name])
+	return faultyParameter(rule, name, faulty[name])
 }
 
-func faultyParameter(name, fault string) error {
-	rule := rfc6749("3.1")
+func faultyParameter(rule section, name, fault string) error {
 	if fault == isNoText {
 		rule = rfc6749Appendix("A")
 	}
@@ -487,7 +507,7 @@ func (s *server) bodyValues(r *http.Request) (values, error) {
 		return nil, err
 	}
 	v, faulty := newValues(form)
-	return v, checkFaulty(faulty)
+	return v, checkFaulty(rfc6749("3.2"), faulty)
 }
 
 // formFields reads the fields of one of this server's own forms. Unlike a
@@ -504,7 +524,7 @@ func (s *server) formValues(r *http.Request) (values, error) {
 		return nil, err
 	}
 	v, faulty := newValues(form)
-	return v, checkFaulty(faulty)
+	return v, checkFaulty(rfc6749("3.1"), faulty)
 }
 
 // bodyTypes are the kinds of body that a profile may take, by media type.

@@ -186,7 +186,7 @@ func (t *tx) refresh(c credential) (*refreshToken, error) {
 	return record, nil
 }
 
-// putIssued stores what a verb issues and prolongs the grant to cover it.
+// putIssued stores what a verb issues, with the grant as it is then.
 func (t *tx) putIssued(i issuance) error {
 	if g := i.grant; g != nil {
 		if err := t.put(bucketGrants, g.key[:], g); err != nil {
@@ -355,8 +355,9 @@ func (s *store) rotateRefreshToken(c credential, now unixTime, endAccess bool, c
 }
 
 // revokeToken ends an access token alone, or a refresh token with all that
-// hangs on its grant (RFC 7009 §2.1): what was presented may be either. check is asked whether the client it was
-// issued to may do so. A token that is not there is revoked already.
+// hangs on its grant (RFC 7009 §2.1): what was presented may be either. check
+// is asked whether the client that it was issued to may do so. A token that is
+// not there is revoked already.
 func (s *store) revokeToken(access, refresh credential, check func(client uuid.UUID) error) error {
 	return s.update(func(t *tx) error {
 		token, err := t.refresh(refresh)
@@ -511,7 +512,6 @@ func (s *store) permissions(user uuid.UUID, now unixTime) (all []*permission, er
 
 // bearer is a live token with all it stands for.
 type bearer struct {
-	id      uuid.UUID
 	text    string
 	client  *client
 	user    *user // nil after client credentials
@@ -540,7 +540,7 @@ func (s *store) accessToken(c credential, now unixTime) (b *bearer, err error) {
 		if b, err = t.bearer(token); b == nil {
 			return cmp.Or(err, errRevoked)
 		}
-		b.id, b.text, b.scope, b.issued, b.expires = token.id, c.text, token.Scope, token.Issued, token.Expires
+		b.text, b.scope, b.issued, b.expires = c.text, token.Scope, token.Issued, token.Expires
 		return nil
 	})
 	return b, err
@@ -577,7 +577,7 @@ func (s *store) refreshToken(c credential, now unixTime) (b *bearer, err error) 
 		if b, err = t.granted(token.Grant); b == nil {
 			return cmp.Or(err, errRevoked)
 		}
-		b.id, b.text, b.scope, b.issued, b.expires = token.id, c.text, b.grant.Scope, token.Issued, token.Expires
+		b.text, b.scope, b.issued, b.expires = c.text, b.grant.Scope, token.Issued, token.Expires
 		return nil
 	})
 	return b, err

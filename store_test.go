@@ -742,8 +742,8 @@ func TestDamagedDatabase(t *testing.T) {
 			_, err := tx.CreateBucket([]byte("diary"))
 			return err
 		}), "was not made by grantling"},
-		{"another version", inBolt(func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Put(metaVersion, []byte("99")) }), `has format "99"`},
-		{"no version", inBolt(func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Delete(metaVersion) }), `has format ""`},
+		{"another version", inBolt(func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Put(metaFormat, []byte("99")) }), `has format "99"`},
+		{"no version", inBolt(func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Delete(metaFormat) }), `has format ""`},
 		{"without a bucket", inBolt(func(tx *bolt.Tx) error { return tx.DeleteBucket(bucketRefresh) }), "refresh_tokens"},
 	} {
 		t.Run("R166 "+row.name, func(t *testing.T) {

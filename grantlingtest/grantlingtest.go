@@ -29,6 +29,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -38,7 +39,8 @@ import (
 
 const module = "github.com/grantling/grantling"
 
-// Options say how a server starts.
+// Options say how a server starts. What the environment says of flags does not
+// count.
 type Options struct {
 	Fixtures string   // JSON of a fixtures file; empty: the user alice and the public client demo
 	Args     []string // more flags, as "-profile", "figshare"; not -issuer or -tls-cert, by which tests would not reach it
@@ -75,6 +77,7 @@ func Start(t testing.TB, o Options) *Server {
 	s := &Server{t: t}
 	cmd := exec.Command(binary, append(args, o.Args...)...)
 	cmd.Stderr = &s.log
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(variable string) bool { return strings.HasPrefix(variable, "GRANTLING_") })
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -97,6 +97,12 @@ func TestParams(t *testing.T) {
 	}
 }
 
+// The environment of a suite may be that of a server of its own.
+func TestEnvironment(t *testing.T) {
+	t.Setenv("GRANTLING_PROFILE", "none")
+	Start(t, Options{}).Advance(time.Hour)
+}
+
 // A suite may have replaced what net/http sends with: this test is not one of
 // the parallel ones.
 func TestMockedTransport(t *testing.T) {
