@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"flag"
 	"fmt"
 	"io"
 	"math/big"
@@ -22,6 +23,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -53,6 +55,13 @@ func TestMain(m *testing.M) {
 	// http.DefaultTransport, among them one whose answer another test is about
 	// to get. Behind another type it does not find them.
 	http.DefaultTransport = roundTripper(http.DefaultTransport.RoundTrip)
+	// Some tests wait for processes and disks: two for each core keep it busy.
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
+	}
 	status := m.Run()
 	os.RemoveAll(binaryFolder)
 	os.Exit(status)
