@@ -12,6 +12,7 @@
 //
 //	main.go          flags, start, stop
 //	server.go        the route table, and what happens to every request
+//	parameters.go    what a request says: query, form, JSON, multipart, RFC 6749 §3.1, §3.2, Appendix B
 //	authorize.go     the authorization endpoint, RFC 6749 §3.1, §4.1.1, §4.1.2, §4.2; PKCE, RFC 7636 §4.3
 //	grants.go        the token endpoint, RFC 6749 §3.2, §4.1.3, §4.3, §4.4, §5, §6
 //	clients.go       clients, their authentication, redirect URIs, RFC 6749 §2, §3.1.2

@@ -4,13 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
-	"mime"
-	"mime/multipart"
 	"net/http"
 	"net/url"
 	"path"
@@ -20,7 +16,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 )
@@ -398,57 +393,6 @@ func (s *server) record(x *exchange, took time.Duration) {
 	s.log.LogAttrs(context.Background(), level, "request", attributes...)
 }
 
-// values are the parameters of a request: each once, none empty.
-type values map[string]string
-
-// newValues checks parameters one by one. What occurs twice (RFC 6749 §3.1,
-// §3.2), or has characters that no parameter may have (Appendix A), is left
-// out and named in faulty, with what is wrong with it.
-func newValues(form url.Values) (v values, faulty map[string]string) {
-	v, faulty = values{}, map[string]string{}
-	for name, all := range form {
-		isClean := isText(all[0]) || isCredential[name]
-		switch {
-		case !isParameter[name] && (len(all) > 1 || !isClean):
-			// Unknown to the server, so nothing to it (RFC 6749 §3.1).
-		case len(all) > 1:
-			faulty[name] = occursTwice
-		case all[0] == "":
-			// As if it had not been sent (RFC 6749 §3.1).
-		case !isClean:
-			faulty[name] = isNoText
-		default:
-			v[name] = all[0]
-		}
-	}
-	return v, faulty
-}
-
-// What is wrong with a parameter by itself.
-const (
-	occursTwice = "occurs more than once"
-	isNoText    = "has control characters or is not UTF-8"
-)
-
-// parseValues reads parameters in the form of RFC 6749 Appendix B. Malformed
-// encoding makes all of them unusable.
-func parseValues(encoded string) (v values, faulty map[string]string, err error) {
-	form, err := url.ParseQuery(encoded)
-	if err != nil {
-		return nil, nil, invalidRequest(rfc6749Appendix("B"), "the parameters are not well-formed application/x-www-form-urlencoded")
-	}
-	v, faulty = newValues(form)
-	return v, faulty, nil
-}
-
-// isCredential has the parameters in which any bytes are taken: they are the
-// right ones or not (RFC 7009 §2.2, RFC 7662 §2.2).
-var isCredential = map[string]bool{"code": true, "password": true, "refresh_token": true, "token": true}
-
-func isText(s string) bool {
-	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
-}
-
 // isHeader reports whether an answer may have such a header field (RFC 9110 §5.1, §5.5).
 func isHeader(name, value string) bool { return isToken(name) && isText(value) }
 
@@ -471,177 +415,6 @@ func checkHeaders(member string, headers map[string]string) error {
 // isToken reports whether s is a token of RFC 9110 §5.6.2.
 func isToken(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r) })
-}
-
-// checkFaulty refuses parameters that newValues found at fault; rule is the one
-// that parameters may occur once only.
-func checkFaulty(rule section, faulty map[string]string) error {
-	if len(faulty) == 0 {
-		return nil
-	}
-	name := slices.Min(slices.Collect(maps.Keys(faulty)))
-	return faultyParameter(rule, name, faulty[name])
-}
-
-func faultyParameter(rule section, name, fault string) error {
-	if fault == isNoText {
-		rule = rfc6749Appendix("A")
-	}
-	return about(name, invalidRequest(rule, name+" "+fault))
-}
-
-// isParameter has the parameters that some endpoint knows.
-var isParameter = map[string]bool{
-	"access_token": true, "client_id": true, "client_secret": true, "code": true, "code_challenge": true,
-	"code_challenge_method": true, "code_verifier": true, "grant_type": true, "login_hint": true, "password": true,
-	"prompt": true, "redirect_uri": true, "refresh_token": true, "response_mode": true, "response_type": true,
-	"scope": true, "state": true, "token": true, "token_type_hint": true, "username": true,
-}
-
-// bodyValues reads the parameters of a POST request from its body alone: what
-// the URL says does not count (RFC 6749 §2.3.1, §3.2). The profile says which
-// types of body there are.
-func (s *server) bodyValues(r *http.Request) (values, error) {
-	form, err := s.parseBody(r, s.profile.Bodies)
-	if err != nil {
-		return nil, err
-	}
-	v, faulty := newValues(form)
-	return v, checkFaulty(rfc6749("3.2"), faulty)
-}
-
-// formFields reads the fields of one of this server's own forms. Unlike a
-// parameter of the protocol a field may occur more than once, as tick boxes
-// do, be empty, and have line breaks.
-func (s *server) formFields(r *http.Request) (url.Values, error) {
-	return s.parseBody(r, []string{"form"})
-}
-
-// formValues reads a form whose fields are like parameters.
-func (s *server) formValues(r *http.Request) (values, error) {
-	form, err := s.formFields(r)
-	if err != nil {
-		return nil, err
-	}
-	v, faulty := newValues(form)
-	return v, checkFaulty(rfc6749("3.1"), faulty)
-}
-
-// bodyTypes are the kinds of body that a profile may take, by media type.
-var bodyTypes = map[string]string{
-	"application/x-www-form-urlencoded": "form",
-	"application/json":                  "json",
-	"multipart/form-data":               "multipart",
-}
-
-func (s *server) parseBody(r *http.Request, kinds []string) (url.Values, error) {
-	if r.Header.Get("Content-Encoding") != "" {
-		return nil, unsupportedMediaType(rfc9110("15.5.16"), "the body must not be compressed")
-	}
-	mediaType, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	kind := bodyTypes[mediaType]
-	if err != nil || !slices.Contains(kinds, kind) {
-		if s.profile.OtherBodiesEmpty {
-			return nil, nil
-		}
-		var types []string
-		for mediaType, kind := range bodyTypes {
-			if slices.Contains(kinds, kind) {
-				types = append(types, mediaType)
-			}
-		}
-		slices.Sort(types)
-		return nil, unsupportedMediaType(rfc6749Appendix("B"), "the body must be "+strings.Join(types, " or "))
-	}
-	body, err := readBody(r)
-	if err != nil {
-		return nil, err
-	}
-	var form url.Values
-	switch kind {
-	case "form":
-		form, err = url.ParseQuery(body)
-	case "json":
-		form, err = parseJSONForm(body)
-	case "multipart":
-		form, err = parseMultipartForm(body, parameters["boundary"])
-	}
-	if err != nil {
-		return nil, because("malformed body", invalidRequest(rfc6749Appendix("B"), "the body is not well-formed "+mediaType))
-	}
-	return form, nil
-}
-
-// parseJSONForm reads an object whose members are the parameters. A list of
-// texts is one text with a line each.
-func parseJSONForm(body string) (url.Values, error) {
-	decoder := json.NewDecoder(strings.NewReader(body))
-	decoder.UseNumber()
-	decoded, err := decodeOrdered(decoder)
-	if err != nil {
-		return nil, err
-	}
-	o, ok := decoded.(object)
-	if _, err := decoder.Token(); err != io.EOF || !ok {
-		return nil, errors.New("not one JSON object")
-	}
-	form := url.Values{}
-	for _, m := range o {
-		switch value := m.value.(type) {
-		case nil:
-		case []any:
-			var lines []string
-			for _, element := range value {
-				lines = append(lines, fmt.Sprint(element))
-			}
-			form.Add(m.name, strings.Join(lines, "\n"))
-		case object:
-			form.Add(m.name, "\x00") // nothing that any parameter may be
-		default:
-			form.Add(m.name, fmt.Sprint(value))
-		}
-	}
-	return form, nil
-}
-
-func parseMultipartForm(body, boundary string) (url.Values, error) {
-	form := url.Values{}
-	reader := multipart.NewReader(strings.NewReader(body), boundary)
-	for {
-		part, err := reader.NextPart()
-		if err == io.EOF {
-			return form, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		value, err := io.ReadAll(part)
-		if err != nil {
-			return nil, err
-		}
-		form.Add(part.FormName(), string(value))
-	}
-}
-
-// formBody reads a body of the one type that an authorization request can have.
-func formBody(r *http.Request) (string, error) {
-	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || mediaType != "application/x-www-form-urlencoded" {
-		return "", unsupportedMediaType(rfc6749Appendix("B"), "the body must be application/x-www-form-urlencoded")
-	}
-	return readBody(r)
-}
-
-func readBody(r *http.Request) (string, error) {
-	body, err := io.ReadAll(r.Body)
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return "", payloadTooLarge()
-	case err != nil:
-		return "", invalidRequest(rfc9110("8.6"), "the body ended early")
-	}
-	return string(body), nil
 }
 
 // object is a JSON object whose members keep the order in which they are added.
