@@ -388,6 +388,20 @@ func TestProfileCheck(t *testing.T) {
 			}
 		}
 	})
+	t.Run("the server's own paths", func(t *testing.T) {
+		t.Parallel()
+		s := start(t).server
+		var own []string
+		for at, routes := range s.routes {
+			p := s.profile
+			if !slices.Contains(slices.Concat(p.Endpoints["metadata"], p.paths(routes[0].endpoint)), at) {
+				own = append(own, at)
+			}
+		}
+		if want := slices.Sorted(slices.Values(ownPaths)); !slices.Equal(slices.Sorted(slices.Values(own)), want) {
+			t.Errorf("the routes are %q, the paths that no profile can take %q", own, want)
+		}
+	})
 	t.Run("no such profile", func(t *testing.T) {
 		t.Parallel()
 		if _, err := loadProfile("myspace"); err == nil || !strings.Contains(err.Error(), "figshare, mastodon, rfc6749, sharesight, trackmania") {
