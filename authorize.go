@@ -243,6 +243,8 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 // redirectUnasked sends an error to the client before the user was asked
 // anything. To one that registered itself it does not: anybody may have done
 // so, and sent the user a link that bounces here (RFC 9700 §4.11.2).
+//
+// Deviation: OpenID Connect Core §3.1.2.6 would have it do so for prompt=none.
 func (s *server) redirectUnasked(w http.ResponseWriter, x *exchange, request *authorizationRequest, err error) {
 	if request.client.RegisteredBy == itself {
 		s.writeErrorPage(w, x, err)

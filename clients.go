@@ -29,17 +29,16 @@ type client struct {
 	Scope        string    `json:"scope,omitempty"` // empty: whatever the profile has
 	Owner        string    `json:"owner,omitempty"`
 
-	RegisteredBy registrar `json:"registered_by,omitempty"`
+	RegisteredBy registrar `json:"registered_by"`
 }
 
-// registrar is who registered a client, and so who answers for its name and
-// its website.
+// registrar is who said last what a client is called and where its website is.
 type registrar string
 
 const (
-	operator registrar = ""       // of this server: fixtures, the control API, the first start
-	aUser    registrar = "user"   // on the pages
-	itself   registrar = "itself" // anybody, see registration
+	operator registrar = "operator" // of this server: fixtures, the control API, the first start
+	aUser    registrar = "user"     // on the pages
+	itself   registrar = "itself"   // anybody, see registration
 )
 
 // public reports whether the client cannot keep a secret (RFC 6749 §2.1).

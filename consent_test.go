@@ -562,12 +562,12 @@ func TestConsentPage(t *testing.T) {
 		form := registrationForm()
 		form.Set("client_uri", "https://google.com/")
 		id, _ := bob.register(form)
-		marked(i, id, "https://notes.example/cb", "A user of this server registered this application")
+		marked(i, id, "https://notes.example/cb", "comes from a user of this server")
 		i.must(i.server.store.deleteUser("bob"))
-		marked(i, id, "https://notes.example/cb", "A user of this server registered this application")
+		marked(i, id, "https://notes.example/cb", "comes from a user of this server")
 		// A client that its owner has changed is in the owner's words, until the operator says it anew.
 		alice.post("/account/applications/edit", alice.editForm("web", url.Values{"client_uri": {"https://google.com/"}}))
-		marked(i, "web", redirectURIs["web"], "A user of this server registered this application")
+		marked(i, "web", redirectURIs["web"], "comes from a user of this server")
 		i.furnish(instanceFixtures)
 		marked(i, "web", redirectURIs["web"], "")
 
@@ -884,9 +884,9 @@ func TestErrorPage(t *testing.T) {
 		{"B/malformed", "%zz", "invalid_request", "x-www-form-urlencoded", "RFC 6749 Appendix B"},
 		{"3.1/duplicate state, out of band", changed("cli", "redirect_uri", outOfBand).Encode() + "&state=x", "invalid_request", "state occurs more than once", "state; once at the most; RFC 6749 §3.1"},
 		{"4.2.2.1/implicit, out of band", changed("public", "redirect_uri", outOfBand, "response_type", "token").Encode(), "unauthorized_client", "implicit grant",
-			"response_type; code, or token where the application is registered for the implicit grant; RFC 6749 §4.2.2.1"},
+			"response_type; one that goes with a grant which the application is registered for; RFC 6749 §4.2.2.1"},
 		{"3.3/scope, out of band", changed("cli", "redirect_uri", outOfBand, "scope", "state").Encode(), "invalid_scope", "scope",
-			"scope; scope tokens that this server has and the application is registered for, with one blank between them; or nothing; RFC 6749 §3.3"},
+			"scope; scope tokens that this server has and the application is registered for, with one blank between them; or nothing, for the default; RFC 6749 §3.3"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

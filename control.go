@@ -393,13 +393,13 @@ func (s *server) decideRequest(r *http.Request, x *exchange) (any, error) {
 	location := answer.header.Get("Location")
 	switch {
 	case decided.fault != "" && answer.status == 0:
-		return nil, fmt.Errorf("fault %s dropped the answer", decided.fault)
+		return nil, wrong("url", "was not answered: fault "+decided.fault+" dropped the answer")
 	case strings.HasPrefix(location, "/"): // a page of this server
 		return object{{"redirect_to", strings.TrimSuffix(s.issuer, s.base) + location}}, nil
 	case location != "":
 		return object{{"redirect_to", location}}, nil
 	case decided.fault != "":
-		return nil, fmt.Errorf("fault %s answered with status %d and no redirect", decided.fault, answer.status)
+		return nil, wrong("url", fmt.Sprintf("was answered by fault %s with status %d and no redirect", decided.fault, answer.status))
 	case decided.refusal != nil:
 		return nil, wrong("url", decided.refusal.Error())
 	default:
@@ -435,7 +435,8 @@ func (s *server) reachedBy(target *url.URL, r *http.Request) bool {
 	return target.Scheme == scheme && target.Port() == port && s.control.answersTo(target.Hostname())
 }
 
-// maxLifetime of minted tokens, in seconds: a hundred years.
+// maxLifetime is the longest that a token can be made to live, in seconds: a
+// hundred years.
 const maxLifetime seconds = 100 * 365 * 24 * 60 * 60
 
 // mintTokens issues what the token endpoint would after a user's consent or by
@@ -480,6 +481,9 @@ func (s *server) mintTokens(r *http.Request, x *exchange) (any, error) {
 			return nil, wrong("username", "is missing: this client cannot have tokens of its own")
 		}
 		answer, err = s.issueForClient(c, scope, x.now, lifetime)
+	}
+	if told := new(refusal); errors.As(err, &told) {
+		return nil, wrong("client_id", told.Description)
 	}
 	if err != nil {
 		return nil, err

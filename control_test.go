@@ -647,7 +647,7 @@ func TestControlTokens(t *testing.T) {
 		if r := i.get("/api/v2/my_user.json", "Authorization", "Bearer "+access); r.StatusCode != http.StatusOK {
 			t.Errorf("the owner's: status %d: %s", r.StatusCode, r.body)
 		}
-		i.control("POST", "tokens", `{"client_id":"other"}`).wantProblem("no owner")
+		i.control("POST", "tokens", `{"client_id":"other"}`).wantProblem("client_id: this client has no owner")
 		i = startProfile(t, "trackmania")
 		if err := i.server.openControl(); err != nil {
 			t.Fatal(err)

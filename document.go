@@ -139,7 +139,7 @@ func misfit(token json.Token, t reflect.Type) string {
 	default:
 		number, _ := token.(json.Number)
 		_, err := strconv.ParseInt(string(number), 10, t.Bits())
-		fits, must = err == nil, "a whole number"
+		fits, must = err == nil, "a whole number below 2^63"
 	}
 	if fits {
 		return ""

@@ -34,7 +34,7 @@ type refusal struct {
 	Status      int    // where the answer's status tells: not in a redirect
 	RetryAfter  int    // seconds; 0: not said
 	Reason      string // what exactly is wrong, where profiles have words for it
-	Parameter   string // what of the request it is about, if one thing is: a parameter, a grant type or a scope token
+	Parameter   string // what of the request it is about, if one thing is: a parameter, a grant type, a scope token or a member of a registration
 	Help        help   // for the person at the browser; zero: there is nothing to do
 }
 

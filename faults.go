@@ -111,6 +111,8 @@ func newStagedFault(f fault, p *profile) (*stagedFault, error) {
 		return nil, wrong("endpoint", "must be "+staged.endpoint+" with this name")
 	case staged.Endpoint == staged.not:
 		return nil, wrong("endpoint", "cannot be "+staged.not+" with this name")
+	case f.Name == "truncated_json" && staged.Endpoint == "revoke" && p.RevocationAnswer == nil:
+		return nil, wrong("endpoint", "cannot be revoke with this name: the answer there is empty")
 	case len(p.paths(staged.Endpoint)) == 0:
 		return nil, wrong("endpoint", "is none of this profile's")
 	case staged.Endpoint == "token" && staged.member != "" && !p.TokenAnswer.has(staged.member), staged.member == "iss" && !p.Iss:

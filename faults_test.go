@@ -303,6 +303,7 @@ func TestFaultsOfProfiles(t *testing.T) {
 		}
 	}
 	i := startControlled(t)
+	i.control("POST", "faults", `{"name":"truncated_json","endpoint":"revoke"}`).wantProblem("endpoint") // where the answer is empty
 	i.fail(`{"name":"missing_expires_in"}`)
 	if r := i.own("web"); !regexp.MustCompile(`\A\{"access_token":"[^"]*","token_type":"Bearer","scope":"read write"\}\n\z`).MatchString(r.body) {
 		t.Errorf("without expires_in: %s", r.body)
@@ -415,11 +416,11 @@ func TestFaultsError(t *testing.T) {
 		t.Errorf("back with %v", back)
 	}
 	id := i.fail(`{"endpoint":"authorize","drop":true}`)
-	i.decideURL(authorization("web"), "alice", "approve").wantProblem("fault " + id + " dropped the answer")
+	i.decideURL(authorization("web"), "alice", "approve").wantProblem("url: was not answered: fault " + id + " dropped the answer")
 	for _, fault := range []string{`{"endpoint":"authorize","status":503}`, `{"endpoint":"authorize","status":503,"error":"server_error"}`} {
 		id := i.fail(fault)
 		r := i.decideURL(authorization("web"), "alice", "approve")
-		r.wantProblem("fault " + id + " answered with status 503")
+		r.wantProblem("url: was answered by fault " + id + " with status 503")
 		if got := r.Header.Get("Grantling-Fault"); got != id {
 			t.Errorf("%s: fault %q", fault, got)
 		}

@@ -200,6 +200,7 @@ func (s *server) newUser(f *userFixture, existing *user) *user {
 
 // newClient is the registration of a fixture, with its scope in the profile's
 // spelling; existing is the one of that client_id, or nil: its tokens live on.
+// It is the operator's unless the caller says otherwise.
 // secret is one made here, or empty.
 func newClient(f *clientFixture, p *profile, existing *client) (c *client, secret string) {
 	tokens, _ := p.canonicalScope(strings.Fields(f.Scope))
@@ -211,6 +212,7 @@ func newClient(f *clientFixture, p *profile, existing *client) (c *client, secre
 		GrantTypes:   f.GrantTypes,
 		Scope:        joinScope(tokens),
 		Owner:        f.Owner,
+		RegisteredBy: operator,
 	}
 	if existing != nil {
 		c.Description = existing.Description

@@ -219,7 +219,21 @@ func (s *server) examples(v *visitor, c *client, secret string) []example {
 // that needs one.
 func (s *server) canTry(c *client, grantType string) bool {
 	redirects := grantType == "authorization_code" || grantType == "implicit"
-	return c.mayUse(grantType, s.profile) && (len(c.RedirectURIs) > 0 || !redirects)
+	return c.mayUse(grantType, s.profile) && (!redirects || c.exampleURI(grantType) != "")
+}
+
+// exampleURI is a redirect URI for an example of a grant, or "": out of band if
+// it can be, where nothing has to run.
+func (c *client) exampleURI(grantType string) string {
+	if slices.Contains(c.RedirectURIs, outOfBand) && grantType != "implicit" {
+		return outOfBand
+	}
+	for _, uri := range c.RedirectURIs {
+		if uri != outOfBand {
+			return uri
+		}
+	}
+	return ""
 }
 
 // startExamples show the visitor all grants of the profile, each with a client
@@ -265,14 +279,9 @@ const maxLooked = 200
 func (s *server) example(v *visitor, g grantType, c *client, secret string) example {
 	e := example{grantType: g, ClientID: c.ClientID}
 	scope := s.exampleScope(c)
-	redirectURI := "REDIRECT_URI"
-	if slices.Contains(c.RedirectURIs, outOfBand) && g.Name != "implicit" {
-		redirectURI = outOfBand
-		if n := slices.IndexFunc(c.RedirectURIs, isLoopbackURI); n >= 0 {
-			e.Loopback = c.RedirectURIs[n]
-		}
-	} else if len(c.RedirectURIs) > 0 {
-		redirectURI = c.RedirectURIs[0]
+	redirectURI := c.exampleURI(g.Name)
+	if n := slices.IndexFunc(c.RedirectURIs, isLoopbackURI); n >= 0 && redirectURI == outOfBand {
+		e.Loopback = c.RedirectURIs[n]
 	}
 	request := parameters{{"client_id", c.ClientID}, {"redirect_uri", redirectURI}, {"scope", scope}}
 	command := func(body parameters) string { return s.tokenCommand(c, g.Name, secret, body) }
@@ -584,8 +593,8 @@ func (r *refusal) Heading() string {
 var expectations = map[string]string{
 	"client_id":             "the client_id of an application that is registered here",
 	"redirect_uri":          "one of the redirect URIs that the application registered, character by character; only the port of http on a loopback host may differ",
-	"response_type":         "code, or token where the application is registered for the implicit grant",
-	"scope":                 "scope tokens that this server has and the application is registered for, with one blank between them; or nothing",
+	"response_type":         "code, or token where the application is registered for the implicit grant and the redirect URI is not out of band",
+	"scope":                 "scope tokens that this server has and the application is registered for, with one blank between them; or nothing, for the default",
 	"code_challenge":        "the base64url encoding, without padding, of the SHA-256 hash of the code_verifier: 43 characters",
 	"code_challenge_method": "S256",
 	"response_mode":         "query for response_type code, fragment for token; or nothing",
@@ -612,6 +621,8 @@ func (r *refusal) Expected() string {
 		return "once at the most"
 	case strings.HasSuffix(r.Description, isNoText):
 		return "text in UTF-8 without control characters"
+	case r.Code == "unauthorized_client":
+		return "one that goes with a grant which the application is registered for"
 	default:
 		return expectations[r.About()]
 	}

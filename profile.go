@@ -47,9 +47,9 @@ type profile struct {
 	ClientScopeHasNoForce bool                `json:"client_scope_has_no_force"` // tokens by client credentials have no scope, whatever is asked for
 	AnyScheme             bool                `json:"any_scheme"`                // redirect URIs may be myapp://, without a dot (RFC 8252 §7.1)
 
-	// Lifetimes in seconds, each to be said; 0 is for ever. The last two are of
-	// no matter where there is no refresh_token grant.
-	CodeLifetime         seconds `json:"code_lifetime"`
+	// Lifetimes in seconds, each to be said; 0 is for ever, but for codes. The
+	// last two are of no matter where there is no refresh_token grant.
+	CodeLifetime         seconds `json:"code_lifetime"` // at most 600
 	AccessTokenLifetime  seconds `json:"access_token_lifetime"`
 	RefreshTokenLifetime seconds `json:"refresh_token_lifetime"` // from one use to the next
 	GrantLifetime        seconds `json:"grant_lifetime"`         // of all refreshing together
@@ -339,7 +339,7 @@ func (p *profile) checkGrants() error {
 		}
 		for i, parameter := range parameters {
 			if !isParameter[parameter] {
-				return wrong(fmt.Sprintf("%s[%d]", member, i), fmt.Sprintf("%q is no parameter", parameter))
+				return wrong(fmt.Sprintf("%s[%d]", member, i), fmt.Sprintf("%q is no parameter; there are %s", parameter, strings.Join(slices.Sorted(maps.Keys(isParameter)), ", ")))
 			}
 		}
 	}
@@ -448,7 +448,7 @@ func (p *profile) checkErrors() error {
 			return err
 		}
 		if !isErrorKey(key) {
-			return wrong("errors."+key, "is nothing that a refusal may be about; there are *, "+strings.Join(slices.Concat(errorCodes, errorReasons), ", "))
+			return wrong("errors."+key, "is nothing that a refusal may be about; there are *, "+strings.Join(slices.Concat(errorCodes, errorReasons), ", ")+"; a reason may have a parameter or a grant type behind it, and each an endpoint before it")
 		}
 	}
 	return nil

@@ -342,7 +342,7 @@ func (s *Server) requests(f Filter) []Request {
 	return found
 }
 
-// client is not http.DefaultClient, for which suites put mocks.
+// client is not http.DefaultClient, in whose place suites put mocks.
 var client = &http.Client{Transport: new(http.Transport)}
 
 // Control sends any request of the control API: what is under /_control/. in
