@@ -81,14 +81,18 @@ func (s *server) parseRedirection(query string) (*authorizationRequest, error) {
 // checkLength refuses what the forms of sign-in and consent could not carry on,
 // while it is still the client's author who hears of it.
 func checkLength(query string) error {
-	if len(query) > maxQuery || len(url.QueryEscape(query)) > maxBody-maxQuery/2 {
+	if len(query) > maxQuery || len(url.QueryEscape(query)) > maxCarried {
 		return refuse(http.StatusRequestURITooLong, "invalid_request", rfc9110("15.5.15"), "the authorization request is too long: it may have 32 KB, or less if much of it is percent-encoded")
 	}
 	return nil
 }
 
-// maxQuery is the longest authorization request, in bytes.
-const maxQuery = 32 << 10
+// How long an authorization request may be, in bytes: in the URL, and encoded
+// once more in a form, where it leaves room for the other fields below maxBody.
+const (
+	maxQuery   = 32 << 10
+	maxCarried = 48 << 10
+)
 
 // parseRest is the second half. Its errors are sent to the redirect URI.
 func (a *authorizationRequest) parseRest(p *profile) error {

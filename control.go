@@ -527,7 +527,7 @@ func (s *server) latestRequest(r *http.Request, _ *exchange) (any, error) {
 	return records[len(records)-1], nil
 }
 
-// maxWait is less than the server's patience with connections.
+// maxWait is how long an answer may be held: clients have a patience too.
 const maxWait = 30 * time.Second
 
 func (s *server) pickRequests(r *http.Request) ([]object, error) {

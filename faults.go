@@ -36,7 +36,7 @@ type namedFault struct {
 	name     string
 	endpoint string // where it strikes
 	only     bool   // and nowhere else
-	not      string // anywhere but here
+	json     bool   // where the good answer is JSON
 	what     string
 
 	member    string                                    // of the answer, which it is about
@@ -58,7 +58,7 @@ var namedFaults = []namedFault{
 	{name: "expires_in_string", endpoint: "token", only: true, what: `expires_in is a string, as "3600"`, member: "expires_in", alter: altered(func(seconds any) any { return fmt.Sprint(seconds) })},
 	{name: "no_refresh_token", endpoint: "token", only: true, what: "the token answer has no refresh token, on a refresh as well", member: "refresh_token", alter: without},
 	{name: "token_type_mac", endpoint: "token", only: true, what: "token_type is mac, which the client does not know", member: "token_type", alter: altered(func(any) any { return "mac" })},
-	{name: "truncated_json", endpoint: "token", not: "authorize", what: "half of the JSON is missing", alter: truncate},
+	{name: "truncated_json", endpoint: "token", json: true, what: "half of the JSON is missing", alter: truncate},
 	{name: "slow_body", endpoint: "token", what: "the body comes in ten pieces over delay, or 5s", alter: anything, slow: true},
 	{name: "lost_answer", endpoint: "token", what: "what was asked is done, and the connection dropped without an answer", alter: lose, answer: fault{Drop: true}},
 	{name: "error_with_200", endpoint: "token", what: "an error with status 200", answer: fault{Status: 200, Error: "invalid_grant"}},
@@ -109,12 +109,10 @@ func newStagedFault(f fault, p *profile) (*stagedFault, error) {
 		return nil, wrong("endpoint", "must be one of "+strings.Join(faultEndpoints, ", "))
 	case staged.only && staged.Endpoint != staged.endpoint:
 		return nil, wrong("endpoint", "must be "+staged.endpoint+" with this name")
-	case staged.Endpoint == staged.not:
-		return nil, wrong("endpoint", "cannot be "+staged.not+" with this name")
-	case f.Name == "truncated_json" && staged.Endpoint == "revoke" && p.RevocationAnswer == nil:
-		return nil, wrong("endpoint", "cannot be revoke with this name: the answer there is empty")
 	case len(p.paths(staged.Endpoint)) == 0:
 		return nil, wrong("endpoint", "is none of this profile's")
+	case staged.json && (staged.Endpoint == "authorize" || staged.Endpoint == "revoke" && p.RevocationAnswer == nil):
+		return nil, wrong("endpoint", "cannot be "+staged.Endpoint+" with this name: a good answer there is no JSON")
 	case staged.Endpoint == "token" && staged.member != "" && !p.TokenAnswer.has(staged.member), staged.member == "iss" && !p.Iss:
 		return nil, wrong("name", "is about "+staged.member+", which is in no answer of this profile")
 	case f.Times != nil && *f.Times < 0:

@@ -82,7 +82,7 @@ func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, 
 	// parameter each with [] behind its name.
 	value := func(name string) string {
 		parameter := g.Parameters[name]
-		return strings.Join(append(form[parameter], form[parameter+"[]"]...), "\n")
+		return strings.Join(slices.Concat(form[parameter], form[parameter+"[]"]), "\n")
 	}
 	refused := func(name, reason, description string) error {
 		return about(name, because(reason, refuse(http.StatusBadRequest, "invalid_client_metadata", section("RFC 7591 §3.2.2"), g.Parameters[name]+" "+description)))

@@ -350,7 +350,8 @@ func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 	found.handle(w, r, x)
 }
 
-// setDefaults sets what is in the header of every answer, unless that has its own.
+// setDefaults sets what every answer has in its header; an asset says of its
+// own accord how long it may be kept.
 func setDefaults(header http.Header) {
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("X-Frame-Options", "DENY")
