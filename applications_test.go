@@ -1035,6 +1035,14 @@ func TestStartExamples(t *testing.T) {
 	if strings.Contains(i.get("/").body, "client_id=web") {
 		t.Error("an anonymous visitor is told of alice's client")
 	}
+	// An access token cannot be shown out of band.
+	i.furnish(`{"clients": [{"client_id": "legacy", "client_secret": "legacy-secret", "grant_types": ["implicit"], "redirect_uris": ["` + outOfBand + `", "https://legacy.example/cb"]}]}`)
+	i.get("/").contains("response_type=token&amp;client_id=legacy&amp;redirect_uri=https%3A%2F%2Flegacy.example%2Fcb")
+	i.furnish(`{"clients": [{"client_id": "legacy", "client_secret": "legacy-secret", "grant_types": ["implicit"], "redirect_uris": ["` + outOfBand + `"]}]}`)
+	if page := i.get("/"); strings.Contains(page.body, "response_type=token") {
+		t.Errorf("an example that is refused: %s", page.body)
+	}
+	i.furnish(instanceFixtures)
 	i.server.profile.Bodies = []string{"json"}
 	i.furnish(`{"users": [{"username": "o'hara", "password": "tomorrow"}]}`)
 	b = i.browser()

@@ -183,8 +183,8 @@ func testTokenRequest(t *testing.T) {
 					form := with(test.form, url.Values{name: {test.form.Get(name), second}})
 					r := i.token(form)
 					r.wantError(http.StatusBadRequest, "invalid_request")
-					if r.json["access_token"] != nil {
-						t.Errorf("%s twice: %s", name, r.body)
+					if r.json["access_token"] != nil || r.refusal == nil || r.refusal.Section != rfc6749("3.2") {
+						t.Errorf("%s twice: %s, %v", name, r.body, r.refusal)
 					}
 				}
 			}

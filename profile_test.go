@@ -214,6 +214,16 @@ func TestProfileFile(t *testing.T) {
 			return i.get("/v9/sender", "Authorization", "Parcel another")
 		}, 407, problem("gone", "<text>", "407", ""), []string{"WWW-Authenticate", `Parcel problem="gone"`}},
 	})
+	t.Run("userinfo/a description in other letters", func(t *testing.T) {
+		t.Parallel()
+		i := startProfile(t, "testdata/parcels.json", func(s *server) {
+			s.profile.Errors = map[string]errorForm{"invalid_token": {Description: `Zu "spät"`}}
+		})
+		r := i.get("/v9/sender", "Authorization", "Parcel another")
+		if got := r.Header.Get("WWW-Authenticate"); got != `Bearer realm="grantling", error="invalid_token"` || r.json["error_description"] != `Zu "spät"` {
+			t.Errorf("WWW-Authenticate %s, %s", got, r.body)
+		}
+	})
 	t.Run("denied", func(t *testing.T) {
 		t.Parallel()
 		b := i.in(t).as("bob")
