@@ -218,13 +218,13 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 	}
 	v, err := s.visitor(r, x.now)
 	if err != nil {
-		s.redirectError(w, x, request, err)
+		s.redirectUnasked(w, x, request, v, err)
 		return
 	}
 	if v.user != nil {
 		x.username = v.user.Username
 	}
-	ask := signIn{Client: request.client, Host: redirectHost(request.redirectURI), Username: request.values["login_hint"], Continue: r.URL.RequestURI()}
+	ask := signIn{Username: request.values["login_hint"], Continue: r.URL.RequestURI()}
 	switch {
 	// Whatever else is wrong, an anonymous browser is not sent anywhere: the
 	// link may be there to bounce it (RFC 9700 §4.11.2).
@@ -233,9 +233,9 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 	case v.user == nil && invalid != nil:
 		s.writeSignIn(w, v, http.StatusOK, ask)
 	case invalid != nil:
-		s.redirectUnasked(w, x, request, invalid)
+		s.redirectUnasked(w, x, request, v, invalid)
 	case v.user == nil && request.prompts("none"):
-		s.redirectUnasked(w, x, request, loginRequired("nobody is signed in, and with prompt none nobody can be asked to"))
+		s.redirectUnasked(w, x, request, v, loginRequired("nobody is signed in, and with prompt none nobody can be asked to"))
 	case v.user == nil, request.prompts("login"), request.prompts("select_account"):
 		ask.Continue = r.URL.EscapedPath() + "?" + s.profile.withoutSignIn(r.URL.RawQuery)
 		s.writeSignIn(w, v, http.StatusOK, ask)
@@ -245,12 +245,14 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 }
 
 // redirectUnasked sends an error to the client before the user was asked
-// anything. To one that registered itself it does not: anybody may have done
-// so, and sent the user a link that bounces here (RFC 9700 §4.11.2).
+// anything, if the operator registered the client, or the user did. Anybody
+// else may have registered it to send the user a link that bounces here (RFC
+// 9700 §4.11.2).
 //
-// Deviation: OpenID Connect Core §3.1.2.6 would have it do so for prompt=none.
-func (s *server) redirectUnasked(w http.ResponseWriter, x *exchange, request *authorizationRequest, err error) {
-	if request.client.RegisteredBy == itself {
+// Deviation: OpenID Connect Core §3.1.2.6 sends it to every client for prompt=none.
+func (s *server) redirectUnasked(w http.ResponseWriter, x *exchange, request *authorizationRequest, v *visitor, err error) {
+	c := request.client
+	if c.RegisteredBy != operator && (v.user == nil || c.Owner != v.user.Username) {
 		s.writeErrorPage(w, x, err)
 		return
 	}
@@ -345,7 +347,7 @@ func (s *server) consent(w http.ResponseWriter, x *exchange, request *authorizat
 		var err error
 		remembered, err = s.store.consented(v.user.ID, request.client.ID, x.now, func(g *grant) bool { return s.profile.remembers(g, request.scope) })
 		if err != nil {
-			s.redirectError(w, x, request, err)
+			s.redirectUnasked(w, x, request, v, err)
 			return
 		}
 	}
@@ -353,7 +355,7 @@ func (s *server) consent(w http.ResponseWriter, x *exchange, request *authorizat
 	case remembered:
 		s.approve(w, x, request, v.user)
 	case request.prompts("none"):
-		s.redirectUnasked(w, x, request, consentRequired("the user has not agreed to this yet, and with prompt none nobody can be asked to"))
+		s.redirectUnasked(w, x, request, v, consentRequired("the user has not agreed to this yet, and with prompt none nobody can be asked to"))
 	default:
 		s.writeConsent(w, v, request, pendingConsent{uuid.Must(uuid.NewV7()), request.asked(), x.now.after(consentLifetime), request.query})
 	}

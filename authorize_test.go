@@ -495,6 +495,80 @@ func TestAuthorizeAnonymous(t *testing.T) {
 	})
 }
 
+// TestAuthorizeUnasked is R184: only the operator's clients, and the visitor's
+// own, are sent to before the user was asked.
+func TestAuthorizeUnasked(t *testing.T) {
+	t.Parallel()
+	i := start(t)
+	i.furnish(`{"clients": [{"client_id": "operators", "client_secret": "x", "redirect_uris": ["https://cb.example/cb"], "owner": "bob"}]}`)
+	form := registrationForm()
+	form.Set("scope", "read write")
+	id, _ := i.as("bob").register(form)
+	requests := map[string]url.Values{
+		"prompt none":            changed("web", "prompt", "none"),
+		"bad scope":              changed("web", "scope", `"`),
+		"unknown response_type":  changed("web", "response_type", "foo"),
+		"prompt none, bad scope": changed("web", "scope", `"`, "prompt", "none"),
+		"none with others":       changed("web", "prompt", "none login"),
+	}
+	ask := func(t *testing.T, b *browser, clientID, redirectURI, request string) *reply {
+		t.Helper()
+		query := url.Values{}
+		for name, values := range requests[request] {
+			query[name] = values
+		}
+		query.Set("client_id", clientID)
+		query.Set("redirect_uri", redirectURI)
+		return b.authorize(query)
+	}
+	errors := map[string]string{"prompt none": "consent_required", "bad scope": "invalid_scope", "unknown response_type": "unsupported_response_type",
+		"prompt none, bad scope": "invalid_scope", "none with others": "invalid_request"}
+	for name, code := range errors {
+		t.Run("R184 another user's application, "+name, func(t *testing.T) {
+			t.Parallel()
+			ask(t, i.in(t).as("alice"), id, "https://notes.example/cb", name).wantPage(http.StatusBadRequest)
+			if r := ask(t, i.in(t).browser(), id, "https://notes.example/cb", name); r.StatusCode == http.StatusSeeOther {
+				t.Errorf("nobody is signed in, and the browser goes to %s", r.location())
+			}
+		})
+		t.Run("R184 one's own application, "+name, func(t *testing.T) {
+			t.Parallel()
+			ask(t, i.in(t).as("bob"), id, "https://notes.example/cb", name).wantRedirect(code, "xyz")
+		})
+		t.Run("R184 the operator's client, "+name, func(t *testing.T) {
+			t.Parallel()
+			ask(t, i.in(t).as("alice"), "operators", "https://cb.example/cb", name).wantRedirect(code, "xyz")
+		})
+	}
+	t.Run("R184 after the sign-in", func(t *testing.T) {
+		t.Parallel()
+		for username, password := range map[string]string{"alice": "wonderland", "bob": "builder"} {
+			b := i.in(t).browser()
+			r := b.continueAs(username, password, ask(t, b, id, "https://notes.example/cb", "bad scope"))
+			if username == "alice" {
+				r.wantPage(http.StatusBadRequest)
+			} else {
+				r.wantRedirect("invalid_scope", "xyz")
+			}
+		}
+	})
+	t.Run("R184 whom the user has answered", func(t *testing.T) {
+		t.Parallel()
+		i := start(t)
+		id, _ := i.as("bob").register(form)
+		b := i.as("alice")
+		request := changed("web", "client_id", id, "redirect_uri", "https://notes.example/cb")
+		b.decide(b.authorize(request), "deny").wantRedirect("access_denied", "xyz")
+		if code := b.approve(request).param("code"); code == "" {
+			t.Error("no code")
+		}
+		request.Set("prompt", "none")
+		if code := b.authorize(request).param("code"); code == "" {
+			t.Error("with prompt none there is no code for what was agreed to")
+		}
+	})
+}
+
 // continueAs signs in at a sign-in page and goes on to where that leads.
 func (b *browser) continueAs(username, password string, page *reply) *reply {
 	b.Helper()
