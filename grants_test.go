@@ -1025,7 +1025,7 @@ func testClientCredentialsGrant(t *testing.T) {
 			t.Errorf("userinfo: status %d, %s", r.StatusCode, r.body)
 		}
 		// Neither as a bearer token nor as a cookie does it open a page.
-		cookie := []string{"Cookie", i.server.cookieName + "=" + access}
+		cookie := []string{"Cookie", i.server.cookieName() + "=" + access}
 		for _, header := range [][]string{bearer, cookie} {
 			page := i.get(i.endpoint("authorize")+"?"+authorization("web").Encode(), header...)
 			if page.StatusCode != http.StatusOK || page.action() != "/login" {

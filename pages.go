@@ -371,18 +371,26 @@ func shellQuote(text string) string { return "'" + strings.ReplaceAll(text, "'",
 
 // signIn is what the sign-in page shows.
 type signIn struct {
-	Client   *client // who asks, or nil
-	Host     string  // where the browser goes on to then
-	Username string  // filled in
-	Continue string  // local target once signed in
+	Username string // filled in
+	Continue string // local target once signed in
 	Problem  string
 	User     *user // who is signed in already, if the page was out of date
-	Token    string
+
+	// Set by writeSignIn.
+	Client *client // who asks, or nil
+	Host   string  // where the browser goes on to then
+	Token  string
 }
 
 func (s *server) writeSignIn(w http.ResponseWriter, v *visitor, status int, data signIn) {
 	s.keepCookie(w, v)
 	data.Token = v.formToken()
+	path, query, _ := strings.Cut(data.Continue, "?")
+	if found, _, ok := s.findRoute("GET", path); ok && found.endpoint == "authorize" {
+		if request, err := s.parseRedirection(query); err == nil {
+			data.Client, data.Host = request.client, redirectHost(request.redirectURI)
+		}
+	}
 	s.writePage(w, status, "login.html", data)
 }
 

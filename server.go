@@ -28,7 +28,6 @@ type server struct {
 	base        string // path of the issuer, "" or "/tenant"
 	autoApprove string // the user who approves everything, or ""
 	hashRounds  int    // of PBKDF2, for new passwords
-	cookieName  string
 	clock       clock
 	log         *slog.Logger
 	control     *control // nil: off
@@ -59,12 +58,6 @@ func newServer(p *profile, st *store, issuer string, log *slog.Logger) (*server,
 		// No more than passwordTries: right passwords that arrive together are
 		// tries too until they have been looked at, and none of them is refused.
 		hashing: make(chan struct{}, min(runtime.GOMAXPROCS(0), passwordTries)),
-		// Browsers send cookies to all ports of a host: with the port in the
-		// name two servers on a laptop do not sign each other's users out.
-		cookieName: "grantling-" + u.Port(),
-	}
-	if s.https() {
-		s.cookieName = "__Host-grantling"
 	}
 	if err := s.crossOrigin.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -238,13 +239,25 @@ type visitor struct {
 	user    *user // nil: not signed in
 }
 
+// cookieName is the session cookie's. Browsers send cookies to all ports of a
+// host, and those of __Host- to all its paths: with both in the name two
+// servers on a host do not sign each other's users out.
+func (s *server) cookieName() string {
+	u, _ := url.Parse(s.issuer) // checkIssuer has
+	name := "grantling-" + url.QueryEscape(u.Port()+s.base)
+	if s.https() {
+		return "__Host-" + name // RFC 6265bis §4.1.3.2
+	}
+	return name
+}
+
 // sessionLifetime is how long a sign-in lasts.
 const sessionLifetime seconds = 12 * 60 * 60
 
 // visitor returns who sends the request. Cookies that are not a live session's
 // make nobody.
 func (s *server) visitor(r *http.Request, now unixTime) (*visitor, error) {
-	if cookies := r.CookiesNamed(s.cookieName); len(cookies) == 1 {
+	if cookies := r.CookiesNamed(s.cookieName()); len(cookies) == 1 {
 		if c, ok := cookieFormat.parse(cookies[0].Value); ok {
 			live, u, err := s.store.session(c, now)
 			return &visitor{cookie: c, session: live, user: u}, err
@@ -255,7 +268,7 @@ func (s *server) visitor(r *http.Request, now unixTime) (*visitor, error) {
 
 func (s *server) setCookie(w http.ResponseWriter, value string) {
 	c := &http.Cookie{
-		Name:     s.cookieName,
+		Name:     s.cookieName(),
 		Value:    value,
 		Path:     "/",
 		Secure:   s.https(),

@@ -51,7 +51,7 @@ func (i *instance) withCookie(value string) *browser {
 	b := i.browser()
 	b.client.Jar = nil
 	b.client.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
-		r.Header.Set("Cookie", i.server.cookieName+"="+value)
+		r.Header.Set("Cookie", i.server.cookieName()+"="+value)
 		return http.DefaultTransport.RoundTrip(r)
 	})
 	return b
@@ -147,7 +147,7 @@ func TestSignIn(t *testing.T) {
 		for _, preset := range []string{newCredential().String(), "x", "AAAA"} {
 			b := i.browser()
 			u, _ := url.Parse(i.URL)
-			b.client.Jar.SetCookies(u, []*http.Cookie{{Name: i.server.cookieName, Value: preset, Path: "/"}})
+			b.client.Jar.SetCookies(u, []*http.Cookie{{Name: i.server.cookieName(), Value: preset, Path: "/"}})
 			page := b.get("/login")
 			before := b.cookie()
 			if r := b.post("/login", page.form(credentials("alice", "wonderland"))); r.StatusCode != http.StatusSeeOther {
@@ -204,7 +204,68 @@ func TestCookie(t *testing.T) {
 	})
 	t.Run("R45 https", func(t *testing.T) {
 		t.Parallel()
-		signIn(t, i.in(t).behind("https://as.example"), "__Host-grantling", true)
+		signIn(t, i.in(t).behind("https://as.example"), "__Host-grantling-", true)
+	})
+}
+
+// TestManyServers is R188: browsers send the cookies of a host to all its ports
+// and, with __Host-, to all its paths.
+func TestManyServers(t *testing.T) {
+	t.Parallel()
+	names := make(map[string]string)
+	for issuer, want := range map[string]string{
+		"http://localhost:9096":     "grantling-9096",
+		"http://localhost:9097":     "grantling-9097",
+		"http://localhost":          "grantling-",
+		"http://localhost:9096/a":   "grantling-9096%2Fa",
+		"http://localhost:9096/a-b": "grantling-9096%2Fa-b",
+		"http://localhost:9096/a/b": "grantling-9096%2Fa%2Fb",
+		"http://localhost/=;,":      "grantling-%2F%3D%3B%2C",
+		"https://localhost:9443":    "__Host-grantling-9443",
+		"https://localhost:9444/":   "__Host-grantling-9444",
+		"https://localhost:9443/a":  "__Host-grantling-9443%2Fa",
+	} {
+		t.Run("R188 "+issuer, func(t *testing.T) {
+			i := start(t).behind(issuer)
+			cookies := i.get(i.server.base + "/login").Cookies()
+			if len(cookies) != 1 || cookies[0].Name != want {
+				t.Errorf("cookies %v, want one named %s", cookies, want)
+			}
+			if other := names[want]; other != "" {
+				t.Errorf("%s has the same", other)
+			}
+			names[want] = issuer
+		})
+	}
+	t.Run("R188 signed in at both", func(t *testing.T) {
+		t.Parallel()
+		// One jar for all, as a browser has one for a host. The first two are
+		// of one port, and behind two paths.
+		var servers []*instance
+		for _, issuer := range []string{"https://localhost:9443/a", "https://localhost:9443/b", "https://localhost:9444", "https://localhost:9445"} {
+			servers = append(servers, start(t).behind(issuer))
+		}
+		jar := make(map[string]string)
+		send := func(i *instance, method, path string, form url.Values) *reply {
+			var cookies []string
+			for name, value := range jar {
+				cookies = append(cookies, name+"="+value)
+			}
+			r := i.browser().do(method, i.server.base+path, form.Encode(), "Cookie", strings.Join(cookies, "; "))
+			for _, c := range r.Cookies() {
+				jar[c.Name] = c.Value
+			}
+			return r
+		}
+		for _, i := range servers {
+			page := send(i, "GET", "/login", nil)
+			if r := send(i, "POST", "/login", page.form(credentials("alice", "wonderland"))); r.StatusCode != http.StatusSeeOther {
+				t.Fatalf("status %d: %s", r.StatusCode, r.body)
+			}
+		}
+		for _, i := range servers {
+			send(i, "GET", "/", nil).contains("You are signed in as <strong><bdi>alice</bdi></strong>")
+		}
 	})
 }
 
@@ -212,6 +273,28 @@ func TestCookie(t *testing.T) {
 func TestContinue(t *testing.T) {
 	t.Parallel()
 	i := start(t)
+	t.Run("R46 the page says where it leads, also when it comes back", func(t *testing.T) {
+		t.Parallel()
+		b := start(t).browser() // with its own tries
+		page := b.authorize(authorization("web"))
+		wants := func(page *reply) {
+			t.Helper()
+			page.contains(`to go on to <strong><bdi>Web app</bdi></strong> <span class="faint">at <bdi>cb.example</bdi></span>`)
+		}
+		wants(page)
+		wants(b.post(page.action(), page.form(credentials("alice", "wrong"))))
+		wants(b.post(page.action(), page.form(url.Values{"username": {"alice"}, "password": {"wonderland"}, "form_token": {"old"}})))
+		wants(b.get("/login?continue=" + url.QueryEscape(b.path("authorize")+"?"+authorization("web").Encode())))
+		for range passwordTries {
+			page = b.post(page.action(), page.form(credentials("alice", "wrong")))
+		}
+		page.contains("Too many failed tries")
+		wants(page)
+		page = b.get("/login?continue=" + url.QueryEscape(b.path("authorize")+"?"+changed("web", "redirect_uri", "https://evil.example/cb").Encode()))
+		if strings.Contains(page.body, "to go on to") || strings.Contains(page.body, "Web app") {
+			t.Errorf("it leads nowhere: %s", page.body)
+		}
+	})
 	evil := []string{
 		"https://evil.example", "//evil.example", "/\\evil.example", "\\\\evil.example", "/%09/evil.example", "/\t/evil.example", "/%2F/evil.example",
 		"///evil.example", "/.//evil.example", "https:evil.example", "http:///evil.example", "javascript:alert(1)", "data:text/html,x",
@@ -714,7 +797,7 @@ func TestForeignCookie(t *testing.T) {
 	i := start(t)
 	access, refresh := i.tokens("web")
 	live := i.as("alice").cookie()
-	name := i.server.cookieName
+	name := i.server.cookieName()
 	cookies := map[string]string{
 		"access token":          name + "=" + access,
 		"refresh token":         name + "=" + refresh,
