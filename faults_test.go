@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -208,6 +209,63 @@ func TestFaultsPercent(t *testing.T) {
 	if n := strings.Count(pattern(`{"endpoint":"metadata","percent":100,"status":404}`), "x"); n != 200 {
 		t.Errorf("100 percent of 200 are %d", n)
 	}
+}
+
+// What a fault or a profile adds to the header of an answer.
+func TestFaultsHeaders(t *testing.T) {
+	t.Parallel()
+	const framing = "is the server's own to set, as are all of Connection, Content-Encoding, Content-Length, Keep-Alive, Proxy-Connection, Te, Trailer, Transfer-Encoding, Upgrade (RFC 9112 §6)"
+	const malformed = "is no header (RFC 9110 §5)"
+	rows := []struct{ header, key, problem string }{
+		{`"Content-Length":"3"`, "Content-Length", framing},
+		{`"content-length":"0"`, "content-length", framing},
+		{`"Transfer-Encoding":"chunked"`, "Transfer-Encoding", framing},
+		{`"TRANSFER-ENCODING":"identity"`, "TRANSFER-ENCODING", framing},
+		{`"Connection":"close"`, "Connection", framing},
+		{`"Proxy-Connection":"close"`, "Proxy-Connection", framing},
+		{`"Keep-Alive":"timeout=5"`, "Keep-Alive", framing},
+		{`"Trailer":"X-End"`, "Trailer", framing},
+		{`"Upgrade":"h2c"`, "Upgrade", framing},
+		{`"Trailer:X-End":"1"`, "Trailer:X-End", malformed},
+		{`"":"1"`, "", malformed},
+		{`"X Y":"1"`, "X Y", malformed},
+		{`"X-Y\r\nContent-Length":"0"`, "X-Y\r\nContent-Length", malformed},
+		{`"X-Y":"1\r\nContent-Length: 0"`, "X-Y", malformed},
+		{`"X-Y":"1\n\n"`, "X-Y", malformed},
+		{`"X-Y":"\u0000"`, "X-Y", malformed},
+	}
+	t.Run("R205 faults", func(t *testing.T) {
+		t.Parallel()
+		i := startControlled(t)
+		for _, row := range rows {
+			r := i.control("POST", "faults", `{"endpoint":"token","status":503,"headers":{`+row.header+`}}`)
+			if want := "headers." + row.key + ": " + row.problem; r.StatusCode != http.StatusBadRequest || r.json["error"] != want {
+				t.Errorf("%s: status %d: %s, want %s", row.header, r.StatusCode, r.body, want)
+			}
+		}
+		if left := i.mustControl("GET", "faults", "").body; left != "[]\n" {
+			t.Errorf("staged: %s", left)
+		}
+	})
+	t.Run("R205 profiles", func(t *testing.T) {
+		t.Parallel()
+		data, err := os.ReadFile("testdata/parcels.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range rows {
+			for member, old := range map[string]string{"token_headers": `"Content-Type":`, "errors.userinfo invalid_token.headers": `"WWW-Authenticate":`} {
+				_, err := parseProfile("p.json", []byte(strings.Replace(string(data), old, row.header+","+old, 1)))
+				if err == nil || !strings.HasSuffix(err.Error(), " "+member+"."+row.key+": "+row.problem) {
+					t.Errorf("%s in %s: %v, want %s", row.header, member, err, row.problem)
+				}
+			}
+		}
+		challenge := strings.Replace(string(data), `"iss": false`, `"iss": false, "basic_challenge": "Basic\r\nContent-Length: 0"`, 1)
+		if _, err := parseProfile("p.json", []byte(challenge)); err == nil || !strings.HasSuffix(err.Error(), "basic_challenge: "+malformed) {
+			t.Errorf("a challenge of two lines: %v", err)
+		}
+	})
 }
 
 // The members of a fault, alone and together.

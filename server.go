@@ -390,7 +390,12 @@ func (s *server) record(x *exchange, took time.Duration) {
 // isHeader reports whether an answer may have such a header field (RFC 9110 §5.1, §5.5).
 func isHeader(name, value string) bool { return isToken(name) && isText(value) }
 
-// checkHeaders refuses what is no header field, and one that is there twice.
+// framingHeaders are the server's own to set: they say where an answer ends, and
+// how it travels (RFC 9112 §6).
+var framingHeaders = []string{"Connection", "Content-Encoding", "Content-Length", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
+
+// checkHeaders refuses what is no header field, one that is there twice, and
+// one that would break the framing of the answer.
 func checkHeaders(member string, headers map[string]string) error {
 	seen := make(map[string]bool)
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
@@ -400,6 +405,9 @@ func checkHeaders(member string, headers map[string]string) error {
 		}
 		if seen[key] {
 			return wrong(member+"."+name, "is there twice")
+		}
+		if slices.Contains(framingHeaders, key) {
+			return wrong(member+"."+name, "is the server's own to set, as are all of "+strings.Join(framingHeaders, ", ")+" (RFC 9112 §6)")
 		}
 		seen[key] = true
 	}
