@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 )
 
 // section cites the rule behind a refusal: "RFC 6749 §4.1.3". Request log,
@@ -196,17 +197,17 @@ var (
 
 // writeError writes an error as a JSON body (RFC 6749 §5.2).
 func (s *server) writeError(w http.ResponseWriter, x *exchange, err error) {
-	t := s.profile.tell(x.endpoint, x.refused(err))
+	t := s.tell(x.endpoint, x, err)
 	if t.Status == http.StatusUnauthorized && x.authorization {
 		w.Header().Set("WWW-Authenticate", s.profile.BasicChallenge)
 	}
-	s.writeTold(w, t)
+	s.writeTold(w, x, t)
 }
 
 // writeBearerError writes an error as a WWW-Authenticate challenge (RFC 6750
 // §3), with the same in a JSON body for whoever looks there.
 func (s *server) writeBearerError(w http.ResponseWriter, x *exchange, err error) {
-	t := s.profile.tell(x.endpoint, x.refused(err))
+	t := s.tell(x.endpoint, x, err)
 	challenge := `Bearer realm="grantling"`
 	if t.Code != "" {
 		challenge += fmt.Sprintf(`, error="%s"`, t.Code)
@@ -218,11 +219,35 @@ func (s *server) writeBearerError(w http.ResponseWriter, x *exchange, err error)
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
 		w.Header().Set("WWW-Authenticate", challenge)
 	}
-	s.writeTold(w, t)
+	s.writeTold(w, x, t)
+}
+
+// tell words an error as the profile does at an endpoint, and notes it.
+func (s *server) tell(endpoint string, x *exchange, err error) told {
+	t := s.profile.tell(endpoint, x.refused(err))
+	x.error, x.errorDescription = t.Code, t.Description
+	return t
+}
+
+// fill returns the members of an error answer. What is said in error and
+// error_description is noted; a service may say the whole in one of them, or
+// both elsewhere.
+func (x *exchange) fill(members *shape, f facts) any {
+	filled := members.fill(f)
+	said, _ := filled.(object)
+	for name, noted := range map[string]*string{"error": &x.error, "error_description": &x.errorDescription} {
+		if members.has(name) {
+			*noted = said.text(name)
+		}
+	}
+	if strings.Contains(x.error, x.errorDescription) {
+		x.errorDescription = ""
+	}
+	return filled
 }
 
 // writeTold writes an error in the profile's words as a JSON body.
-func (s *server) writeTold(w http.ResponseWriter, t told) {
+func (s *server) writeTold(w http.ResponseWriter, x *exchange, t told) {
 	setRetryAfter(w, t.refusal)
 	body := bodyMembers
 	if t.body != nil {
@@ -235,15 +260,15 @@ func (s *server) writeTold(w http.ResponseWriter, t told) {
 			w.Header().Del(name)
 		}
 	}
-	writeJSON(w, t.Status, body.fill(f))
+	writeJSON(w, t.Status, x.fill(body, f))
 }
 
 // writeErrorPage tells a person what is wrong with a request that leads
 // nowhere, and its author why.
 func (s *server) writeErrorPage(w http.ResponseWriter, x *exchange, err error) {
-	t := s.profile.tell(x.endpoint, x.refused(err))
+	t := s.tell(x.endpoint, x, err)
 	if t.by == "json" {
-		s.writeTold(w, t)
+		s.writeTold(w, x, t)
 		return
 	}
 	setRetryAfter(w, t.refusal)
@@ -258,7 +283,7 @@ func (s *server) redirectError(w http.ResponseWriter, x *exchange, request *auth
 	if request.redirectURI == outOfBand {
 		endpoint = "oob"
 	}
-	t := s.profile.tell(endpoint, x.refused(err))
+	t := s.tell(endpoint, x, err)
 	members := redirectMembers
 	if t.body != nil && (t.ownBody || t.by == "json") {
 		members = t.body // one for all endpoints knows nothing of state, which a redirect has
@@ -268,7 +293,7 @@ func (s *server) redirectError(w http.ResponseWriter, x *exchange, request *auth
 	switch {
 	case t.by == "json":
 		t.body = members
-		s.writeTold(w, t)
+		s.writeTold(w, x, t)
 	case t.by == "page" || endpoint == "oob":
 		setRetryAfter(w, t.refusal)
 		s.writePage(w, t.Status, "error.html", t.refusal)
@@ -276,6 +301,7 @@ func (s *server) redirectError(w http.ResponseWriter, x *exchange, request *auth
 		if t.Status >= 500 {
 			f["error"] = "server_error" // RFC 6749 §4.1.2.1
 		}
+		x.fill(members, f)
 		s.redirect(w, request, members.parameters(f))
 	}
 }

@@ -337,10 +337,6 @@ func (q *requests) reset() {
 
 // object is the record of an exchange.
 func (x *exchange) object() object {
-	var r refusal
-	if x.refusal != nil {
-		r = *x.refusal
-	}
 	params := make(map[string]any)
 	for name, values := range x.noted.params {
 		if params[name] = values; len(values) == 1 {
@@ -358,9 +354,9 @@ func (x *exchange) object() object {
 		{"grant_type", x.grantType},
 		{"username", x.username},
 		{"status", x.status},
-		{"error", r.Code},
-		{"error_description", r.Description},
-		{"section", r.Section},
+		{"error", x.error},
+		{"error_description", x.errorDescription},
+		{"section", x.section()},
 		{"fault", x.fault},
 		{"duration_ms", float64(x.noted.took.Microseconds()) / 1000},
 		{"flow", x.noted.flow},

@@ -149,6 +149,59 @@ func TestRequests(t *testing.T) {
 	}
 }
 
+// A record has the words that were answered, and the rule behind them.
+func TestRequestsWords(t *testing.T) {
+	t.Parallel()
+	const invalid = "The request is missing a required parameter, includes an invalid parameter value, includes a parameter more than once, or is otherwise malformed."
+	for _, row := range []struct {
+		profile, name               string
+		do                          func(i *instance)
+		code, description, rule, in string // in: of the log on standard error
+	}{
+		{"trackmania", "used code", func(i *instance) {
+			form := plainExchange("web", i.plainCode("web"))
+			i.post(i.endpoint("token"), form)
+			i.post(i.endpoint("token"), form)
+		}, "invalid_request", invalid, "RFC 6749 §4.1.2", `error=invalid_request error_description="` + invalid + `" section="RFC 6749 §4.1.2"`},
+		{"trackmania", "unknown client", func(i *instance) {
+			i.get(i.endpoint("authorize") + "?response_type=code&client_id=nobody")
+		}, "invalid_client", "Client authentication failed", "RFC 6749 §4.1.2.1", `error=invalid_client error_description="Client authentication failed"`},
+		{"trackmania", "denied in a redirect", func(i *instance) {
+			i.decideURL(url.Values{"response_type": {"code"}, "client_id": {"web"}, "state": {"x"}}, "alice", "deny")
+		}, "access_denied", "The resource owner or authorization server denied the request.", "RFC 6749 §4.1.2.1", "error=access_denied"},
+		{"mastodon", "all in error", func(i *instance) {
+			i.get(i.endpoint("userinfo"), "Authorization", "Bearer x")
+		}, "The access token is invalid", "", "RFC 6750 §3.1", `error="The access token is invalid" section="RFC 6750 §3.1"`},
+		{"sharesight", "the description elsewhere", func(i *instance) {
+			i.get(i.endpoint("userinfo"), "Authorization", "Bearer x")
+		}, "invalid_token", "The OAuth signature can't be verified.", "RFC 6750 §3.1", `error_description="The OAuth signature can't be verified."`},
+		{"figshare", "both elsewhere", func(i *instance) {
+			i.get(i.endpoint("userinfo"), "Authorization", "Bearer x")
+		}, "invalid_token", "the access token is not one of this server's", "RFC 6750 §3.1", "error=invalid_token"},
+		{"trackmania", "staged", func(i *instance) {
+			i.fail(`{"endpoint":"token","name":"already_used_code"}`)
+			i.post(i.endpoint("token"), url.Values{"grant_type": {"authorization_code"}})
+		}, "invalid_request", invalid, "RFC 6749 §4.1.2", "error=invalid_request"},
+		{"rfc6749", "page", func(i *instance) {
+			i.get(i.endpoint("authorize") + "?response_type=code")
+		}, "invalid_request", "client_id is missing", "RFC 6749 §4.1.1", `error_description="client_id is missing"`},
+		{"rfc6749", "nothing wrong", func(i *instance) { i.own("web") }, "", "", "", "grant_type=client_credentials"},
+	} {
+		t.Run("R207 "+row.profile+" "+row.name, func(t *testing.T) {
+			t.Parallel()
+			i := startProfile(t, row.profile)
+			i.must(i.server.openControl())
+			row.do(i)
+			if r := i.latest(); r.Error != row.code || r.ErrorDescription != row.description || r.Section != row.rule {
+				t.Errorf("the record has %q, %q, %q\nwant %q, %q, %q", r.Error, r.ErrorDescription, r.Section, row.code, row.description, row.rule)
+			}
+			if !strings.Contains(i.log.String(), row.in) {
+				t.Errorf("%s is not in the log: %s", row.in, i.log)
+			}
+		})
+	}
+}
+
 // What a request has of secrets is nowhere in its record.
 func TestRequestsSecrets(t *testing.T) {
 	t.Parallel()

@@ -210,8 +210,10 @@ type exchange struct {
 	grantType string
 	username  string // of a user that exists
 	status    int
-	refusal   *refusal
-	failure   error // behind a refusal that tells no details
+	refusal   *refusal // the rule behind an error
+	failure   error    // behind a refusal that tells no details
+
+	error, errorDescription string // as they were answered, in the profile's words
 
 	authorization bool // the request had an Authorization header
 
@@ -244,6 +246,14 @@ func (x *exchange) refused(err error) *refusal {
 		x.failure = err
 	}
 	return x.refusal
+}
+
+// section is the rule behind an error, or "".
+func (x *exchange) section() section {
+	if x.refusal == nil {
+		return ""
+	}
+	return x.refusal.Section
 }
 
 // recorder notes the status of an answer.
@@ -374,11 +384,9 @@ func (s *server) record(x *exchange, took time.Duration) {
 	add("grant_type", x.grantType)
 	add("username", x.username)
 	add("fault", x.fault)
-	if r := x.refusal; r != nil {
-		add("error", r.Code)
-		add("error_description", r.Description)
-		add("section", string(r.Section))
-	}
+	add("error", x.error)
+	add("error_description", x.errorDescription)
+	add("section", string(x.section()))
 	if x.failure != nil {
 		level = slog.LevelError
 		add("failure", x.failure.Error())
@@ -428,6 +436,16 @@ type member struct {
 }
 
 func (o *object) add(name string, value any) { *o = append(*o, member{name, value}) }
+
+// text is the value of a member, if that is text.
+func (o object) text(name string) string {
+	for _, m := range o {
+		if text, ok := m.value.(string); ok && m.name == name {
+			return text
+		}
+	}
+	return ""
+}
 
 func (o object) MarshalJSON() ([]byte, error) {
 	var b bytes.Buffer
