@@ -16,15 +16,21 @@ import (
 )
 
 // requests is the log of what clients asked and were answered: the last
-// maxRequests exchanges, oldest first. Its zero value is empty.
+// maxRequests exchanges, or fewer if they are large, oldest first. Its zero
+// value is empty.
 type requests struct {
 	mu      sync.Mutex
 	kept    []*exchange
+	size    int           // of what is kept, in bytes
 	last    int           // id of the newest
 	changed chan struct{} // closed when the log changes; nil: nobody waits
 }
 
-const maxRequests = 1000
+// How much the log keeps: exchanges, and bytes in all.
+const (
+	maxRequests = 1000
+	maxLog      = 16 << 20
+)
 
 // noted is what the request log knows of an exchange besides what the server
 // itself goes by.
@@ -35,6 +41,7 @@ type noted struct {
 	flow     string     // shared by all exchanges about one grant
 	warnings []string
 	took     time.Duration
+	size     int // about, in bytes
 }
 
 // note keeps what a request says, for the log and the faults, and leaves it to
@@ -175,9 +182,11 @@ func (p *profile) cutValue(name, value string) string {
 	return value
 }
 
+// shorten copies the beginning of a text: what is kept of a request holds
+// nothing else of it in memory.
 func shorten(text string) string {
 	if len(text) <= maxShownText {
-		return text
+		return strings.Clone(text)
 	}
 	return strings.ToValidUTF8(text[:maxShownText], "") + "…"
 }
@@ -188,7 +197,30 @@ func (s *server) keep(x *exchange, took time.Duration) {
 		x.grant, _, _ = s.store.origin(x.token)
 	}
 	x.noted.took = took
-	s.control.requests.add(x)
+	s.control.requests.add(x.kept())
+}
+
+// kept is a copy of the exchange for the log.
+func (x *exchange) kept() *exchange {
+	kept := *x
+	kept.decided, kept.failure = nil, nil
+	if x.refusal != nil {
+		kept.refusal = &refusal{Section: x.refusal.Section}
+	}
+	texts := []*string{&kept.clientID, &kept.grantType, &kept.username, &kept.redirectURI, &kept.error, &kept.errorDescription}
+	kept.noted.size = 1024 // for all that is not text
+	for _, text := range texts {
+		*text = shorten(*text)
+		kept.noted.size += len(*text)
+	}
+	kept.noted.size += len(x.path)
+	for name, values := range x.noted.params {
+		kept.noted.size += 64 + len(name)
+		for _, value := range values {
+			kept.noted.size += 16 + len(value)
+		}
+	}
+	return &kept
 }
 
 func (q *requests) add(x *exchange) {
@@ -201,10 +233,13 @@ func (q *requests) add(x *exchange) {
 	x.noted.id = q.last
 	x.noted.flow = q.flow(x)
 	x.noted.warnings = q.warnings(x)
-	if len(q.kept) == maxRequests {
-		q.kept = q.kept[1:]
-	}
 	q.kept = append(q.kept, x)
+	q.size += x.noted.size
+	over := 0
+	for ; len(q.kept)-over > maxRequests || q.size > maxLog; over++ {
+		q.size -= q.kept[over].noted.size
+	}
+	q.kept = slices.Delete(q.kept, 0, over)
 	if q.changed != nil {
 		close(q.changed)
 		q.changed = nil
@@ -325,14 +360,14 @@ func (q *requests) look(f requestFilter) (records []object, changed <-chan struc
 func (q *requests) forget() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.kept = nil
+	q.kept, q.size = nil, 0
 }
 
 // reset makes the log what it was after the start.
 func (q *requests) reset() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.kept, q.last = nil, 0
+	q.kept, q.size, q.last = nil, 0, 0
 }
 
 // object is the record of an exchange.

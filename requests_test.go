@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bufio"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -302,6 +306,65 @@ func TestRequestsBounds(t *testing.T) {
 		fmt.Sprint(got["p047"]) != "[ x]" || got["p048"] != nil {
 		t.Errorf("%d parameters are kept: %.300v", n, got)
 	}
+}
+
+// TestRequestsMemory has no others beside it: it measures the whole process.
+func TestRequestsMemory(t *testing.T) {
+	i := startControlled(t)
+	long := strings.Repeat("x", 630)
+	var many strings.Builder
+	for n := range 100 {
+		fmt.Fprintf(&many, "p%d=%s&", n, long)
+	}
+	pad := "&x=" + strings.Repeat("y", 62<<10)
+	kinds := []struct{ method, target, body string }{
+		{"POST", "/oauth/token", many.String()},
+		{"POST", "/oauth/token", "grant_type=client_credentials&client_id=web&client_secret=web-secret&scope=steal" + pad},
+		{"POST", "/oauth/authorize", "response_type=code&client_id=native&redirect_uri=http://127.0.0.1:4711/cb" + pad[:20<<10]},
+		{"GET", "/nowhere?a=b" + pad, ""},
+		{"LOOK" + strings.Repeat("K", 63<<10), "/nowhere", ""},
+	}
+	heap := func() int {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	// do sends requests as net/http reads them: what is in the first line shares its memory.
+	do := func(requests int) {
+		for n := range requests {
+			kind := kinds[n%len(kinds)]
+			raw := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s", kind.method, kind.target, len(kind.body), kind.body)
+			r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(raw)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			i.server.ServeHTTP(httptest.NewRecorder(), r)
+		}
+	}
+	i.server.log = slog.New(slog.DiscardHandler)
+	do(len(kinds))
+	before := heap()
+	t.Run("R185 5,000 requests of 63 KB", func(t *testing.T) {
+		do(5000)
+		if grown := heap() - before; grown > 32<<20 {
+			t.Errorf("the heap has grown by %d MiB", grown>>20)
+		}
+		all := i.records("")
+		if first, last := all[0].ID, all[len(all)-1].ID; last != 5005 || len(all) != last-first+1 || len(all) < 500 || len(all) > 1000 {
+			t.Errorf("%d are kept, from %d to %d", len(all), first, last)
+		}
+	})
+	t.Run("R185 large records", func(t *testing.T) {
+		kinds = kinds[:1]
+		do(300)
+		if grown := heap() - before; grown > 32<<20 {
+			t.Errorf("the heap has grown by %d MiB", grown>>20)
+		}
+		if n := len(i.records("")); n < 100 || n > 16<<20/(100*630) {
+			t.Errorf("%d are kept", n)
+		}
+	})
 }
 
 func TestRequestsRing(t *testing.T) {

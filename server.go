@@ -228,7 +228,7 @@ type exchange struct {
 }
 
 func newExchange(r *http.Request, now time.Time) *exchange {
-	return &exchange{time: now, now: unixTime(now.Unix()), method: r.Method, path: shorten(r.URL.EscapedPath()),
+	return &exchange{time: now, now: unixTime(now.Unix()), method: shorten(r.Method), path: shorten(r.URL.EscapedPath()),
 		authorization: len(r.Header["Authorization"]) > 0}
 }
 
