@@ -136,7 +136,7 @@ func (a *authorizationRequest) parseRest(p *profile) error {
 	}
 	a.scope = scope
 	if a.responseType == "code" {
-		if err := a.parseCodeChallenge(); err != nil {
+		if err := a.parseCodeChallenge(p); err != nil {
 			return err
 		}
 	}
@@ -157,13 +157,15 @@ func (a *authorizationRequest) responseMode(p *profile) string {
 // parseCodeChallenge is PKCE's part of the request (RFC 7636 §4.3). Public
 // clients must use it (RFC 9700 §2.1.1).
 //
+// Deviation: not where the profile's service does not ask for it.
+//
 // Choice: S256 only. With plain, who reads the request can redeem the code.
-func (a *authorizationRequest) parseCodeChallenge() error {
+func (a *authorizationRequest) parseCodeChallenge(p *profile) error {
 	challenge, method := a.values["code_challenge"], a.values["code_challenge_method"]
 	switch {
 	case challenge == "" && method != "":
 		return invalidRequest(rfc7636("4.3"), "code_challenge_method stands without a code_challenge")
-	case challenge == "" && a.client.public():
+	case challenge == "" && a.client.public() && !p.PKCEOptional:
 		return invalidRequest(rfc9700("2.1.1"), "code_challenge is missing: public clients must use PKCE")
 	case challenge == "":
 		return nil

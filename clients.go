@@ -322,7 +322,9 @@ type clientCredentials struct {
 }
 
 // parseClientCredentials takes them from the Authorization header or from the
-// body, never from both (RFC 6749 §2.3).
+// body, and not from both (RFC 6749 §2.3).
+//
+// Deviation: some services take both where they agree.
 func parseClientCredentials(header http.Header, body values, p *profile) (clientCredentials, error) {
 	authorization := header["Authorization"]
 	if p.OtherSchemesIgnored {
@@ -341,10 +343,13 @@ func parseClientCredentials(header http.Header, body values, p *profile) (client
 	if err != nil {
 		return clientCredentials{}, err
 	}
-	if body["client_secret"] != "" {
+	id, secret := body["client_id"], body["client_secret"]
+	switch {
+	case p.BasicAndBody && (id != "" && id != c.id || secret != "" && secret != c.secret):
+		return clientCredentials{}, because("two authentications", invalidClient(rfc6749("2.3"), "the credentials of HTTP Basic and those in the body differ"))
+	case secret != "" && !p.BasicAndBody:
 		return clientCredentials{}, because("two authentications", invalidRequest(rfc6749("2.3"), "the client authenticates twice: by HTTP Basic and by client_secret in the body"))
-	}
-	if body["client_id"] != "" && body["client_id"] != c.id {
+	case id != "" && id != c.id:
 		return clientCredentials{}, invalidRequest(rfc6749("2.3"), "client_id in the body is not the client of the Authorization header")
 	}
 	return c, nil

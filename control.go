@@ -101,6 +101,7 @@ func verbs() []verb {
 // handleControl is the control API.
 func (s *server) handleControl(w http.ResponseWriter, r *http.Request, x *exchange) {
 	http.NewResponseController(w).SetWriteDeadline(time.Time{}) // what is asked for may wait or be delayed
+	w.Header().Set("Content-Type", "application/json")          // whatever the profile's is
 	var answer any
 	err := s.control.guard(s.crossOrigin, r)
 	if err == nil {
@@ -110,7 +111,7 @@ func (s *server) handleControl(w http.ResponseWriter, r *http.Request, x *exchan
 		w.Header().Set("Grantling-Fault", x.fault)
 	}
 	if err == nil {
-		writeJSON(w, http.StatusOK, answer)
+		s.writeJSON(w, http.StatusOK, answer)
 		return
 	}
 	status := http.StatusBadRequest
@@ -122,7 +123,7 @@ func (s *server) handleControl(w http.ResponseWriter, r *http.Request, x *exchan
 	case errors.Is(err, errStorage):
 		status, x.failure = http.StatusServiceUnavailable, err
 	}
-	writeJSON(w, status, object{{"error", problem}})
+	s.writeJSON(w, status, object{{"error", problem}})
 }
 
 // guard lets through what comes from this machine or names a host that it is

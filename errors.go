@@ -260,7 +260,7 @@ func (s *server) writeTold(w http.ResponseWriter, x *exchange, t told) {
 			w.Header().Del(name)
 		}
 	}
-	writeJSON(w, t.Status, x.fill(body, f))
+	s.writeJSON(w, t.Status, x.fill(body, f))
 }
 
 // writeErrorPage tells a person what is wrong with a request that leads

@@ -23,7 +23,7 @@ func (s *server) handleToken(w http.ResponseWriter, r *http.Request, x *exchange
 	for name, value := range s.profile.TokenHeaders {
 		w.Header().Set(name, value)
 	}
-	writeJSON(w, http.StatusOK, s.profile.TokenAnswer.fill(answer.facts(s.profile.TokenType, x.now)))
+	s.writeJSON(w, http.StatusOK, s.profile.TokenAnswer.fill(answer.facts(s.profile.TokenType, x.now)))
 }
 
 // grantToken finds out what is asked for and who asks, and leaves the rest to
@@ -274,7 +274,7 @@ func (s *server) issueForClient(c *client, scope string, now unixTime, lifetime 
 	}
 	var g *grant
 	if s.profile.ClientActsForOwner {
-		owner, err := s.store.userNamed(c.Owner)
+		owner, err := s.store.ownerOf(c)
 		if err != nil {
 			return nil, err
 		}

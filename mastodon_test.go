@@ -107,8 +107,47 @@ func doorkeeperRevocations(endpoint string) []answerCase {
 		{"revoke/of another client", revoke("other"), 403, refused, headers},
 		{"revoke/no client", revoke("web", "client_id", "", "client_secret", ""), 403, refused, headers},
 		{"revoke/wrong secret", revoke("web", "client_secret", "guess"), 403, refused, headers},
-		{"revoke/no token", revoke("web", "token", ""), 403, refused, headers},
+		{"R198 revoke/no token, wrong secret", revoke("web", "token", "", "client_secret", "guess"), 403, refused, headers},
 	}
+}
+
+// testDoorkeeperStagedRevocation stages a refusal at the revocation endpoint,
+// which has words of its own for it.
+func testDoorkeeperStagedRevocation(t *testing.T, service string) {
+	t.Run("revoke/a staged unauthorized_client", func(t *testing.T) {
+		t.Parallel()
+		i := startProfile(t, service)
+		i.must(i.server.openControl("grantling"))
+		i.mustControl("POST", "faults", `{"endpoint":"revoke","error":"unauthorized_client"}`)
+		i.post(i.endpoint("revoke"), withClient("web", url.Values{"token": {"any"}})).wantAnswer(403,
+			`{"error":"unauthorized_client","error_description":"You are not authorized to revoke this token"}`, "WWW-Authenticate", "")
+	})
+}
+
+// testDoorkeeperJSON wants the charset in the type of all JSON.
+func testDoorkeeperJSON(t *testing.T, i *instance) {
+	t.Run("R200 every JSON answer has a charset", func(t *testing.T) {
+		t.Parallel()
+		i := i.in(t)
+		token, _ := i.plainTokens("web")
+		var replies []*reply
+		for _, r := range i.server.profile.Resources {
+			for _, at := range r.Paths {
+				replies = append(replies, i.get(at), i.get(at, "Authorization", "Bearer "+token), i.get(at, "Authorization", "Bearer another"), i.browser().do("PUT", at, ""))
+			}
+		}
+		for _, endpoint := range []string{"token", "revoke", "registration"} {
+			if len(i.server.profile.paths(endpoint)) > 0 {
+				replies = append(replies, i.post(i.endpoint(endpoint), nil), i.post(i.endpoint(endpoint), withClient("web", url.Values{"grant_type": {"client_credentials"}, "token": {token},
+					"client_name": {"Web app"}, "redirect_uris": {"https://cb.example/cb"}})))
+			}
+		}
+		for _, r := range replies {
+			if got := r.Header.Get("Content-Type"); got != "application/json; charset=utf-8" || r.json == nil {
+				t.Errorf("%s %s: %q: %s", r.Request.Method, r.Request.URL, got, r.body)
+			}
+		}
+	})
 }
 
 // testDoorkeeperAuthorize walks through the authorization endpoint. code is
@@ -226,7 +265,11 @@ func TestMastodon(t *testing.T) {
 
 	testAnswers(t, i, doorkeeperTokenErrors(i))
 	testAnswers(t, i, doorkeeperRevocations("/oauth/revoke"))
+	testAnswers(t, i, []answerCase{{"revoke/no token", func(i *instance) *reply { return i.post("/oauth/revoke", withClient("web", url.Values{})) }, 403,
+		`{"error":"unauthorized_client","error_description":"You are not authorized to revoke this token"}`, []string{"WWW-Authenticate", ""}}})
 	testDoorkeeperAuthorize(t, i, "<base64url43>")
+	testDoorkeeperStagedRevocation(t, "mastodon")
+	testDoorkeeperJSON(t, i)
 	testAnswers(t, i, []answerCase{
 		{"token/code, form", exchange(), 200, tokenAnswer("read"), tokenHeaders},
 		{"token/code, JSON", func(i *instance) *reply {
@@ -276,6 +319,9 @@ func TestMastodon(t *testing.T) {
 	refused := func(name string, status int, description string, ask func(*instance) *reply) answerCase {
 		return answerCase{name, ask, status, `{"error":"` + description + `"}`, []string{"WWW-Authenticate", `Bearer realm="Doorkeeper", error="invalid_token", error_description="` + description + `"`}}
 	}
+	outside := func(name string, ask func(*instance) *reply) answerCase {
+		return answerCase{name, ask, 403, `{"error":"This action is outside the authorized scopes"}`, []string{"WWW-Authenticate", "", "Content-Type", "application/json; charset=utf-8"}}
+	}
 	bearer := func(path string, token func(*instance) string) func(*instance) *reply {
 		return func(i *instance) *reply { return i.get(path, "Authorization", "Bearer "+token(i)) }
 	}
@@ -311,13 +357,23 @@ func TestMastodon(t *testing.T) {
 		refused("accounts/none", 401, "The access token is invalid", func(i *instance) *reply { return i.get(accountPath) }),
 		refused("accounts/another", 401, "The access token is invalid", bearer(accountPath, another)),
 		refused("accounts/revoked", 401, "The access token was revoked", bearer(accountPath, revoked)),
-		refused("accounts/without the scope", 403, "This action is outside the authorized scopes", bearer(accountPath, writeOnly)),
+		outside("R200 accounts, without the scope", bearer(accountPath, writeOnly)),
 		{"apps/app", bearer(appPath, func(i *instance) string { return appToken(i) }), 200, application, nil},
 		{"apps/user", bearer(appPath, func(i *instance) string { return userToken(i) }), 200, application, nil},
 		refused("apps/none", 401, "The access token is invalid", func(i *instance) *reply { return i.get(appPath) }),
 		refused("apps/another", 401, "The access token is invalid", bearer(appPath, another)),
 		refused("apps/revoked", 401, "The access token was revoked", bearer(appPath, revoked)),
-		refused("apps/without the scope", 403, "This action is outside the authorized scopes", bearer(appPath, writeOnly)),
+		outside("R200 apps, without the scope", bearer(appPath, writeOnly)),
+		{"nodeinfo, where it is", func(i *instance) *reply { return i.get("/.well-known/nodeinfo") }, 200,
+			`{"links":[{"rel":"http://nodeinfo.diaspora.software/ns/schema/2.0","href":"` + i.URL + `/nodeinfo/2.0"}]}`, nil},
+		{"nodeinfo", func(i *instance) *reply { return i.get("/nodeinfo/2.0") }, 200,
+			`{"version":"2.0","software":{"name":"mastodon","version":"3.4.1"},"protocols":["activitypub"],"services":{"outbound":[],"inbound":[]},` +
+				`"usage":{"users":{"total":0,"activeMonth":0,"activeHalfyear":0},"localPosts":0},"openRegistrations":false,"metadata":{}}`, nil},
+		{"instance, version 2", func(i *instance) *reply { return i.get("/api/v2/instance") }, 200, `{"domain":"` + strings.TrimPrefix(i.URL, "http://") + `","title":"Mastodon","version":"3.4.1",` +
+			`"source_url":"https://github.com/mastodon/mastodon","description":"","usage":{"users":{"active_month":0}},"thumbnail":{"url":"` + i.URL + `/packs/media/images/preview.png"},"languages":["en"],` +
+			`"configuration":{"urls":{"streaming":"wss://` + strings.TrimPrefix(i.URL, "http://") + `"},"accounts":{"max_featured_tags":10},"statuses":{"max_characters":500,"max_media_attachments":4,"characters_reserved_per_url":23},` +
+			`"media_attachments":{"supported_mime_types":[]},"polls":{"max_options":4,"max_characters_per_option":50,"min_expiration":300,"max_expiration":2629746},"translation":{"enabled":false}},` +
+			`"registrations":{"enabled":false,"approval_required":false,"message":null},"contact":{"email":"","account":null},"rules":[]}`, nil},
 		{"instance", func(i *instance) *reply { return i.get("/api/v1/instance") }, 200, `{"uri":"` + strings.TrimPrefix(i.URL, "http://") + `","title":"Mastodon","short_description":"","description":"","email":"","version":"3.4.1",` +
 			`"urls":{"streaming_api":"wss://` + strings.TrimPrefix(i.URL, "http://") + `"},"stats":{"user_count":0,"status_count":0,"domain_count":0},"thumbnail":null,"languages":["en"],"registrations":false,"approval_required":false,"invites_enabled":false,` +
 			`"configuration":{"statuses":{"max_characters":500,"max_media_attachments":4,"characters_reserved_per_url":23}},"contact_account":null,"rules":[]}`, nil},

@@ -96,7 +96,8 @@ type endpointRow struct{ What, Methods, URL string }
 
 // endpointRows are the endpoints of the profile, in the order in which one
 // meets them, each at its first path. Of several resources of one name the
-// others are called by the end of theirs.
+// others are called by the end of theirs; of documents that are open the first
+// is enough.
 func (s *server) endpointRows() []endpointRow {
 	described := []struct{ name, what string }{
 		{"authorize", "Authorization"},
@@ -116,7 +117,7 @@ func (s *server) endpointRows() []endpointRow {
 			first = append(first, paths[0])
 		}
 		for _, r := range s.profile.Resources {
-			if r.Endpoint == endpoint.name {
+			if r.Endpoint == endpoint.name && (r.Needs != "nothing" || first == nil) {
 				first = append(first, r.Paths[0])
 			}
 		}

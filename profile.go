@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"mime"
 	"os"
 	"path"
 	"slices"
@@ -42,6 +43,10 @@ type profile struct {
 	ParametersFirst       bool                `json:"parameters_first"`          // required parameters are looked at before the client is
 	RedirectURINotNeeded  bool                `json:"redirect_uri_not_needed"`   // at the token endpoint; what is sent is still compared (RFC 6749 §4.1.3)
 	OtherSchemesIgnored   bool                `json:"other_schemes_ignored"`     // an Authorization header that is not Basic is no client authentication
+	BasicAndBody          bool                `json:"basic_and_body"`            // a client may authenticate in both ways at once, by the same credentials
+	SecretInBody          bool                `json:"secret_in_body"`            // the service's page puts it there: no reason to warn
+	PKCEOptional          bool                `json:"pkce_optional"`             // public clients may do without; confidential ones are not warned
+	RevokesNothing        bool                `json:"revokes_nothing"`           // a revocation without a token is answered like one of an unknown token
 	ClientActsForOwner    bool                `json:"client_acts_for_owner"`     // tokens by client credentials stand for the client's owner
 	ClientScopeHasNoForce bool                `json:"client_scope_has_no_force"` // tokens by client credentials have no scope, whatever is asked for
 	AnyScheme             bool                `json:"any_scheme"`                // redirect URIs may be myapp://, without a dot (RFC 8252 §7.1)
@@ -66,6 +71,7 @@ type profile struct {
 	ConsentMemory    string            `json:"consent_memory"`    // when the user is not asked again: covered, equal, never
 
 	// Answers.
+	JSONType            string            `json:"json_type"` // Content-Type of JSON
 	TokenAnswer         shape             `json:"token_answer"`
 	ImplicitAnswer      shape             `json:"implicit_answer"` // each member a parameter of the redirect (RFC 6749 §4.2.2)
 	TokenHeaders        map[string]string `json:"token_headers"`
@@ -128,7 +134,7 @@ func loadProfile(name string) (*profile, error) {
 
 func parseProfile(file string, data []byte) (*profile, error) {
 	p := &profile{TokenType: "Bearer", Iss: true, Bodies: []string{"form"}, ConsentMemory: "covered",
-		BasicChallenge:      `Basic realm="grantling", charset="UTF-8"`,
+		JSONType: "application/json", BasicChallenge: `Basic realm="grantling", charset="UTF-8"`,
 		AccessTokenLifetime: unsaid, RefreshTokenLifetime: unsaid, GrantLifetime: unsaid}
 	d, err := parseDocument(file, data, p)
 	if err != nil {
@@ -426,6 +432,9 @@ func (p *profile) checkAnswers() error {
 	}
 	if !isText(p.BasicChallenge) {
 		return wrong("basic_challenge", "is no header (RFC 9110 §5)")
+	}
+	if mediaType, _, err := mime.ParseMediaType(p.JSONType); err != nil || mediaType != "application/json" {
+		return wrong("json_type", "must be application/json, perhaps with a charset")
 	}
 	if err := checkHeaderShapes("token_headers", p.TokenHeaders, nil); err != nil {
 		return err

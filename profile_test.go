@@ -341,6 +341,7 @@ func TestProfileCheck(t *testing.T) {
 		{"placeholder within another", `There is no ${parameter}`, `There is no ${no${parameter}`, "errors.missing.description", "${no${parameter} is no placeholder"},
 		{"placeholder that needs a user", `"needs": "user"`, `"needs": "nothing"`, "resources[0].answer", "${account_number} is not known here; there are issuer, host"},
 		{"placeholder in a token header", `vnd.parcels+json`, `${scope}`, "token_headers.Content-Type", "${scope} is not known here; there are none"},
+		{"R200 type of JSON that is none", `"token_answer":`, `"json_type": "text/html", "token_answer":`, "json_type", "must be application/json, perhaps with a charset"},
 		{"header that has no name", `"Content-Type":`, `"":`, "token_headers.", "is no header"},
 		{"header with a blank in its name", `"Content-Type":`, `"Content Type":`, "token_headers.Content Type", "is no header"},
 		{"header with a line break", `vnd.parcels+json`, `\nX: y`, "token_headers.Content-Type", "is no header"},

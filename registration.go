@@ -66,7 +66,7 @@ func (s *server) handleRegistration(w http.ResponseWriter, r *http.Request, x *e
 	x.clientID = c.ClientID
 	f := s.bearerFacts(&bearer{client: c, scope: c.Scope}, "", x.now)
 	f["client_secret"] = secret
-	writeJSON(w, http.StatusOK, s.profile.Registration.Answer.fill(f))
+	s.writeJSON(w, http.StatusOK, s.profile.Registration.Answer.fill(f))
 }
 
 func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, error) {

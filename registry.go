@@ -100,6 +100,24 @@ func (s *store) userNamed(username string) (u *user, err error) {
 	return u, err
 }
 
+// ownerOf returns the user for whom a client acts: its owner or, if it has
+// none, the only user that there is; or nil.
+func (s *store) ownerOf(c *client) (owner *user, err error) {
+	if c.Owner != "" {
+		return s.userNamed(c.Owner)
+	}
+	err = s.view(func(t *tx) error {
+		cursor := t.Bucket(bucketUsers).Cursor()
+		only, _ := cursor.First()
+		if more, _ := cursor.Next(); only == nil || more != nil {
+			return nil
+		}
+		owner, err = read[user](t, bucketUsers, only)
+		return err
+	})
+	return owner, err
+}
+
 // deleteUser removes a user. Whatever was issued for it is dead from then on,
 // also if another user of that name comes; the sweeper takes it away.
 // Nobody owns the user's clients then.

@@ -158,6 +158,8 @@ func (p *profile) cut(params url.Values) url.Values {
 func (p *profile) cutValue(name, value string) string {
 	name = strings.ToLower(name)
 	switch {
+	case value == "":
+		return "" // it carries nothing
 	case isSecret(name):
 		return "…"
 	case slices.Contains(p.credentialParams(), name):
@@ -197,7 +199,7 @@ func (s *server) keep(x *exchange, took time.Duration) {
 		x.grant, _, _ = s.store.origin(x.token)
 	}
 	x.noted.took = took
-	s.control.requests.add(x.kept())
+	s.control.requests.add(x.kept(), s.profile)
 }
 
 // kept is a copy of the exchange for the log.
@@ -223,7 +225,7 @@ func (x *exchange) kept() *exchange {
 	return &kept
 }
 
-func (q *requests) add(x *exchange) {
+func (q *requests) add(x *exchange, p *profile) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if x.noted.era.Err() != nil {
@@ -232,7 +234,7 @@ func (q *requests) add(x *exchange) {
 	q.last++
 	x.noted.id = q.last
 	x.noted.flow = q.flow(x)
-	x.noted.warnings = q.warnings(x)
+	x.noted.warnings = q.warnings(x, p)
 	q.kept = append(q.kept, x)
 	q.size += x.noted.size
 	over := 0
@@ -275,8 +277,10 @@ func newFlow(x *exchange) string {
 	return uuid.Must(uuid.NewV7()).String()
 }
 
-// warnings tells what a client did that works but should not be relied on.
-func (q *requests) warnings(x *exchange) []string {
+// warnings tells what a client did that works but should not be relied on: a
+// strict server refuses it. What the page of the profile's service tells clients
+// to do is left out.
+func (q *requests) warnings(x *exchange, p *profile) []string {
 	found := []string{}
 	add := func(condition bool, warning string) {
 		if condition {
@@ -291,10 +295,13 @@ func (q *requests) warnings(x *exchange) []string {
 		add(state == "", "no state")
 		add(state != "" && q.hasState(state, x), "same state twice")
 		add(params.Get("response_type") == "token", "implicit grant")
-		add(params.Get("response_type") == "code" && !params.Has("code_challenge"), "PKCE missing")
+		add(params.Get("response_type") == "code" && params.Get("code_challenge") == "" && (x.public || !p.PKCEOptional), "PKCE missing")
 		add(strings.HasPrefix(x.redirectURI, "http://localhost"), "redirect_uri on localhost instead of 127.0.0.1")
-	case x.endpoint != "":
-		add(params.Has("client_secret"), "secret in the body although Basic is available")
+	case slices.Contains([]string{"token", "revoke", "introspect"}, x.endpoint):
+		secret := params.Get("client_secret") != ""
+		add(secret && x.basic, "client authenticates twice, by HTTP Basic and in the body")
+		add(secret && !x.basic && !p.SecretInBody, "secret in the body although Basic is available")
+		add(x.authorization && !x.basic, "Authorization header that is not Basic beside the client's credentials")
 		add(x.grantType == "password", "password grant")
 	}
 	return found

@@ -613,6 +613,9 @@ func TestRequestsWarnings(t *testing.T) {
 		{"secret in the body of a revocation", func(i *instance) {
 			i.post(i.endpoint("revoke"), withClient("web", url.Values{"token": {"x"}}))
 		}, []string{"secret in the body although Basic is available"}},
+		{"R197 an empty secret in the body is none", func(i *instance) {
+			i.post(i.endpoint("token"), url.Values{"grant_type": {"client_credentials"}, "client_id": {"web"}, "client_secret": {""}}, "Authorization", basic).wantToken()
+		}, nil},
 		{"password grant", func(i *instance) {
 			i.post(i.endpoint("token"), url.Values{"grant_type": {"password"}, "username": {"alice"}, "password": {"wonderland"}}, "Authorization",
 				"Basic "+base64.StdEncoding.EncodeToString([]byte("legacy:legacy-secret"))).wantToken()

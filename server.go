@@ -216,11 +216,13 @@ type exchange struct {
 	error, errorDescription string // as they were answered, in the profile's words
 
 	authorization bool // the request had an Authorization header
+	basic         bool // of the scheme Basic
 
 	// What only the control API needs.
 	decided     *decision // by the user beforehand, or nil
 	request     string    // hash of the authorization request that it is part of, without a demand for a sign-in
 	redirectURI string    // where that is to be answered
+	public      bool      // the client of that request is
 	grant       uuid.UUID // that it is about, see store.origin
 	token       uuid.UUID // access token that it issued
 	fault       string    // id of the fault that changed the answer
@@ -229,7 +231,7 @@ type exchange struct {
 
 func newExchange(r *http.Request, now time.Time) *exchange {
 	return &exchange{time: now, now: unixTime(now.Unix()), method: shorten(r.Method), path: shorten(r.URL.EscapedPath()),
-		authorization: len(r.Header["Authorization"]) > 0}
+		authorization: len(r.Header["Authorization"]) > 0, basic: isBasic(r.Header.Get("Authorization"))}
 }
 
 // asks notes the authorization request that an exchange is part of.
@@ -237,6 +239,7 @@ func (s *server) asks(x *exchange, request *authorizationRequest) {
 	x.clientID = request.client.ClientID
 	x.request = string(hashSecret(s.profile.withoutSignIn(request.query)))
 	x.redirectURI = request.redirectURI
+	x.public = request.client.public()
 }
 
 // refused notes an error that is about to be written.
@@ -479,13 +482,13 @@ func marshalJSON(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
-func writeJSON(w http.ResponseWriter, status int, body any) {
+func (s *server) writeJSON(w http.ResponseWriter, status int, body any) {
 	data, err := marshalJSON(body)
 	if err != nil {
 		panic(err) // the server's own types
 	}
 	if w.Header().Get("Content-Type") == "" {
-		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Content-Type", s.profile.JSONType)
 	}
 	w.WriteHeader(status)
 	w.Write(append(data, '\n'))

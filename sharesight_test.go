@@ -34,7 +34,11 @@ func TestSharesight(t *testing.T) {
 
 	testAnswers(t, i, doorkeeperTokenErrors(i))
 	testAnswers(t, i, doorkeeperRevocations("/oauth2/revoke"))
+	testAnswers(t, i, []answerCase{{"R198 revoke/no token", func(i *instance) *reply { return i.post("/oauth2/revoke", withClient("web", url.Values{})) }, 200,
+		`{}`, []string{"Content-Type", "application/json; charset=utf-8", "WWW-Authenticate", ""}}})
 	testDoorkeeperAuthorize(t, i, "<hex64>")
+	testDoorkeeperStagedRevocation(t, "sharesight")
+	testDoorkeeperJSON(t, i)
 	testAnswers(t, i, []answerCase{
 		{"token/code, multipart", func(i *instance) *reply {
 			return i.postMultipart("/oauth2/token", plainExchange("web", i.plainCode("web")))
@@ -129,7 +133,11 @@ func TestSharesight(t *testing.T) {
 		{"token info/by client credentials", bearer(infoPath, own("personal")), 200, info("personal", `[]`), nil},
 		{"token info/none", func(i *instance) *reply { return i.get(infoPath) }, 401, invalid("The access token is invalid"), nil},
 		{"token info/another", bearer(infoPath, another), 401, invalid("The access token is invalid"), nil},
-		{"token info/revoked", bearer(infoPath, revoked), 401, invalid("The access token was revoked"), nil},
+		{"R198 token info/revoked", bearer(infoPath, revoked), 401, invalid("The access token is invalid"), nil},
+		{"R198 token info/access_token", func(i *instance) *reply { return i.get(infoPath + "?access_token=" + access(i)) }, 200, info("web", `["read","write"]`), nil},
+		{"R198 user/access_token", func(i *instance) *reply { return i.get(userPath + "?access_token=" + access(i)) }, 200, alice, nil},
+		{"R198 portfolios/access_token", func(i *instance) *reply { return i.get("/api/v3/portfolios?access_token=" + access(i)) }, 200, `{"portfolios":[],"api_transaction":{"id":0,` +
+			`"version":3,"action":"api/v3/portfolios/index","timestamp":null},"links":{"self":"` + i.URL + `/api/v3/portfolios"}}`, nil},
 		{"user", bearer(userPath, access), 200, alice, nil},
 		{"user/without .json", bearer("/api/v2/my_user", access), 200, alice, nil},
 		{"user/client credentials stand for the owner", bearer(userPath, own("personal")), 200, user("bob", `"bob"`, "null", "null"), nil},
@@ -162,8 +170,8 @@ func TestSharesight(t *testing.T) {
 		}
 		i.advance(20 * time.Minute)
 		i.get(userPath, "Authorization", "Bearer "+access).wantAnswer(401, `{"error":"invalid_token","transaction_id":0,"reason":"The OAuth signature can't be verified."}`)
-		i.get(infoPath, "Authorization", "Bearer "+access).wantAnswer(401, invalid("The access token expired"))
-		i.post("/oauth2/token", refresh(token)).wantAnswer(200, tokenAnswer) // an expired access token can still be refreshed
+		i.get(infoPath, "Authorization", "Bearer "+access).wantAnswer(401, invalid("The access token is invalid")) // R198
+		i.post("/oauth2/token", refresh(token)).wantAnswer(200, tokenAnswer)                                       // an expired access token can still be refreshed
 	})
 	t.Run("authorize/prompt_login", func(t *testing.T) {
 		t.Parallel()
@@ -174,6 +182,17 @@ func TestSharesight(t *testing.T) {
 		}
 		signedIn := b.post(page.action(), page.form(url.Values{"username": {"bob"}, "password": {"builder"}}))
 		b.get(signedIn.location().String()).wantConsent()
+	})
+	t.Run("R199 a client without owner acts for the only user", func(t *testing.T) {
+		t.Parallel()
+		i := startProfile(t, "sharesight")
+		ask := func() *reply { return i.post("/oauth2/token", credentials("other")) }
+		ask().wantAnswer(400, `{"error":"unauthorized_client","error_description":"The client is not authorized to perform this request using this method."}`) // alice's or bob's?
+		i.must(i.server.store.deleteUser("bob"))
+		ask().wantAnswer(200, clientAnswer)
+		i.get(userPath, "Authorization", "Bearer "+own("other")(i)).wantAnswer(200, alice)
+		i.must(i.server.store.deleteUser("alice"))
+		ask().wantAnswer(400, `{"error":"unauthorized_client","error_description":"The client is not authorized to perform this request using this method."}`)
 	})
 	t.Run("R64 client credentials for the owner are no consent", func(t *testing.T) {
 		t.Parallel()

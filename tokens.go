@@ -79,7 +79,7 @@ func (s *server) findToken(text string, now unixTime) (*bearer, error) {
 // its client, or the server itself.
 func (s *server) handleResource(w http.ResponseWriter, r *http.Request, x *exchange, into *resource) {
 	if into.Needs == "nothing" {
-		writeJSON(w, http.StatusOK, into.Answer.fill(s.serverFacts()))
+		s.writeJSON(w, http.StatusOK, into.Answer.fill(s.serverFacts()))
 		return
 	}
 	b, err := s.bearerToken(r, x, into)
@@ -94,7 +94,7 @@ func (s *server) handleResource(w http.ResponseWriter, r *http.Request, x *excha
 		s.writeBearerError(w, x, err)
 		return
 	}
-	writeJSON(w, http.StatusOK, into.Answer.fill(s.bearerFacts(b, s.profile.TokenType, x.now)))
+	s.writeJSON(w, http.StatusOK, into.Answer.fill(s.bearerFacts(b, s.profile.TokenType, x.now)))
 }
 
 // resourceFacts are the placeholders of the answers of resources and of
@@ -196,9 +196,9 @@ func (s *server) handleIntrospect(w http.ResponseWriter, r *http.Request, x *exc
 	case err != nil:
 		s.writeError(w, x, err)
 	case b == nil || b.client.ID != c.ID && !c.resourceServer():
-		writeJSON(w, http.StatusOK, object{{"active", false}})
+		s.writeJSON(w, http.StatusOK, object{{"active", false}})
 	default:
-		writeJSON(w, http.StatusOK, s.profile.IntrospectionAnswer.fill(s.bearerFacts(b, tokenType, x.now)))
+		s.writeJSON(w, http.StatusOK, s.profile.IntrospectionAnswer.fill(s.bearerFacts(b, tokenType, x.now)))
 	}
 }
 
@@ -233,7 +233,7 @@ func (s *server) handleRevoke(w http.ResponseWriter, r *http.Request, x *exchang
 		s.writeError(w, x, err)
 		return
 	}
-	if body["token"] == "" {
+	if body["token"] == "" && !s.profile.RevokesNothing {
 		s.writeError(w, x, missing(rfc7009("2.1"), "token"))
 		return
 	}
@@ -249,7 +249,7 @@ func (s *server) handleRevoke(w http.ResponseWriter, r *http.Request, x *exchang
 	case err != nil:
 		s.writeError(w, x, err)
 	case s.profile.RevocationAnswer != nil:
-		writeJSON(w, http.StatusOK, s.profile.RevocationAnswer.fill(nil))
+		s.writeJSON(w, http.StatusOK, s.profile.RevocationAnswer.fill(nil))
 	default:
 		w.WriteHeader(http.StatusOK)
 	}
@@ -316,5 +316,5 @@ func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *excha
 	o.add("code_challenge_methods_supported", []string{"S256"})
 	o.add("authorization_response_iss_parameter_supported", s.profile.Iss)
 	o.add("prompt_values_supported", []string{"none", "login", "consent", "select_account"})
-	writeJSON(w, http.StatusOK, o)
+	s.writeJSON(w, http.StatusOK, o)
 }

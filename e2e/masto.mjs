@@ -42,6 +42,7 @@ const account = await asUser.v1.accounts.verifyCredentials();
 assert.equal(account.username, "alice");
 assert.equal(account.source.privacy, "public");
 assert.equal((await asUser.v1.instance.fetch()).title, "Mastodon");
+assert.equal((await asUser.v2.instance.fetch()).domain, new URL(url).host);
 
 await assert.rejects(oauth.token.create({ grantType: "authorization_code", code, ...credentials }), {
   statusCode: 400,

@@ -18,7 +18,7 @@ import (
 )
 
 // startService runs the binary as one of the services, with alice approving
-// all that the clients app and legacy ask for.
+// all that the clients app, public and legacy ask for.
 func startService(t *testing.T, profile string) *server {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "fixtures.json")
@@ -27,6 +27,7 @@ func startService(t *testing.T, profile string) *server {
   "clients": [
     {"client_id": "app", "client_secret": "app-secret", "client_name": "App", "owner": "alice",
      "redirect_uris": ["http://127.0.0.1/callback", "urn:ietf:wg:oauth:2.0:oob"]},
+    {"client_id": "public", "token_endpoint_auth_method": "none", "redirect_uris": ["http://127.0.0.1/callback"]},
     {"client_id": "legacy", "client_secret": "legacy-secret", "redirect_uris": [], "grant_types": ["password", "refresh_token"]}
   ]
 }`
@@ -209,6 +210,12 @@ func TestMasto(t *testing.T) {
 	node(t, "masto.mjs", startService(t, "mastodon").URL)
 }
 
+// TestMegalodon is megalodon of npm, which first asks what software a server runs.
+func TestMegalodon(t *testing.T) {
+	t.Parallel()
+	node(t, "megalodon.mjs", startService(t, "mastodon").URL)
+}
+
 // TestSimpleOAuth2 is simple-oauth2 of npm, with each kind of body that the service takes.
 func TestSimpleOAuth2(t *testing.T) {
 	t.Parallel()
@@ -308,6 +315,25 @@ func TestMastodonCurl(t *testing.T) {
 	s.shell(t, 401, verify, v)
 }
 
+// TestBothWaysCurl is what a client sends that authenticates in the header and
+// in the body at once, and one that still has an old token in the header.
+func TestBothWaysCurl(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ profile, authorize, command string }{
+		{"figshare", "/account/applications/authorize", `curl -u "$client_id:$client_secret" -d grant_type=authorization_code -d client_id="$client_id" -d client_secret="$client_secret" \
+	-d code="$code" -d redirect_uri="$redirect_uri" $BASE/v2/token`},
+		{"trackmania", "/oauth/authorize", `curl -H "Authorization: Bearer OLD" -d grant_type=authorization_code -d client_id="$client_id" -d client_secret="$client_secret" \
+	-d code="$code" -d redirect_uri="$redirect_uri" $BASE/api/access_token`},
+	} {
+		s := startService(t, c.profile)
+		v := map[string]string{"client_id": "app", "client_secret": "app-secret", "redirect_uri": "http://127.0.0.1/callback"}
+		v["code"] = redirected(t, s.URL+c.authorize+"?response_type=code&client_id=app&state=xyz&redirect_uri=http%3A%2F%2F127.0.0.1%2Fcallback").Query().Get("code")
+		if answer := s.shell(t, 200, c.command, v); text(answer, "access_token") == "" || text(answer, "token_type") != "bearer" {
+			t.Errorf("%s: %v", c.profile, answer)
+		}
+	}
+}
+
 // TestSharesightCurl goes through the commands of Sharesight's page.
 func TestSharesightCurl(t *testing.T) {
 	t.Parallel()
@@ -327,4 +353,9 @@ func TestSharesightCurl(t *testing.T) {
 	wantAnswer(s.shell(t, 200, `curl -F grant_type=authorization_code -F client_id="$client_id" -F client_secret="$client_secret" -F code="$code" -F redirect_uri="$redirect_uri" -X POST $BASE/oauth2/token`, v), 5)
 	wantAnswer(s.shell(t, 200, `curl -F grant_type=refresh_token -F client_id="$client_id" -F client_secret="$client_secret" -F refresh_token="$refresh_token" -X POST $BASE/oauth2/token`, v), 5)
 	wantAnswer(s.shell(t, 200, `curl -F grant_type=client_credentials -F client_id="$client_id" -F client_secret="$client_secret" -X POST $BASE/oauth2/token`, v), 4)
+
+	// An application that is not confidential: neither secret nor verifier.
+	v["client_id"] = "public"
+	v["code"] = redirected(t, s.URL+"/oauth2/authorize?response_type=code&client_id=public&redirect_uri=http%3A%2F%2F127.0.0.1%2Fcallback").Query().Get("code")
+	wantAnswer(s.shell(t, 200, `curl -F grant_type=authorization_code -F client_id="$client_id" -F code="$code" -F redirect_uri="$redirect_uri" -X POST $BASE/oauth2/token`, v), 5)
 }
