@@ -279,7 +279,7 @@ func (s *server) issueForClient(c *client, scope string, now unixTime, lifetime 
 			return nil, err
 		}
 		if owner == nil {
-			return nil, unauthorizedClient(rfc6749("5.2"), "this client has no owner for whom it could act")
+			return nil, unauthorizedClient(rfc6749("5.2"), "this client has no owner for whom it could act, and there is not just one user")
 		}
 		g = s.newGrant(owner, c, scope, now)
 	}

@@ -100,10 +100,10 @@ func (s *store) userNamed(username string) (u *user, err error) {
 	return u, err
 }
 
-// ownerOf returns the user for whom a client acts: its owner or, if it has
-// none, the only user that there is; or nil.
+// ownerOf returns the user for whom a client acts: its owner or, if the
+// operator named none, the only user that there is; or nil.
 func (s *store) ownerOf(c *client) (owner *user, err error) {
-	if c.Owner != "" {
+	if c.Owner != "" || c.RegisteredBy != operator {
 		return s.userNamed(c.Owner)
 	}
 	err = s.view(func(t *tx) error {
