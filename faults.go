@@ -323,7 +323,7 @@ func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *h
 	case f.Error != "":
 		s.stageError(f, found, a, r, x)
 	case f.Body != nil:
-		a.header.Set("Content-Type", contentType(*f.Body))
+		a.header.Set("Content-Type", s.contentType(*f.Body))
 		a.Write([]byte(*f.Body))
 	case f.Status != 0:
 		a.header.Set("Content-Type", "text/plain; charset=utf-8")
@@ -414,9 +414,9 @@ func statusOf(code string) int {
 	}
 }
 
-func contentType(body string) string {
+func (s *server) contentType(body string) string {
 	if json.Valid([]byte(body)) {
-		return "application/json"
+		return s.profile.JSONType
 	}
 	return http.DetectContentType([]byte(body))
 }

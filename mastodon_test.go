@@ -142,6 +142,13 @@ func testDoorkeeperJSON(t *testing.T, i *instance) {
 					"client_name": {"Web app"}, "redirect_uris": {"https://cb.example/cb"}})))
 			}
 		}
+		staged := startProfile(t, i.server.profile.Name)
+		staged.must(staged.server.openControl("grantling"))
+		for _, fault := range []string{`{"endpoint":"token","body":"{}"}`, `{"endpoint":"token","error":"invalid_grant"}`} {
+			staged.mustControl("POST", "faults", fault)
+			form := withClient("web", url.Values{"grant_type": {"client_credentials"}})
+			replies = append(replies, staged.post(staged.endpoint("token"), form))
+		}
 		for _, r := range replies {
 			if got := r.Header.Get("Content-Type"); got != "application/json; charset=utf-8" || r.json == nil {
 				t.Errorf("%s %s: %q: %s", r.Request.Method, r.Request.URL, got, r.body)

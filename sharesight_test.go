@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"net/url"
+	"os"
 	"testing"
 	"time"
 )
@@ -200,6 +201,18 @@ func TestSharesight(t *testing.T) {
 		}
 		i.must(i.server.store.deleteUser("alice"))
 		ask().wantAnswer(400, `{"error":"unauthorized_client","error_description":"The client is not authorized to perform this request using this method."}`)
+	})
+	t.Run("R199 the examples' fixtures", func(t *testing.T) {
+		t.Parallel()
+		data, err := os.ReadFile("examples/fixtures.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := startProfile(t, "sharesight")
+		i.must(i.server.store.reset(nil, nil))
+		i.furnish(string(data))
+		i.post("/oauth2/token", credentials("web")).wantAnswer(200, clientAnswer)
+		i.get(userPath, "Authorization", "Bearer "+own("web")(i)).wantAnswer(200, user("alice", `"alice"`, "null", "null"))
 	})
 	t.Run("R64 client credentials for the owner are no consent", func(t *testing.T) {
 		t.Parallel()
