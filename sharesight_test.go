@@ -184,6 +184,14 @@ func TestSharesight(t *testing.T) {
 		signedIn := b.post(page.action(), page.form(url.Values{"username": {"bob"}, "password": {"builder"}}))
 		b.get(signedIn.location().String()).wantConsent()
 	})
+	t.Run("R198 token info of an expired token", func(t *testing.T) {
+		t.Parallel()
+		i := startProfile(t, "sharesight")
+		token := access(i)
+		i.advance(30*time.Minute + time.Second)
+		i.get(infoPath, "Authorization", "Bearer "+token).wantAnswer(401, invalid("The access token is invalid"))
+		i.get(infoPath+"?access_token="+token).wantAnswer(401, invalid("The access token is invalid"))
+	})
 	t.Run("R199 a client without owner acts for the only user", func(t *testing.T) {
 		t.Parallel()
 		i := startProfile(t, "sharesight")
