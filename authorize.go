@@ -128,7 +128,7 @@ func (a *authorizationRequest) parseRest(p *profile) error {
 		return unsupportedResponseType(rfc6749("3.1.1"), "response_type must be code, or token for clients of the implicit grant")
 	}
 	if mode := a.values["response_mode"]; mode != "" && mode != a.responseMode(p) {
-		return invalidRequest(rfc6749("4.1.2"), "response_mode is not the one that goes with this response_type; it is best left out")
+		return invalidRequest(rfc6749("4.1.2"), "response_mode must be "+a.responseMode(p)+" with this response_type, or be left out")
 	}
 	scope, err := a.client.grantableScope(a.values["scope"], p)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -112,15 +113,31 @@ func (c *client) grantableScope(requested string, p *profile) (string, error) {
 	}
 	tokens, unknown := p.canonicalScope(tokens)
 	if unknown != "" {
-		return "", about(unknown, invalidScope(rfc6749("3.3"), "the scope asks for something that this server does not have"))
+		return "", tooMuch(rfc6749("3.3"), unknown, p.hasScope, "the scope asks for something that this server does not have")
 	}
-	registered := strings.Fields(c.Scope)
+	registered := func(token string) bool { return c.Scope == "" || covers(c.Scope, token) }
 	for _, token := range tokens {
-		if c.Scope != "" && !slices.Contains(registered, token) {
-			return "", about(token, invalidScope(rfc6749("3.3"), "the scope asks for more than the client is registered for"))
+		if !registered(token) {
+			return "", tooMuch(rfc6749("3.3"), token, registered, "the scope asks for more than the client is registered for")
 		}
 	}
 	return joinScope(tokens), nil
+}
+
+// tooMuch refuses a scope for a token that is none of those that it may have.
+// It tells where the token is several of them, joined by another separator than
+// RFC 6749 §3.3's space.
+func tooMuch(rule section, token string, has func(token string) bool, description string) error {
+	for separator, mistake := range map[rune]string{
+		',': "the scope has commas between its tokens: separate them with spaces",
+		'+': "the scope has plus signs between its tokens: encode a space as + or %20, not as %2B",
+	} {
+		parts := strings.FieldsFunc(token, func(r rune) bool { return r == separator })
+		if len(parts) > 0 && parts[0] != token && !slices.ContainsFunc(parts, func(part string) bool { return !has(part) }) {
+			description = mistake
+		}
+	}
+	return about(token, invalidScope(rule, description))
 }
 
 func joinScope(tokens []string) string { return strings.Join(tokens, " ") }
@@ -225,6 +242,30 @@ func isLoopbackURI(uri string) bool {
 	return ok
 }
 
+// nearMisses are what redirect URIs often differ by, each with a way to leave it out.
+var nearMisses = []struct {
+	what    string
+	without func(uri string) string
+}{
+	{"the slash at its end", func(uri string) string { return strings.TrimSuffix(uri, "/") }},
+	{"upper and lower case", strings.ToLower},
+	{"its scheme, http or https", func(uri string) string { return strings.Replace(uri, "https://", "http://", 1) }},
+	{"its port", func(uri string) string { return portOfURI.ReplaceAllString(uri, "$1$2") }},
+	{"the loopback host (localhost, 127.0.0.1 and [::1] are not the same)", strings.NewReplacer("://127.0.0.1", "://localhost", "://[::1]", "://localhost").Replace},
+}
+
+var portOfURI = regexp.MustCompile(`^(https?://[^/?]*):[0-9]+($|[/?])`)
+
+// onlyDifference returns which of nearMisses two redirect URIs differ by, or "".
+func onlyDifference(one, other string) string {
+	for _, miss := range nearMisses {
+		if miss.without(one) == miss.without(other) {
+			return miss.what
+		}
+	}
+	return ""
+}
+
 // redirectURIFor returns where the answer to an authorization request goes:
 // the request's redirect_uri if it is registered, or, if the request has none,
 // the client's only one (RFC 6749 §3.1.2.3).
@@ -236,7 +277,19 @@ func (c *client) redirectURIFor(requested string) (string, error) {
 				return requested, nil
 			}
 		}
-		return "", because("redirect_uri", invalidRequest(rfc6749("3.1.2.3"), "redirect_uri is not one that this client registered; the two are compared character by character"))
+		is := "is not one that this client registered"
+		for _, registered := range c.RedirectURIs {
+			a, isLoopback := withoutLoopbackPort(registered)
+			b, areLoopback := withoutLoopbackPort(requested)
+			if !isLoopback || !areLoopback {
+				a, b = registered, requested
+			}
+			if difference := onlyDifference(a, b); difference != "" {
+				is = "differs from a registered one only by " + difference
+				break
+			}
+		}
+		return "", because("redirect_uri", invalidRequest(rfc6749("3.1.2.3"), "redirect_uri "+is+"; the two are compared character by character"))
 	case len(c.RedirectURIs) == 1:
 		return c.RedirectURIs[0], nil
 	case len(c.RedirectURIs) == 0:
@@ -317,8 +370,9 @@ func checkRedirectURI(uri string, p *profile) error {
 
 // clientCredentials is how a request says which client sends it (RFC 6749 §2.3.1).
 type clientCredentials struct {
-	id     string
-	secret string // empty: none was sent
+	id        string
+	secret    string // empty: none was sent
+	undecoded string // the secret as it stands in the Basic credentials
 }
 
 // parseClientCredentials takes them from the Authorization header or from the
@@ -334,7 +388,7 @@ func parseClientCredentials(header http.Header, body values, p *profile) (client
 		if body["client_id"] == "" {
 			return clientCredentials{}, about(body["grant_type"], because("missing client", invalidClient(rfc6749("3.2.1"), "the request does not say which client sends it: use HTTP Basic or client_id")))
 		}
-		return clientCredentials{body["client_id"], body["client_secret"]}, nil
+		return clientCredentials{id: body["client_id"], secret: body["client_secret"]}, nil
 	}
 	if len(authorization) > 1 {
 		return clientCredentials{}, invalidRequest(rfc6749("2.3"), "there is more than one Authorization header")
@@ -378,11 +432,12 @@ func parseBasic(authorization string) (clientCredentials, error) {
 	if err != nil {
 		return refused("the client_id in the Basic credentials is not form-urlencoded, which comes before base64")
 	}
-	secret, err = url.QueryUnescape(secret)
+	undecoded := secret
+	secret, err = url.QueryUnescape(undecoded)
 	if err != nil {
 		return refused("the client_secret in the Basic credentials is not form-urlencoded, which comes before base64")
 	}
-	return clientCredentials{id, secret}, nil
+	return clientCredentials{id, secret, undecoded}, nil
 }
 
 func isBasic(authorization string) bool {
@@ -421,6 +476,9 @@ func (s *server) authenticateClient(r *http.Request, body values, x *exchange) (
 		return nil, tooManyGuesses("invalid_client", rfc6749("2.3.1"), wait)
 	}
 	if subtle.ConstantTimeCompare(c.SecretHash, hashSecret(credentials.secret)) == 0 {
+		if subtle.ConstantTimeCompare(c.SecretHash, hashSecret(credentials.undecoded)) == 1 {
+			return nil, invalidClient(rfc6749("2.3.1"), "the client secret is right, but in the Basic credentials it must be form-urlencoded before base64")
+		}
 		return nil, invalidClient(rfc6749("5.2"), "the client secret is wrong")
 	}
 	s.secrets.forget(guess)

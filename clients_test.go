@@ -423,3 +423,148 @@ func TestSource(t *testing.T) {
 		}
 	}
 }
+
+// Refusals name the mistake where it can be told.
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	i := start(t)
+	i.furnish(`{"clients": [
+	  {"client_id": "odd", "client_secret": "p+w%20/&", "redirect_uris": ["https://odd.example/cb"], "scope": "read write"},
+	  {"client_id": "uris", "client_secret": "s", "redirect_uris": ["https://App.example/cb", "https://app.example:8443/dir/", "http://127.0.0.1/native", "com.example.app:/cb"]}
+	]}`)
+	token := i.endpoint("token")
+	basic := func(id, secret string) []string {
+		return []string{"Authorization", rawBasicHeader(id + ":" + secret)}
+	}
+	own := url.Values{"grant_type": {"client_credentials"}}
+	scope := func(scope string) func() *reply {
+		return func() *reply {
+			return i.post(token, withClient("web", url.Values{"grant_type": {"client_credentials"}, "scope": {scope}}))
+		}
+	}
+	body := func(mediaType, body string) func() *reply {
+		return func() *reply { return i.browser().do("POST", token, body, "Content-Type", mediaType) }
+	}
+	exchange := func(sent string) func() *reply {
+		return func() *reply { return i.post(token, but(exchangeOf("web", i.code("web")), "redirect_uri", sent)) }
+	}
+	const asForm, asJSON = "grant_type=client_credentials", `{"grant_type":"client_credentials","client_id":"web"}`
+	for _, row := range []struct {
+		name string
+		do   func() *reply
+		want string
+	}{
+		{"secret not form-urlencoded", func() *reply { return i.post(token, own, basic("odd", "p+w%20/&")...) },
+			"the client secret is right, but in the Basic credentials it must be form-urlencoded before base64"},
+		{"secret not form-urlencoded, and wrong", func() *reply { return i.post(token, own, basic("odd", "p+w%20/&x")...) }, "the client secret is wrong"},
+		{"secret wrong in the body", func() *reply {
+			return i.post(token, url.Values{"grant_type": {"client_credentials"}, "client_id": {"odd"}, "client_secret": {"p w /&"}})
+		}, "the client secret is wrong"},
+		{"commas between scopes", scope("read,write"), "the scope has commas between its tokens: separate them with spaces"},
+		{"commas and spaces between scopes", scope("read, write"), "the scope has commas between its tokens: separate them with spaces"},
+		{"plus signs between scopes", scope("read+write"), "the scope has plus signs between its tokens: encode a space as + or %20, not as %2B"},
+		{"comma in an unknown scope", scope("read,steal"), "the scope asks for more than the client is registered for"},
+		{"a comma alone", scope(","), "the scope asks for more than the client is registered for"},
+		{"commas between scopes of a refresh", func() *reply {
+			_, refresh := i.tokens("web")
+			return i.refresh("web", refresh, url.Values{"scope": {"read,write"}})
+		}, "the scope has commas between its tokens: separate them with spaces"},
+		{"JSON under JSON", body("application/json", asJSON), "the body must be application/x-www-form-urlencoded, not application/json"},
+		{"JSON under form", body("application/x-www-form-urlencoded", asJSON), "the body is JSON, but Content-Type is application/x-www-form-urlencoded"},
+		{"form under text", body("text/plain; charset=utf-8", asForm), "the body must be application/x-www-form-urlencoded, and Content-Type must say so"},
+		{"form under a malformed type", body("application/x-www-form-urlencoded; x", asForm), "the body must be application/x-www-form-urlencoded, and Content-Type must say so"},
+		{"form under nothing", body("", asForm), "the body must be application/x-www-form-urlencoded, and Content-Type, which is missing or malformed, must say so"},
+		{"exchange with a slash", exchange("https://cb.example/cb/"), "redirect_uri differs from the one in the authorization request only by the slash at its end; this client has not registered it"},
+		{"exchange with a port", exchange("https://cb.example:443/cb"), "redirect_uri differs from the one in the authorization request only by its port; this client has not registered it"},
+		{"grant type", func() *reply { return i.post(token, withClient("web", url.Values{"grant_type": {"code"}})) },
+			"grant_type must be one of authorization_code, password, client_credentials, refresh_token"},
+	} {
+		t.Run("R195 "+row.name, func(t *testing.T) {
+			if r := row.do(); r.json["error_description"] != row.want {
+				t.Errorf("%s\nwant %s", r.body, row.want)
+			}
+		})
+	}
+	for _, row := range []struct{ requested, by string }{
+		{"https://App.example/cb/", "the slash at its end"},
+		{"https://app.example:8443/dir", "the slash at its end"},
+		{"https://app.example/cb", "upper and lower case"},
+		{"https://App.example/CB", "upper and lower case"},
+		{"http://App.example/cb", "its scheme, http or https"},
+		{"https://127.0.0.1/native", "its scheme, http or https"},
+		{"https://App.example:8443/cb", "its port"},
+		{"https://App.example:443/cb", "its port"},
+		{"https://app.example/dir/", "its port"},
+		{"http://localhost/native", "the loopback host (localhost, 127.0.0.1 and [::1] are not the same)"},
+		{"http://[::1]:4711/native", "the loopback host (localhost, 127.0.0.1 and [::1] are not the same)"},
+		{"http://127.0.0.1:4711/native/", "the slash at its end"},
+		{"com.example.app:/cb/", "the slash at its end"},
+		{"https://app.example/cb/", ""},
+		{"https://App.example/cb?x=1", ""},
+		{"https://evil.example/cb", ""},
+	} {
+		t.Run("R195 redirect_uri "+row.requested, func(t *testing.T) {
+			want := "redirect_uri is not one that this client registered; the two are compared character by character"
+			if row.by != "" {
+				want = "redirect_uri differs from a registered one only by " + row.by + "; the two are compared character by character"
+			}
+			r := i.get(i.endpoint("authorize") + "?" + url.Values{"response_type": {"code"}, "client_id": {"uris"}, "redirect_uri": {row.requested}}.Encode())
+			r.wantPage(http.StatusBadRequest)
+			if !strings.Contains(r.body, `<dd id="error-description">`+want+`</dd>`) {
+				t.Errorf("%s\nwant %s", r.body, want)
+			}
+		})
+	}
+	for _, row := range []struct{ name, value, want string }{
+		{"response_type", "id_token", "response_type must be code, or token for clients of the implicit grant"},
+		{"response_mode", "form_post", "response_mode must be query with this response_type, or be left out"},
+		{"code_challenge_method", "plain", "code_challenge_method must be S256, so spelt"},
+		{"scope", "read,write", "the scope has commas between its tokens: separate them with spaces"},
+	} {
+		t.Run("R195 "+row.name, func(t *testing.T) {
+			if r := i.as("alice").authorize(but(authorization("web"), row.name, row.value)); r.param("error_description") != row.want {
+				t.Errorf("%s\nwant %s", r.Header.Get("Location"), row.want)
+			}
+		})
+	}
+	t.Run("R195 a profile's own scopes", func(t *testing.T) {
+		t.Parallel()
+		p, err := loadProfile("mastodon")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = (&client{}).grantableScope("read,write:statuses", p)
+		if r := asRefusal(err); r.Description != "the scope has commas between its tokens: separate them with spaces" || r.Code != "invalid_scope" {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("R195 a service's other content types", func(t *testing.T) {
+		t.Parallel()
+		figshare := startProfile(t, "figshare")
+		post := func(i *instance, mediaType, body string) any {
+			return i.browser().do("POST", i.endpoint("token"), body, "Content-Type", mediaType).json["error_description"]
+		}
+		if got := post(figshare, "application/json", asForm); got != "the body is a form, but Content-Type is application/json" {
+			t.Error(got)
+		}
+		if got := post(figshare, "application/x-www-form-urlencoded", asJSON); got != "the body is JSON, but Content-Type is application/x-www-form-urlencoded" {
+			t.Error(got)
+		}
+		if got := post(startProfile(t, "sharesight"), "application/x-www-form-urlencoded", asJSON); got != "Missing required parameter: grant_type." {
+			t.Error(got)
+		}
+	})
+	t.Run("R195 the control API", func(t *testing.T) {
+		t.Parallel()
+		i := startControlled(t)
+		for _, row := range []struct{ method, path, body, want string }{
+			{"POST", "faults", `{"name":"lost"}`, "name: must be one of missing_expires_in, expires_in_string, no_refresh_token, token_type_mac, truncated_json, slow_body, lost_answer, error_with_200, html_error, rate_limited, expired_code, already_used_code, wrong_state, wrong_iss"},
+			{"POST", "faults", `{"endpoint":"login"}`, "endpoint: must be one of authorize, token, revoke, introspect, tokeninfo, userinfo, metadata"},
+			{"GET", "requests?endpoint=login", "", "endpoint: must be one of authorize, oob, token, revoke, introspect, metadata, userinfo, tokeninfo"},
+		} {
+			if r := i.control(row.method, row.path, row.body); r.StatusCode != http.StatusBadRequest || r.json["error"] != row.want {
+				t.Errorf("%s %s: %s\nwant %s", row.path, row.body, r.body, row.want)
+			}
+		}
+	})
+}

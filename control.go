@@ -543,7 +543,7 @@ func (s *server) pickRequests(r *http.Request) ([]object, error) {
 		switch name {
 		case "endpoint":
 			if f.endpoint = value; value != "" && len(s.profile.paths(value)) == 0 {
-				return nil, wrong("endpoint", "is none of this server's")
+				return nil, wrong("endpoint", "must be one of "+strings.Join(s.profile.having(slices.Concat(endpointNames, resourceNames)), ", "))
 			}
 		case "client_id":
 			f.clientID = value

@@ -94,7 +94,11 @@ func newStagedFault(f fault, p *profile) (*stagedFault, error) {
 	if f.Name != "" {
 		i := slices.IndexFunc(namedFaults, func(n namedFault) bool { return n.name == f.Name })
 		if i < 0 {
-			return nil, wrong("name", "is none of the named faults, which GET "+controlPath+" lists")
+			var names []string
+			for _, n := range namedFaults {
+				names = append(names, n.name)
+			}
+			return nil, wrong("name", "must be one of "+strings.Join(names, ", "))
 		}
 		staged.namedFault = namedFaults[i]
 		if staged.Endpoint == "" {
@@ -110,7 +114,7 @@ func newStagedFault(f fault, p *profile) (*stagedFault, error) {
 	case staged.only && staged.Endpoint != staged.endpoint:
 		return nil, wrong("endpoint", "must be "+staged.endpoint+" with this name")
 	case len(p.paths(staged.Endpoint)) == 0:
-		return nil, wrong("endpoint", "is none of this profile's")
+		return nil, wrong("endpoint", "is not in this profile: must be one of "+strings.Join(p.having(faultEndpoints), ", "))
 	case staged.json && (staged.Endpoint == "authorize" || staged.Endpoint == "revoke" && p.RevocationAnswer == nil):
 		return nil, wrong("endpoint", "cannot be "+staged.Endpoint+" with this name: a good answer there is no JSON")
 	case staged.Endpoint == "token" && staged.member != "" && !p.TokenAnswer.has(staged.member), staged.member == "iss" && !p.Iss:

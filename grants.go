@@ -141,10 +141,14 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 				return because("redirect_uri differs", invalidGrant(rfc6749("4.1.3"), "redirect_uri is not the one that the authorization request was answered at"))
 			}
 		default:
-			if _, err := c.redirectURIFor(sent); err != nil {
-				return because("redirect_uri not registered", invalidGrant(rfc6749("4.1.3"), "redirect_uri differs from the one in the authorization request, and this client has not registered it"))
+			differs := "redirect_uri differs from the one in the authorization request"
+			if difference := onlyDifference(code.RedirectURI, sent); difference != "" {
+				differs += " only by " + difference
 			}
-			return because("redirect_uri differs", invalidGrant(rfc6749("4.1.3"), "redirect_uri differs from the one in the authorization request"))
+			if _, err := c.redirectURIFor(sent); err != nil {
+				return because("redirect_uri not registered", invalidGrant(rfc6749("4.1.3"), differs+"; this client has not registered it"))
+			}
+			return because("redirect_uri differs", invalidGrant(rfc6749("4.1.3"), differs))
 		}
 		if code.RedirectURI != "" {
 			// Choice: what has been unregistered since is as if it never was.
@@ -320,7 +324,8 @@ func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenA
 			scope = joinScope(known)
 		}
 		if token := uncovered(g.Scope, scope); token != "" {
-			return about(token, invalidScope(rfc6749("6"), "the scope asks for more than was granted"))
+			granted := func(token string) bool { return covers(g.Scope, token) }
+			return tooMuch(rfc6749("6"), token, granted, "the scope asks for more than was granted")
 		}
 		return c.checkRegistered(rfc6749("6"), scope)
 	}

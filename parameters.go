@@ -144,25 +144,50 @@ func (s *server) parseBody(r *http.Request, kinds []string) (url.Values, error) 
 			}
 		}
 		slices.Sort(types)
-		return nil, unsupportedMediaType(rfc6749Appendix("B"), "the body must be "+strings.Join(types, " or "))
+		return nil, otherMediaType(mediaType, types...)
 	}
 	body, err := readBody(r)
 	if err != nil {
 		return nil, err
 	}
+	malformed := func(problem string) error {
+		return because("malformed body", invalidRequest(rfc6749Appendix("B"), "the body is "+problem+" "+mediaType))
+	}
 	var form url.Values
-	switch kind {
-	case "form":
+	switch isObject := strings.HasPrefix(strings.TrimSpace(body), "{"); {
+	case kind == "form" && isObject && json.Valid([]byte(body)):
+		if s.profile.OtherBodiesEmpty {
+			return nil, nil
+		}
+		return nil, malformed("JSON, but Content-Type is")
+	case kind == "form":
 		form, err = url.ParseQuery(body)
-	case "json":
+	case kind == "json":
 		form, err = parseJSONForm(body)
-	case "multipart":
+		if err != nil && !isObject && strings.Contains(body, "=") {
+			return nil, malformed("a form, but Content-Type is")
+		}
+	case kind == "multipart":
 		form, err = parseMultipartForm(body, parameters["boundary"])
 	}
 	if err != nil {
-		return nil, because("malformed body", invalidRequest(rfc6749Appendix("B"), "the body is not well-formed "+mediaType))
+		return nil, malformed("not well-formed")
 	}
 	return form, nil
+}
+
+// otherMediaType refuses a body of another type than those wanted.
+func otherMediaType(sent string, wanted ...string) error {
+	description := "the body must be " + strings.Join(wanted, " or ")
+	switch {
+	case sent == "":
+		description += ", and Content-Type, which is missing or malformed, must say so"
+	case bodyTypes[sent] != "" && !slices.Contains(wanted, sent):
+		description += ", not " + sent
+	default:
+		description += ", and Content-Type must say so"
+	}
+	return unsupportedMediaType(rfc6749Appendix("B"), description)
 }
 
 // parseJSONForm reads an object whose members are the parameters. A list of
@@ -220,7 +245,7 @@ func parseMultipartForm(body, boundary string) (url.Values, error) {
 func formBody(r *http.Request) (string, error) {
 	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mediaType != "application/x-www-form-urlencoded" {
-		return "", unsupportedMediaType(rfc6749Appendix("B"), "the body must be application/x-www-form-urlencoded")
+		return "", otherMediaType(mediaType, "application/x-www-form-urlencoded")
 	}
 	return readBody(r)
 }

@@ -160,6 +160,11 @@ func (p *profile) paths(endpoint string) []string {
 	return paths
 }
 
+// having returns those of some endpoints that the profile has.
+func (p *profile) having(endpoints []string) []string {
+	return slices.DeleteFunc(slices.Clone(endpoints), func(name string) bool { return len(p.paths(name)) == 0 })
+}
+
 func profileNames() []string {
 	var names []string
 	entries, err := profileFiles.ReadDir("profiles")

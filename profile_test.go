@@ -189,7 +189,7 @@ func TestProfileFile(t *testing.T) {
 		{"token", send(), 200, answer, []string{"Content-Type", "application/vnd.parcels+json"}},
 		{"token/form", func(i *instance) *reply {
 			return i.post("/v9/session", plainExchange("web", i.plainCode("web")))
-		}, 415, problem("invalid_request", "the body must be application/json", "415", ""), nil},
+		}, 415, problem("invalid_request", "the body must be application/json, not application/x-www-form-urlencoded", "415", ""), nil},
 		{"token/refresh", func(i *instance) *reply {
 			again, _ := session(i)["again"].(string)
 			return i.postJSON("/v9/session", withClient("web", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {again}}))
