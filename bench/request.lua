@@ -1,0 +1,17 @@
+-- The request that wrk repeats, from the environment: FORM is posted, or else
+-- BEARER is sent as the access token. Prints one line for load.sh: requests,
+-- microseconds, failures, and the latency at 50 and 99 %.
+local form, bearer = os.getenv("FORM"), os.getenv("BEARER")
+if form then
+  wrk.method = "POST"
+  wrk.body = form
+  wrk.headers["Content-Type"] = "application/x-www-form-urlencoded"
+else
+  wrk.headers["Authorization"] = "Bearer " .. bearer
+end
+
+function done(summary, latency)
+  local e = summary.errors
+  io.write(string.format("RESULT %d %d %d %d %d\n", summary.requests, summary.duration,
+    e.connect + e.read + e.write + e.status + e.timeout, latency:percentile(50), latency:percentile(99)))
+end
