@@ -11,6 +11,7 @@
 // # Reading order
 //
 //	main.go          flags, start, stop
+//	log.go           standard output and error, which nobody need read
 //	server.go        the route table, and what happens to every request
 //	parameters.go    what a request says: query, form, JSON, multipart, RFC 6749 §3.1, §3.2, Appendix B
 //	authorize.go     the authorization endpoint, RFC 6749 §3.1, §4.1.1, §4.1.2, §4.2; PKCE, RFC 7636 §4.3
@@ -63,10 +64,14 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signal.Ignore(syscall.SIGPIPE) // nobody need read what it prints
+	ctx, stop := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
-		<-ctx.Done()
-		stop() // a second signal ends the process at once
+		name := map[os.Signal]string{os.Interrupt: "SIGINT", syscall.SIGTERM: "SIGTERM"}[<-signals]
+		signal.Reset(os.Interrupt, syscall.SIGTERM) // a second signal ends the process at once
+		stop(errors.New(name))
 	}()
 	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
 }
@@ -85,7 +90,10 @@ func (e usageError) Unwrap() error { return e.error }
 
 // run is the command: it returns when ctx is done and requests in flight have
 // been answered, with the exit status.
-func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+func run(ctx context.Context, args []string, getenv func(string) string, out, errs io.Writer) int {
+	stdout, stderr := &outlet{to: out}, &outlet{to: errs}
+	defer stdout.flush()
+	defer stderr.flush()
 	o, err := parseOptions(args, getenv, stdout)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -107,8 +115,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	return 1
 }
 
-// parseOptions reads the flags. Each has a twin in the environment, which
-// stands back behind the command line.
+// parseOptions reads the flags. All but -version can also be set in the
+// environment; the command line wins.
 func parseOptions(args []string, getenv func(string) string, stdout io.Writer) (*options, error) {
 	o := new(options)
 	flags := flag.NewFlagSet("grantling", flag.ContinueOnError)
@@ -134,7 +142,7 @@ func parseOptions(args []string, getenv func(string) string, stdout io.Writer) (
 			fmt.Fprintln(stdout, "usage: grantling [flags]")
 			flags.SetOutput(stdout)
 			flags.PrintDefaults()
-			fmt.Fprintln(stdout, "Every flag can be set in the environment: GRANTLING_ADDR for -addr, and so on.")
+			fmt.Fprintln(stdout, "Every flag but -version can be set in the environment: GRANTLING_ADDR for -addr, and so on.")
 			return nil, err
 		}
 		return nil, usageError{err}
@@ -145,7 +153,7 @@ func parseOptions(args []string, getenv func(string) string, stdout io.Writer) (
 	flags.VisitAll(func(f *flag.Flag) {
 		name := "GRANTLING_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 		values := []string{getenv(name)}
-		if given[f.Name] || values[0] == "" {
+		if given[f.Name] || values[0] == "" || f.Name == "version" { // images set GRANTLING_VERSION for their own ends
 			return
 		}
 		if f.Name == "fixtures" {
@@ -246,7 +254,7 @@ func readInputs(o *options) (*inputs, error) {
 }
 
 // serve starts the server and stops it when ctx is done.
-func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
+func serve(ctx context.Context, o *options, stdout, stderr *outlet) error {
 	in, err := readInputs(o)
 	if err != nil {
 		return usageError{err}
@@ -267,7 +275,7 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 	if issuer == "" {
 		issuer = baseURL(o, listener.Addr())
 	}
-	logger := newLogger(o.log, stderr)
+	logger := stderr.openLog(o.log)
 	s, err := newServer(in.profile, st, issuer, logger)
 	if err != nil {
 		return err
@@ -285,12 +293,15 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) error {
 		}
 	}
 	if o.stopWithStdin {
-		var stop context.CancelFunc
-		ctx, stop = context.WithCancel(ctx)
+		var stop context.CancelCauseFunc
+		ctx, stop = context.WithCancelCause(ctx)
 		go func() {
 			io.Copy(io.Discard, os.Stdin)
-			stop()
+			stop(errors.New("standard input has ended"))
 		}()
+	}
+	if s.autoApprove != "" && !isLoopback(hostOf(o.addr)) {
+		s.log.Warn("-auto-approve on an address that is not loopback: whoever reaches it gets codes and tokens", "username", s.autoApprove, "address", o.addr)
 	}
 	return s.answer(ctx, listener, in.certificates, func() { fmt.Fprintln(stdout, s.issuer) })
 }
@@ -316,19 +327,26 @@ func (s *server) answer(ctx context.Context, listener net.Listener, certificates
 			served <- h.Serve(listener)
 		}
 	}()
+	s.log.Info("listening", "address", listener.Addr().String(), "url", s.issuer)
 	ready()
 	select {
 	case err := <-served:
 		return err
 	case <-ctx.Done():
 	}
-	patience, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	s.log.Info("stopping", "reason", context.Cause(ctx).Error())
+	patience, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
 	if h.Shutdown(patience) != nil {
+		s.log.Warn("stopped before all requests were answered")
 		h.Close()
 	}
 	return nil
 }
+
+// stopTime is how long requests in flight are waited for. With all else, the
+// end takes less than the ten seconds that container runtimes grant.
+const stopTime = 7 * time.Second
 
 // newHTTPServer limits what one connection can cost: who dribbles, or does not
 // read, is cut off.
@@ -357,17 +375,6 @@ func baseURL(o *options, addr net.Addr) string {
 	}
 	_, port, _ := net.SplitHostPort(addr.String())
 	return scheme + net.JoinHostPort(host, port)
-}
-
-func newLogger(format string, stderr io.Writer) *slog.Logger {
-	switch format {
-	case "json":
-		return slog.New(slog.NewJSONHandler(stderr, nil))
-	case "off":
-		return slog.New(slog.DiscardHandler)
-	default:
-		return slog.New(slog.NewTextHandler(stderr, nil))
-	}
 }
 
 // sweepForever removes what has expired, every second.
@@ -403,7 +410,7 @@ func (s *server) sweepSome(ctx context.Context, within time.Duration) error {
 
 // furnish puts users and clients into the store and tells on stderr how to
 // begin.
-func (s *server) furnish(files []*fixtures, o *options, stderr io.Writer) error {
+func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
 	b := newBanner(s, o)
 	var users []*user
 	var clients []*client
@@ -440,6 +447,7 @@ func (s *server) furnish(files []*fixtures, o *options, stderr io.Writer) error 
 	// Told before it is stored: a start that is interrupted here loses neither
 	// password nor secret.
 	b.writeTo(stderr)
+	stderr.flush()
 	return s.store.register(users, clients)
 }
 
