@@ -370,7 +370,7 @@ func TestApplicationProblems(t *testing.T) {
 	const (
 		noScheme = "Redirect URI 1 has no scheme, or one that is neither https nor a reversed domain name, as com.example.app (RFC 8252 §7.1)."
 		scheme   = "Redirect URI 1 has a scheme that is neither https nor a reversed domain name, as com.example.app (RFC 8252 §7.1)."
-		insecure = "is http on a host other than 127.0.0.1, [::1] and localhost: use https (RFC 9700 §2.6)."
+		insecure = "is http on a host other than 127.0.0.1, [::1] and localhost: use https (RFC 9700 §2.6), or allow the host with -redirect-host."
 		name     = "The name must be text of at most 255 characters."
 		website  = "The website must be a URL with https:// or http://, of at most 2048 characters."
 		host     = "The website has a host with characters beyond ASCII: such names are written as xn--… (RFC 5890 §2.3.2.1)."

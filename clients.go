@@ -354,8 +354,8 @@ func checkRedirectURI(uri string, p *profile) error {
 			return uriProblem{"malformed", "has a user name in it"}
 		case strings.Contains(u.Host, "*"):
 			return uriProblem{"malformed", "has a wildcard: redirect URIs are compared exactly (RFC 9700 §2.1)"}
-		case u.Scheme == "http" && !isLoopbackURI(uri):
-			return uriProblem{"insecure", "is http on a host other than 127.0.0.1, [::1] and localhost: use https (RFC 9700 §2.6)"}
+		case u.Scheme == "http" && !isLoopbackURI(uri) && !p.allowsHost(u.Hostname()):
+			return uriProblem{"insecure", "is http on a host other than 127.0.0.1, [::1] and localhost: use https (RFC 9700 §2.6), or allow the host with -redirect-host"}
 		}
 	default:
 		switch {
@@ -366,6 +366,19 @@ func checkRedirectURI(uri string, p *profile) error {
 		}
 	}
 	return nil
+}
+
+// allowsHost reports whether the operator allows http redirect URIs on a host.
+//
+// Deviation: RFC 9700 §2.6 allows http on loopback only; services in containers
+// have names instead, and no certificates.
+func (p *profile) allowsHost(host string) bool {
+	return slices.ContainsFunc(p.redirectHosts, func(name string) bool {
+		if parent, below := strings.CutPrefix(name, "*"); below { // .localhost
+			return len(host) > len(parent) && strings.EqualFold(host[len(host)-len(parent):], parent)
+		}
+		return strings.EqualFold(host, name)
+	})
 }
 
 // clientCredentials is how a request says which client sends it (RFC 6749 §2.3.1).

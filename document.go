@@ -20,10 +20,12 @@ type document struct {
 	lines map[string]int // by path: clients[0].scope
 }
 
-// parseDocument decodes the file's content into a pointer to a struct. Unlike
+// parseDocument decodes the file's content into a pointer to a struct. A byte
+// order mark, which some editors put first, is skipped (RFC 8259 §8.1). Unlike
 // encoding/json it refuses what is not UTF-8, keys that the struct does not
 // have, so spelt, and keys that occur twice. Errors name file, line and key.
 func parseDocument(file string, data []byte, into any) (*document, error) {
+	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	d := &document{file, data, make(map[string]int)}
 	for offset := 0; offset < len(data); {
 		r, size := utf8.DecodeRune(data[offset:])

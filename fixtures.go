@@ -143,6 +143,10 @@ func (c *clientFixture) problems(p *profile) (all memberErrors) {
 		all.add(err == nil && !isASCII(u.Host),
 			"client_uri", "has a host with characters beyond ASCII: such names are written as xn--… (RFC 5890 §2.3.2.1)")
 	}
+	for i, name := range c.GrantTypes {
+		all.add(!slices.Contains(grantNames, name) && !slices.Contains(foreignGrants, name), fmt.Sprintf("grant_types[%d]", i),
+			fmt.Sprintf("%q is no grant type; there are %s", name, strings.Join(slices.Concat(grantNames, foreignGrants), ", ")))
+	}
 	for i, uri := range c.RedirectURIs {
 		if err := checkRedirectURI(uri, p); err != nil {
 			all = append(all, memberError{fmt.Sprintf("redirect_uris[%d]", i), err})
@@ -152,7 +156,7 @@ func (c *clientFixture) problems(p *profile) (all memberErrors) {
 		tokens, err := parseScope(c.Scope)
 		all.add(err != nil, "scope", "must be at most 100 scope tokens of printable ASCII, 2000 characters in all, with one blank between them")
 		_, unknown := p.canonicalScope(tokens)
-		all.add(unknown != "", "scope", fmt.Sprintf("has %q, which is not in the profile's list", unknown))
+		all.add(unknown != "", "scope", fmt.Sprintf("has %q, which is not in the profile's list: %s", unknown, strings.Join(p.scopeNames(), ", ")))
 	}
 	return all
 }
@@ -307,6 +311,28 @@ func (s *server) checkOwners(files []*fixtures) error {
 			case u == nil:
 				return usageError{f.document.errorAt(fmt.Sprintf("clients[%d].owner", i), errors.New("names no user"))}
 			}
+		}
+	}
+	return nil
+}
+
+// warnOwnerless tells of clients whose client credentials are to act for a user
+// when it is not clear for which.
+func (s *server) warnOwnerless(files []*fixtures) error {
+	if !s.profile.ClientActsForOwner {
+		return nil
+	}
+	for _, f := range files {
+		for i := range f.Clients {
+			c, _ := newClient(&f.Clients[i], s.profile, nil)
+			if c.Owner != "" || !c.mayUse("client_credentials", s.profile) {
+				continue
+			}
+			if u, err := s.store.ownerOf(c); u != nil || err != nil {
+				return err
+			}
+			s.log.Warn(f.document.errorAt(fmt.Sprintf("clients[%d].owner", i),
+				errors.New("is missing: there is not just one user, and client credentials act for one")).Error())
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -159,10 +160,57 @@ func TestFixtures(t *testing.T) {
 			i.ownToken("app").wantError(http.StatusUnauthorized, "invalid_client")
 		})
 	}
-	t.Run("errors/scope outside the profile's list", func(t *testing.T) {
+	t.Run("R196 grant types that exist nowhere", func(t *testing.T) {
 		t.Parallel()
-		_, err := start(t, scoped("", "read")).load(validFixtures)
-		if want := `fixtures.json:21: clients[0].scope: has "write"`; err == nil || !strings.Contains(err.Error(), want) {
+		const known = "authorization_code, implicit, password, client_credentials, refresh_token, " +
+			"urn:ietf:params:oauth:grant-type:device_code, urn:ietf:params:oauth:grant-type:jwt-bearer, " +
+			"urn:ietf:params:oauth:grant-type:saml2-bearer, urn:ietf:params:oauth:grant-type:token-exchange, urn:openid:params:grant-type:ciba"
+		for bad, want := range map[string]string{
+			`["code"]`:                         `fixtures.json:20: clients[0].grant_types[0]: "code" is no grant type; there are ` + known,
+			`["refresh_token", ""]`:            `fixtures.json:20: clients[0].grant_types[1]: "" is no grant type; there are ` + known,
+			"[\n\"refresh_token\",\n\"Code\"]": `fixtures.json:22: clients[0].grant_types[1]: "Code" is no grant type; there are ` + known,
+		} {
+			_, err := start(t).load(strings.Replace(validFixtures, `["authorization_code", "refresh_token"]`, bad, 1))
+			if err == nil || !strings.HasSuffix(err.Error(), want) {
+				t.Errorf("%s: got %v, want %s", bad, err, want)
+			}
+		}
+		i := startControlled(t)
+		i.control("POST", "clients", `{"client_id": "x", "grant_types": ["code"]}`).wantProblem(`grant_types[0]: "code" is no grant type`)
+	})
+	t.Run("R196 grant types that another profile has do no harm", func(t *testing.T) {
+		t.Parallel()
+		for _, name := range []string{"implicit", "password", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code", "urn:ietf:params:oauth:grant-type:token-exchange"} {
+			i := startProfile(t, "mastodon")
+			if _, err := i.load(`{"clients": [{"client_id": "app", "grant_types": ["authorization_code", "` + name + `"]}]}`); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+	t.Run("R196 a byte order mark is skipped", func(t *testing.T) {
+		t.Parallel()
+		if _, err := start(t).load("\ufeff" + validFixtures); err != nil {
+			t.Error(err)
+		}
+		_, err := start(t).load("\ufeff" + strings.Replace(validFixtures, `"users"`, `"people"`, 1))
+		if want := "fixtures.json:2: people: unknown key"; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+		if _, err := start(t).load("\ufeff\ufeff" + validFixtures); err == nil {
+			t.Error("a second one is skipped too")
+		}
+		parcels, err := os.ReadFile("testdata/parcels.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parseProfile("parcels.json", append([]byte("\ufeff"), parcels...)); err != nil {
+			t.Errorf("profile: %v", err)
+		}
+	})
+	t.Run("R196 scope outside the profile's list", func(t *testing.T) {
+		t.Parallel()
+		_, err := start(t, scoped("", "read", "delete")).load(validFixtures)
+		if want := `fixtures.json:21: clients[0].scope: has "write", which is not in the profile's list: read, delete`; err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	})

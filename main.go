@@ -78,9 +78,9 @@ func main() {
 
 // options are the command's flags.
 type options struct {
-	addr, db, profile, issuer, autoApprove, controlHost, tlsCert, tlsKey, log string
-	fixtures                                                                  []string
-	control, stopWithStdin, version                                           bool
+	addr, db, profile, issuer, autoApprove, controlHost, redirectHost, tlsCert, tlsKey, log string
+	fixtures                                                                                []string
+	control, stopWithStdin, version                                                         bool
 }
 
 // usageError is the caller's mistake: exit status 2.
@@ -132,6 +132,7 @@ func parseOptions(args []string, getenv func(string) string, stdout io.Writer) (
 	flags.StringVar(&o.autoApprove, "auto-approve", "", "answer authorization requests at once as if `USER` had approved them")
 	flags.BoolVar(&o.control, "control", false, "serve the control API for test suites under "+controlPath)
 	flags.StringVar(&o.controlHost, "control-host", "", "answer there also to these `NAMES` besides loopback ones, comma-separated")
+	flags.StringVar(&o.redirectHost, "redirect-host", "", "http redirect URIs may name these `NAMES` besides loopback ones, comma-separated; *.localhost for all below one")
 	flags.BoolVar(&o.stopWithStdin, "stop-with-stdin", false, "stop when standard input ends, as it does when the parent process dies")
 	flags.StringVar(&o.tlsCert, "tls-cert", "", "serve HTTPS with the certificate in `FILE`")
 	flags.StringVar(&o.tlsKey, "tls-key", "", "and its key in `FILE`")
@@ -191,12 +192,29 @@ func (o *options) check() error {
 	case o.control && o.controlHost == "" && !isLoopback(hostOf(o.addr)):
 		return fmt.Errorf("-control on %s, which is not loopback, needs -control-host too", o.addr)
 	}
-	for _, name := range o.controlHosts() {
-		if strings.ContainsAny(name, " /") || hostOf(name) != name {
+	for _, name := range hostNames(o.controlHost) {
+		if !isHostName(name) {
 			return fmt.Errorf("-control-host %q must be a host name, without a port", name)
 		}
 	}
+	for _, name := range hostNames(o.redirectHost) {
+		if !isHostName(strings.TrimPrefix(name, "*.")) {
+			return fmt.Errorf("-redirect-host %q must be a host name, without a port, or *. and one", name)
+		}
+	}
 	return nil
+}
+
+// hostNames splits a flag that takes several, comma-separated.
+func hostNames(list string) []string {
+	if list == "" {
+		return nil
+	}
+	return strings.Split(list, ",")
+}
+
+func isHostName(name string) bool {
+	return name != "" && !strings.ContainsAny(name, " /*") && isASCII(name) && hostOf(name) == name
 }
 
 func isAddress(addr string) bool {
@@ -207,8 +225,6 @@ func isAddress(addr string) bool {
 	_, err = strconv.ParseUint(port, 10, 16)
 	return err == nil
 }
-
-func (o *options) controlHosts() []string { return strings.Split(o.controlHost, ",") }
 
 func buildVersion() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
@@ -231,6 +247,7 @@ func readInputs(o *options) (*inputs, error) {
 	if in.profile, err = loadProfile(o.profile); err != nil {
 		return nil, err
 	}
+	in.profile.redirectHosts = hostNames(o.redirectHost)
 	for _, file := range o.fixtures {
 		f, err := loadFixtures(file, in.profile)
 		if err != nil {
@@ -288,7 +305,7 @@ func serve(ctx context.Context, o *options, stdout, stderr *outlet) error {
 		return err
 	}
 	if o.control {
-		if err := s.openControl(o.controlHosts()...); err != nil {
+		if err := s.openControl(hostNames(o.controlHost)...); err != nil {
 			return err
 		}
 	}
@@ -448,7 +465,10 @@ func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
 	// password nor secret.
 	b.writeTo(stderr)
 	stderr.flush()
-	return s.store.register(users, clients)
+	if err := s.store.register(users, clients); err != nil {
+		return err
+	}
+	return s.warnOwnerless(files)
 }
 
 // banner is what a person reads first.

@@ -331,6 +331,10 @@ func TestFlags(t *testing.T) {
 				p.Errorf("status %d: %s", r.StatusCode, r.body)
 			}
 		}},
+		{"redirect-host", "web,*.localhost", "other", []string{"-control"}, func(p *process) {
+			p.mustControl("POST", "clients", `{"client_id": "new", "redirect_uris": ["http://web:3000/cb", "http://app.localhost/cb"]}`)
+			p.control("POST", "clients", `{"client_id": "new", "redirect_uris": ["http://other/cb"]}`).wantProblem("redirect_uris[0]")
+		}},
 		{"stop-with-stdin", "true", "false", nil, func(p *process) {
 			p.get("/healthz")
 			p.stdin.Close()
@@ -454,6 +458,11 @@ func TestRefusedStart(t *testing.T) {
 		{"address in brackets without a port", nil, []string{"-addr", "[::1]"}, usage, "-addr"},
 		{"control host with a port", nil, []string{"-control", "-control-host", "grantling:80"}, usage, `-control-host "grantling:80"`},
 		{"control hosts with blanks", nil, []string{"-control", "-control-host", "a, b"}, usage, `-control-host " b"`},
+		{"redirect host with a port", nil, []string{"-redirect-host", "web:3000"}, usage, `-redirect-host "web:3000"`},
+		{"redirect hosts with blanks", nil, []string{"-redirect-host", "web, app"}, usage, `-redirect-host " app"`},
+		{"redirect host that is a URL", nil, []string{"-redirect-host", "http://web"}, usage, `-redirect-host "http://web"`},
+		{"redirect host that is any", nil, []string{"-redirect-host", "*"}, usage, `-redirect-host "*"`},
+		{"redirect host with a star within", nil, []string{"-redirect-host", "web.*"}, usage, `-redirect-host "web.*"`},
 		{"no truth in the environment", []string{"GRANTLING_CONTROL=maybe"}, nil, usage, `GRANTLING_CONTROL: invalid value "maybe"`},
 
 		{"issuer is no URL", nil, []string{"-issuer", "login.example"}, usage, "login.example"},
@@ -1130,14 +1139,19 @@ func TestReader(t *testing.T) {
 		out, stdout := pipe(t)
 		cmd, stderr := run(t, stdout)
 		ask(t, address(t, out), 10_000)
-		// Now it is read: what found no room is counted, and the last lines are there.
-		said := make(chan string)
-		go func() {
-			text, _ := io.ReadAll(stderr)
-			said <- string(text)
-		}()
+		// Now it is read: what found no room is counted, and then there is room.
+		log, text := bufio.NewReader(stderr), ""
+		for told := false; !told; {
+			line, err := log.ReadString('\n')
+			if err != nil {
+				t.Fatalf("the log ends without a count: %v", err)
+			}
+			text += line
+			told = strings.Contains(line, "lines were dropped")
+		}
 		ends(t, cmd)
-		text := <-said
+		rest, _ := io.ReadAll(log)
+		text += string(rest)
 		logged, dropped := strings.Count(text, " msg=request "), 0
 		for _, match := range regexp.MustCompile(`level=WARN msg="lines were dropped: nobody read them in time" lines=(\d+)\n`).FindAllStringSubmatch(text, -1) {
 			n, _ := strconv.Atoi(match[1])
@@ -1146,7 +1160,7 @@ func TestReader(t *testing.T) {
 		if dropped == 0 || logged+dropped != 10_000 {
 			t.Errorf("%d requests are logged and %d lines dropped, want 10,000 in all", logged, dropped)
 		}
-		if !strings.Contains(text, " level=INFO msg=stopping reason=SIGTERM\n") {
+		if !strings.HasSuffix(text, " level=INFO msg=stopping reason=SIGTERM\n") {
 			t.Errorf("the log ends with %q", text[max(0, len(text)-200):])
 		}
 	})

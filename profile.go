@@ -51,6 +51,8 @@ type profile struct {
 	ClientScopeHasNoForce bool                `json:"client_scope_has_no_force"` // tokens by client credentials have no scope, whatever is asked for
 	AnyScheme             bool                `json:"any_scheme"`                // redirect URIs may be myapp://, without a dot (RFC 8252 §7.1)
 
+	redirectHosts []string // of http redirect URIs besides loopback ones: not of the file, but the operator's
+
 	// Lifetimes in seconds, each to be said; 0 is for ever, but for codes. The
 	// last two are of no matter where there is no refresh_token grant.
 	CodeLifetime         seconds `json:"code_lifetime"` // at most 600
@@ -182,6 +184,12 @@ var (
 	endpointNames = []string{"authorize", "oob", "token", "revoke", "introspect", "metadata", "registration"}
 	resourceNames = []string{"userinfo", "tokeninfo", "instance"}
 	grantNames    = []string{"authorization_code", "implicit", "password", "client_credentials", "refresh_token"}
+	// foreignGrants exist, but in no profile.
+	foreignGrants = []string{
+		"urn:ietf:params:oauth:grant-type:device_code", "urn:ietf:params:oauth:grant-type:jwt-bearer",
+		"urn:ietf:params:oauth:grant-type:saml2-bearer", "urn:ietf:params:oauth:grant-type:token-exchange",
+		"urn:openid:params:grant-type:ciba",
+	}
 	// errorCodes and errorReasons are what a refusal may be about.
 	errorCodes = []string{
 		"access_denied", "consent_required", "insufficient_scope", "invalid_client", "invalid_client_metadata", "invalid_grant", "invalid_request",

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
@@ -24,6 +25,99 @@ func registering(t *testing.T, client ...string) *instance {
 		i.furnish(string(fixture))
 	}
 	return i
+}
+
+// TestRedirectHost: http redirect URIs may name the hosts of -redirect-host,
+// wherever a client is registered.
+func TestRedirectHost(t *testing.T) {
+	t.Parallel()
+	const refused = "is http on a host other than 127.0.0.1, [::1] and localhost: use https (RFC 9700 §2.6), or allow the host with -redirect-host"
+	allow := func(names ...string) func(*server) {
+		return func(s *server) { s.profile.redirectHosts = names }
+	}
+	// Each registers a client with one redirect URI and returns what is wrong, or "".
+	ways := map[string]func(i *instance, uri string) string{
+		"fixtures": func(i *instance, uri string) string {
+			_, err := i.load(`{"clients": [{"client_id": "new", "redirect_uris": ["` + uri + `"]}]}`)
+			if err == nil {
+				return ""
+			}
+			_, problem, _ := strings.Cut(err.Error(), "fixtures.json:1: clients[0].redirect_uris[0]: ")
+			return problem
+		},
+		"control": func(i *instance, uri string) string {
+			problem, _ := i.control("POST", "clients", `{"client_id": "new", "redirect_uris": ["`+uri+`"]}`).json["error"].(string)
+			return strings.TrimPrefix(problem, "redirect_uris[0]: ")
+		},
+		"application": func(i *instance, uri string) string {
+			form := registrationForm()
+			form.Set("redirect_uris", uri)
+			page := i.as("alice").fill("/account/applications/new", form)
+			if strings.Contains(page.body, "Redirect URI 1 "+refused+".") {
+				return refused
+			}
+			page.contains("Field notes")
+			return ""
+		},
+		"registration": func(i *instance, uri string) string {
+			problem, _ := i.post("/api/v1/apps", url.Values{"client_name": {"New"}, "redirect_uris": {uri}}).json["error"].(string)
+			if problem == "Validation failed: Redirect URI must be an HTTPS/SSL URI." {
+				return refused
+			}
+			return problem
+		},
+	}
+	for way, register := range ways {
+		begin := func(t *testing.T, names ...string) *instance {
+			profile := "rfc6749"
+			if way == "registration" {
+				profile = "mastodon"
+			}
+			i := startProfile(t, profile, allow(names...))
+			i.must(i.server.openControl())
+			return i
+		}
+		t.Run("R194 without the flag, "+way, func(t *testing.T) {
+			t.Parallel()
+			if problem := register(begin(t), "http://web:3000/cb"); problem != refused {
+				t.Errorf("got %q, want %q", problem, refused)
+			}
+		})
+		t.Run("R194 with the flag, "+way, func(t *testing.T) {
+			t.Parallel()
+			i := begin(t, "web", "*.localhost")
+			for _, uri := range []string{"http://web:3000/cb", "http://web/cb", "http://WEB/cb", "http://app.localhost:8080/cb", "http://a.b.localhost/cb", "http://localhost/cb"} {
+				if problem := register(i, uri); problem != "" {
+					t.Errorf("%s: %s", uri, problem)
+				}
+			}
+			for _, uri := range []string{"http://web.example/cb", "http://a.web/cb", "http://web2/cb", "http://localhost.example/cb", "http://notlocalhost/cb", "http://.localhost/cb"} {
+				if problem := register(i, uri); problem != refused {
+					t.Errorf("%s: got %q, want %q", uri, problem, refused)
+				}
+			}
+		})
+	}
+	t.Run("R194 the port is not free, and the log warns", func(t *testing.T) {
+		t.Parallel()
+		i := start(t, allow("web", "localhosts"))
+		i.must(i.server.openControl())
+		for clientID, uri := range map[string]string{"one": "http://web:3000/cb", "two": "http://localhosts/cb"} {
+			i.mustControl("POST", "clients", `{"client_id": "`+clientID+`", "redirect_uris": ["`+uri+`"]}`)
+		}
+		other := authorization("one")
+		other.Set("redirect_uri", "http://web:3001/cb")
+		i.as("alice").authorize(other).wantPage(http.StatusBadRequest)
+		for _, request := range []url.Values{authorization("one"), authorization("two")} {
+			request.Del("redirect_uri")
+			request.Set("state", request.Get("client_id"))
+			i.decideURL(request, "alice", "approve").redirectTo()
+			records := i.records("")
+			if got := fmt.Sprint(records[len(records)-1].Warnings); got != "[redirect_uri is http on a host that is not loopback]" {
+				t.Errorf("warnings %s", got)
+			}
+		}
+	})
 }
 
 // TestRedirectURI sends redirect URIs that resemble the registered one.

@@ -296,7 +296,9 @@ func (q *requests) warnings(x *exchange, p *profile) []string {
 		add(state != "" && q.hasState(state, x), "same state twice")
 		add(params.Get("response_type") == "token", "implicit grant")
 		add(params.Get("response_type") == "code" && params.Get("code_challenge") == "" && (x.public || !p.PKCEOptional), "PKCE missing")
-		add(strings.HasPrefix(x.redirectURI, "http://localhost"), "redirect_uri on localhost instead of 127.0.0.1")
+		loopback := isLoopbackURI(x.redirectURI)
+		add(loopback && strings.HasPrefix(x.redirectURI, "http://localhost"), "redirect_uri on localhost instead of 127.0.0.1")
+		add(!loopback && strings.HasPrefix(x.redirectURI, "http://"), "redirect_uri is http on a host that is not loopback")
 	case slices.Contains([]string{"token", "revoke", "introspect"}, x.endpoint):
 		secret := params.Get("client_secret") != ""
 		add(secret && x.basic, "client authenticates twice, by HTTP Basic and in the body")

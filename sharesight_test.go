@@ -4,9 +4,78 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 )
+
+// TestSharesightOwner: client credentials of a client without an owner act for
+// the only user.
+func TestSharesightOwner(t *testing.T) {
+	t.Parallel()
+	const web = `"clients": [{"client_id": "web", "client_secret": "web-secret"}]`
+	const one, two = `{"users": [{"username": "carol", "password": "p"}],`, `{"users": [{"username": "carol", "password": "p"}, {"username": "dora", "password": "p"}],` + "\n"
+	serve := func(t *testing.T, fixtures string, args ...string) *process {
+		folder := t.TempDir()
+		writeFile(t, folder, "fixtures.json", fixtures)
+		return launch(t, folder, append([]string{"-db", memory, "-profile", "sharesight", "-fixtures", "fixtures.json"}, args...)...)
+	}
+	ask := func(p *process) *reply {
+		return p.post("/oauth2/token", withClient("web", url.Values{"grant_type": {"client_credentials"}}))
+	}
+	actsFor := func(p *process) string {
+		token, _ := ask(p).json["access_token"].(string)
+		return p.get("/api/v2/my_user.json", "Authorization", "Bearer "+token).body
+	}
+	t.Run("R199 one user", func(t *testing.T) {
+		t.Parallel()
+		p := serve(t, one+web+"}", "-control")
+		if who := actsFor(p); !strings.Contains(who, `"name":"carol"`) {
+			t.Errorf("it acts for %s", who)
+		}
+		if p.stop(); strings.Contains(p.said(), "level=WARN") {
+			t.Errorf("the log warns: %s", p.said())
+		}
+	})
+	t.Run("R199 several users", func(t *testing.T) {
+		t.Parallel()
+		p := serve(t, two+web+"}")
+		ask(p).wantError(http.StatusBadRequest, "unauthorized_client")
+		p.stop()
+		const want = `level=WARN msg="fixtures.json:2: clients[0].owner: is missing: there is not just one user, and client credentials act for one"`
+		if strings.Count(p.said(), "level=WARN") != 1 || !strings.Contains(p.said(), want) {
+			t.Errorf("the log has not %s: %s", want, p.said())
+		}
+	})
+	t.Run("R199 several users, and clients that it is not about", func(t *testing.T) {
+		t.Parallel()
+		p := serve(t, two+`"clients": [{"client_id": "web", "client_secret": "web-secret", "owner": "dora"},
+			{"client_id": "code", "client_secret": "s", "grant_types": ["authorization_code"]},
+			{"client_id": "native", "token_endpoint_auth_method": "none"}]}`)
+		if who := actsFor(p); !strings.Contains(who, `"name":"dora"`) {
+			t.Errorf("it acts for %s", who)
+		}
+		if p.stop(); strings.Contains(p.said(), "level=WARN") {
+			t.Errorf("the log warns: %s", p.said())
+		}
+	})
+	for name, fixtures := range map[string]string{"the README": "", "the examples": "examples/fixtures.json"} {
+		t.Run("R199 the fixtures of "+name, func(t *testing.T) {
+			t.Parallel()
+			if fixtures == "" {
+				fixtures = regexp.MustCompile("(?s)```json\n(.*?)```").FindStringSubmatch(readme(t))[1]
+			} else if data, err := os.ReadFile(fixtures); err != nil {
+				t.Fatal(err)
+			} else {
+				fixtures = string(data)
+			}
+			if r := ask(serve(t, fixtures)); r.StatusCode != http.StatusOK {
+				t.Errorf("status %d: %s", r.StatusCode, r.body)
+			}
+		})
+	}
+}
 
 // TestSharesight walks through what is known of Sharesight's OAuth endpoints.
 // Its page says nothing of errors: they are those of Doorkeeper.
