@@ -208,6 +208,7 @@ func FuzzDocument(f *testing.F) {
 			}
 			return
 		}
+		data = bytes.TrimPrefix(data, []byte("\ufeff")) // which is skipped
 		strict := json.NewDecoder(bytes.NewReader(data))
 		strict.DisallowUnknownFields()
 		if err := strict.Decode(new(fixtures)); err != nil || !json.Valid(data) || bytes.TrimLeft(data, " \t\r\n")[0] != '{' {

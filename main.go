@@ -12,6 +12,7 @@
 //
 //	main.go          flags, start, stop
 //	log.go           standard output and error, which nobody need read
+//	banner.go        what a person reads first
 //	server.go        the route table, and what happens to every request
 //	parameters.go    what a request says: query, form, JSON, multipart, RFC 6749 §3.1, §3.2, Appendix B
 //	authorize.go     the authorization endpoint, RFC 6749 §3.1, §4.1.1, §4.1.2, §4.2; PKCE, RFC 7636 §4.3
@@ -39,9 +40,7 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
-	"encoding/base64"
 	"errors"
 	"flag"
 	"fmt"
@@ -446,11 +445,18 @@ func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
 	case empty:
 		password := newPassword()
 		users = []*user{s.newUser(&userFixture{Username: "alice", Password: password, Name: "Alice"}, nil)}
-		clients = []*client{{ClientID: "demo", Name: "Demo application", RedirectURIs: []string{outOfBand, "http://127.0.0.1/callback"}, GrantTypes: []string{"authorization_code", "refresh_token"}}}
-		b.demo(password)
+		demo, secret := newDemo(s.profile)
+		clients = []*client{demo}
+		b.demo(demo, password, secret)
 	default:
-		if c, err := s.store.clientNamed("demo"); c != nil || err != nil {
-			b.demo("")
+		demo, err := s.store.clientNamed("demo")
+		if err != nil {
+			return err
+		}
+		if alice, err := s.store.userNamed("alice"); err != nil {
+			return err
+		} else if demo != nil && alice != nil {
+			b.demo(demo, "", "")
 		}
 	}
 	if s.autoApprove != "" && !hasUser(users, s.autoApprove) {
@@ -469,55 +475,4 @@ func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
 		return err
 	}
 	return s.warnOwnerless(files)
-}
-
-// banner is what a person reads first.
-type banner struct {
-	s     *server
-	lines []string
-}
-
-func newBanner(s *server, o *options) *banner {
-	b := &banner{s: s}
-	where := o.db
-	if o.db == memory {
-		where = "memory"
-	}
-	b.line("grantling answers at %s (profile %s, data in %s)", s.issuer, s.profile.Name, where)
-	return b
-}
-
-func (b *banner) line(format string, args ...any) {
-	b.lines = append(b.lines, fmt.Sprintf(format, args...))
-}
-
-func (b *banner) writeTo(w io.Writer) { fmt.Fprintln(w, strings.Join(b.lines, "\n")) }
-
-// demo tells how to walk through the authorization code grant with a browser
-// and curl. password is alice's, or empty if she has been there before.
-func (b *banner) demo(password string) {
-	verifier := newClientSecret() // 43 characters that nobody can guess: RFC 7636 §4.1
-	challenge := sha256.Sum256([]byte(verifier))
-	authorize := b.s.issuer + b.s.profile.Endpoints["authorize"][0] + "?" + parameters{
-		{"response_type", "code"},
-		{"client_id", "demo"},
-		{"redirect_uri", outOfBand},
-		{"scope", b.s.exampleScope(new(client))},
-		{"code_challenge", base64.RawURLEncoding.EncodeToString(challenge[:])},
-		{"code_challenge_method", "S256"},
-	}.encode()
-	b.line("")
-	if password != "" {
-		b.line("1. Open this URL and sign in as alice with the password %s (shown once):", password)
-	} else {
-		b.line("1. Open this URL and sign in as alice (her password was shown at the first start; without it, begin again with another -db):")
-	}
-	b.line("")
-	b.line("   %s", authorize)
-	b.line("")
-	b.line("2. Approve, and put the code that you are shown in the place of CODE:")
-	b.line("")
-	b.line("   %s", b.s.tokenCommand(&client{ClientID: "demo"}, "authorization_code", "",
-		parameters{{"redirect_uri", outOfBand}, {"code_verifier", verifier}, {"code", "CODE"}}))
-	b.line("")
 }

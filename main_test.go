@@ -593,8 +593,8 @@ func TestFirstStart(t *testing.T) {
 	}
 }
 
-// TestFirstStartAs: the banner leads through the flow of every service,
-// whatever bodies it takes.
+// TestFirstStartAs: what the banner says leads to a token in every profile,
+// whatever bodies and grants it has, and again at the next start.
 func TestFirstStartAs(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("curl"); err != nil || runtime.GOOS == "windows" {
@@ -604,29 +604,131 @@ func TestFirstStartAs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range append(profileNames(), "json.json", "multipart.json") {
-		t.Run(name, func(t *testing.T) {
+	files := t.TempDir()
+	vary := func(name, old, new string) string {
+		writeFile(t, files, name, strings.Replace(string(parcels), old, new, 1))
+		return filepath.Join(files, name)
+	}
+	const grants, implicit = `["authorization_code", "refresh_token"]`, `"implicit_answer": {"access_token": "${access_token}"}`
+	profiles := append(profileNames(),
+		vary("json.json", `["json"]`, `["json"]`),
+		vary("multipart.json", `["json"]`, `["multipart"]`),
+		vary("client_credentials.json", grants, `["client_credentials"]`),
+		vary("password.json", grants, `["password", "refresh_token"]`),
+		vary("implicit.json", grants, `["implicit"], `+implicit),
+		vary("implicit and password.json", grants, `["implicit", "password"], `+implicit))
+	for _, profile := range profiles {
+		t.Run("R202 "+filepath.Base(profile), func(t *testing.T) {
 			t.Parallel()
 			folder := t.TempDir()
-			if body, isFile := strings.CutSuffix(name, ".json"); isFile {
-				writeFile(t, folder, name, strings.Replace(string(parcels), `["json"]`, `["`+body+`"]`, 1))
+			first := launch(t, folder, "-profile", profile)
+			shown := shownPassword.FindStringSubmatch(first.said())
+			if shown == nil {
+				t.Fatalf("banner: %s", first.said())
 			}
-			p := launch(t, folder, "-profile", name, "-db", memory)
-			target := regexp.MustCompile(`(?m)^ +(http\S+)$`).FindStringSubmatch(p.said())
-			curl := regexp.MustCompile(`(?m)^ +(curl .*)$`).FindStringSubmatch(p.said())
-			shown := shownPassword.FindStringSubmatch(p.said())
-			if target == nil || curl == nil || shown == nil {
-				t.Fatalf("banner: %s", p.said())
+			secret := "none"
+			if match := regexp.MustCompile(`client demo has the secret (\S+) \(shown once\)`).FindStringSubmatch(first.said()); match != nil {
+				secret = match[1]
 			}
-			b := p.browser()
-			page := b.get(target[1])
-			page = b.post(page.action(), page.form(url.Values{"username": {"alice"}, "password": {shown[1]}}))
-			page = b.decide(b.get(page.location().String()), "approve")
-			out, err := exec.Command("sh", "-c", strings.Replace(curl[1], "CODE", page.param("code"), 1)).Output()
-			if err != nil || !strings.Contains(string(out), `"access_token":"`) {
-				t.Errorf("%s: %s %v", curl[1], out, err)
+			first.followBanner(shown[1], secret)
+			first.stop()
+			launch(t, folder, "-profile", profile).followBanner(shown[1], secret)
+		})
+	}
+	t.Run("R202 from one profile to another", func(t *testing.T) {
+		t.Parallel()
+		folder := t.TempDir()
+		password := ""
+		for _, profile := range profileNames() {
+			p := launch(t, folder, "-profile", profile)
+			if shown := shownPassword.FindStringSubmatch(p.said()); shown != nil {
+				password = shown[1]
+			}
+			p.followBanner(password, "none")
+			p.stop()
+		}
+	})
+}
+
+// followBanner does what the banner says, whatever that is, and wants an
+// access token.
+func (p *process) followBanner(password, secret string) {
+	p.Helper()
+	target := regexp.MustCompile(`(?m)^ +(http\S+)$`).FindStringSubmatch(p.said())
+	curl := regexp.MustCompile(`(?m)^ +(curl .*)$`).FindStringSubmatch(p.said())
+	if target == nil && curl == nil {
+		p.Fatalf("banner: %s", p.said())
+	}
+	code := ""
+	if target != nil {
+		b := p.browser()
+		page := b.get(target[1])
+		page = b.post(page.action(), page.form(url.Values{"username": {"alice"}, "password": {password}}))
+		page = b.decide(b.get(page.location().String()), "approve")
+		if curl == nil {
+			if !strings.Contains(page.location().String(), "access_token=") {
+				p.Errorf("the browser goes to %s", page.location())
+			}
+			return
+		}
+		code = page.param("code")
+	}
+	command := strings.NewReplacer("CODE", code, "PASSWORD", password, "CLIENT_SECRET", secret).Replace(curl[1])
+	if out, err := exec.Command("sh", "-c", command).Output(); err != nil || !strings.Contains(string(out), `"access_token":"`) {
+		p.Errorf("%s: %s %v", command, out, err)
+	}
+}
+
+// TestBannerLeadsNowhere: nothing is printed to try where it would not work.
+func TestBannerLeadsNowhere(t *testing.T) {
+	t.Parallel()
+	for name, fixtures := range map[string]string{
+		"no alice":          `{"users": [{"username": "bob", "password": "builder"}], "clients": [{"client_id": "demo", "redirect_uris": ["urn:ietf:wg:oauth:2.0:oob"]}]}`,
+		"no demo":           `{"users": [{"username": "alice", "password": "wonderland"}]}`,
+		"demo cannot do it": `{"users": [{"username": "alice", "password": "wonderland"}], "clients": [{"client_id": "demo", "grant_types": []}]}`,
+	} {
+		t.Run("R202 "+name, func(t *testing.T) {
+			t.Parallel()
+			folder := t.TempDir()
+			writeFile(t, folder, "fixtures.json", fixtures)
+			launch(t, folder, "-fixtures", "fixtures.json").stop()
+			p := launch(t, folder)
+			if p.stop(); regexp.MustCompile(`(?m)^ +(http|curl)|alice|demo`).MatchString(p.said()) {
+				t.Errorf("banner: %s", p.said())
 			}
 		})
+	}
+}
+
+// TestFixturesShown: the fixtures that are shown start in every profile.
+func TestFixturesShown(t *testing.T) {
+	t.Parallel()
+	examples, err := os.ReadFile("examples/fixtures.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, fixtures := range map[string]string{
+		"README":   regexp.MustCompile("(?s)```json\n(.*?)```").FindStringSubmatch(readme(t))[1],
+		"examples": string(examples),
+	} {
+		for _, profile := range profileNames() {
+			t.Run("R202 "+name+" as "+profile, func(t *testing.T) {
+				t.Parallel()
+				folder := t.TempDir()
+				writeFile(t, folder, "fixtures.json", fixtures)
+				p := launch(t, folder, "-db", memory, "-fixtures", "fixtures.json", "-profile", profile, "-control")
+				loaded, err := loadProfile(profile)
+				if err != nil {
+					t.Fatal(err)
+				}
+				request := url.Values{"response_type": {"code"}, "client_id": {"web"}, "redirect_uri": {"http://127.0.0.1:8080/callback"}}
+				back := p.mustControl("POST", "authorize", `{"url":"`+p.URL+loaded.Endpoints["authorize"][0]+"?"+request.Encode()+`","username":"alice","decision":"approve"}`).redirectTo()
+				r := p.post(loaded.Endpoints["token"][0], withClient("web", url.Values{"grant_type": {"authorization_code"}, "code": {back.Get("code")}, "redirect_uri": {"http://127.0.0.1:8080/callback"}}))
+				if token, _ := r.json["access_token"].(string); r.StatusCode != http.StatusOK || token == "" {
+					t.Errorf("status %d: %s", r.StatusCode, r.body)
+				}
+			})
+		}
 	}
 }
 

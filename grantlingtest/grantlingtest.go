@@ -109,12 +109,8 @@ func Start(t testing.TB, o Options) *Server {
 	return s
 }
 
-// build makes the binary in the user's cache directory and returns its path.
+// build makes the binary and returns its path.
 var build = sync.OnceValues(func() (string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		cache = os.TempDir()
-	}
 	// The module's own go.mod decides what it is built of, wherever it is used.
 	found, err := output(exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module))
 	source := strings.TrimSpace(found)
@@ -124,9 +120,8 @@ var build = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("finding %s: %w", module, err)
 	}
-	key := sha256.Sum256([]byte(source))
-	dir := filepath.Join(cache, "grantlingtest", hex.EncodeToString(key[:8]))
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	dir, err := privateDir(source)
+	if err != nil {
 		return "", err
 	}
 	// Other test binaries may build and run it at the same time: it is put
@@ -146,6 +141,23 @@ var build = sync.OnceValues(func() (string, error) {
 	}
 	return binary, os.Rename(fresh, binary)
 })
+
+// privateDir is a directory for what is built from a source, in which only this
+// user can write: in the user's cache, or a new one for temporary files where
+// there is no such cache or others can write to it (CWE-379).
+func privateDir(source string) (string, error) {
+	if cache, err := os.UserCacheDir(); err == nil {
+		key := sha256.Sum256([]byte(source))
+		dir := filepath.Join(cache, "grantlingtest", hex.EncodeToString(key[:8]))
+		if err = os.MkdirAll(dir, 0o700); err == nil {
+			dir, err = filepath.EvalSymlinks(dir)
+		}
+		if err == nil && isPrivate(dir) {
+			return dir, nil
+		}
+	}
+	return os.MkdirTemp("", "grantlingtest-*") // mode 0700
+}
 
 func output(cmd *exec.Cmd) (string, error) {
 	var stderr bytes.Buffer

@@ -3,12 +3,14 @@ package grantlingtest
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -242,4 +244,99 @@ func TestOther(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
+}
+
+// TestPrivateDir: nobody else can put a binary where this one is run from.
+func TestPrivateDir(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("file modes are not what protects files there")
+	}
+	want := func(t *testing.T, parent string) {
+		t.Helper()
+		dir, err := privateDir("/source")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(dir, parent+string(filepath.Separator)) {
+			t.Errorf("%s, want one in %s", dir, parent)
+		}
+		if info, err := os.Stat(dir); err != nil || info.Mode() != os.ModeDir|0o700 {
+			t.Errorf("mode %v, %v; want 0700", info.Mode(), err)
+		}
+	}
+	// surroundings are a cache below a directory, and another for temporary files.
+	surroundings := func(t *testing.T) (above, cache, temporary string) {
+		root, err := filepath.EvalSymlinks(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		above, temporary = filepath.Join(root, "above"), filepath.Join(root, "temporary")
+		cache = filepath.Join(above, "cache")
+		for _, dir := range []string{cache, temporary} {
+			if err := os.MkdirAll(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Setenv("XDG_CACHE_HOME", cache)
+		t.Setenv("TMPDIR", temporary)
+		if runtime.GOOS == "darwin" {
+			t.Setenv("HOME", above)
+			cache = filepath.Join(above, "Library", "Caches")
+			os.MkdirAll(cache, 0o700)
+		}
+		return above, cache, temporary
+	}
+	t.Run("R186 the user's cache", func(t *testing.T) {
+		_, cache, _ := surroundings(t)
+		want(t, cache)
+		want(t, cache) // the same again
+	})
+	t.Run("R186 neither HOME nor XDG_CACHE_HOME", func(t *testing.T) {
+		_, _, temporary := surroundings(t)
+		t.Setenv("XDG_CACHE_HOME", "")
+		t.Setenv("HOME", "")
+		want(t, temporary)
+		first, _ := privateDir("/source")
+		if second, _ := privateDir("/source"); first == second {
+			t.Errorf("%s is not a fresh one", second)
+		}
+	})
+	for name, open := range map[string]func(above, cache string) string{
+		"the directory":                 func(_, cache string) string { return filepath.Join(cache, "grantlingtest") },
+		"the cache":                     func(_, cache string) string { return cache },
+		"the one above the cache":       func(above, _ string) string { return above },
+		"the directory of this version": func(_, cache string) string { dir, _ := privateDir("/source"); return dir },
+	} {
+		t.Run("R186 others can write to "+name, func(t *testing.T) {
+			above, cache, temporary := surroundings(t)
+			dir := open(above, cache)
+			if err := os.MkdirAll(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			for _, mode := range []os.FileMode{0o777, 0o770} {
+				if err := os.Chmod(dir, mode); err != nil {
+					t.Fatal(err)
+				}
+				want(t, temporary)
+			}
+		})
+	}
+	t.Run("R186 the cache is in a directory with the sticky bit", func(t *testing.T) {
+		above, cache, _ := surroundings(t)
+		if err := os.Chmod(above, 0o777|os.ModeSticky); err != nil {
+			t.Fatal(err)
+		}
+		want(t, cache)
+	})
+	t.Run("R186 the directory is another user's", func(t *testing.T) {
+		if os.Getuid() != 0 {
+			t.Skip("only root can give files away")
+		}
+		_, cache, temporary := surroundings(t)
+		dir := filepath.Join(cache, "grantlingtest")
+		if err := errors.Join(os.Mkdir(dir, 0o700), os.Chown(dir, 12345, 12345)); err != nil {
+			t.Fatal(err)
+		}
+		want(t, temporary)
+	})
 }
