@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -15,7 +16,7 @@ import (
 
 // authorizationRequest is RFC 6749 §4.1.1's or §4.2.1's.
 type authorizationRequest struct {
-	query  string // as received
+	query  string // as received, in printable ASCII
 	values values
 	faulty map[string]string
 
@@ -48,6 +49,7 @@ func (a *authorizationRequest) prompts(value string) bool { return slices.Contai
 // the answer goes. Its errors are shown to the user and never sent to the
 // redirect URI, which cannot be trusted yet (RFC 6749 §4.1.2.1).
 func (s *server) parseRedirection(query string) (*authorizationRequest, error) {
+	query = escapeBytes(query)
 	if err := checkLength(query); err != nil {
 		return nil, err
 	}
@@ -76,6 +78,20 @@ func (s *server) parseRedirection(query string) (*authorizationRequest, error) {
 	}
 	return &authorizationRequest{query: query, values: v, faulty: faulty,
 		client: c, redirectURI: redirectURI, sentRedirectURI: v["redirect_uri"]}, nil
+}
+
+// escapeBytes encodes what is not printable ASCII: pages and headers cannot
+// carry every byte that a client may send (RFC 3986 §2.1).
+func escapeBytes(query string) string {
+	var b strings.Builder
+	for _, c := range []byte(query) {
+		if c <= ' ' || c >= 0x7f {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }
 
 // checkLength refuses what the forms of sign-in and consent could not carry on,
@@ -226,7 +242,7 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 	if v.user != nil {
 		x.username = v.user.Username
 	}
-	ask := signIn{Username: request.values["login_hint"], Continue: r.URL.RequestURI()}
+	ask := signIn{Username: request.values["login_hint"], Continue: r.URL.EscapedPath() + "?" + request.query}
 	switch {
 	// Whatever else is wrong, an anonymous browser is not sent anywhere: the
 	// link may be there to bounce it (RFC 9700 §4.11.2).
@@ -239,7 +255,7 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 	case v.user == nil && request.prompts("none"):
 		s.redirectUnasked(w, x, request, v, loginRequired("nobody is signed in, and with prompt none nobody can be asked to"))
 	case v.user == nil, request.prompts("login"), request.prompts("select_account"):
-		ask.Continue = r.URL.EscapedPath() + "?" + s.profile.withoutSignIn(r.URL.RawQuery)
+		ask.Continue = r.URL.EscapedPath() + "?" + s.profile.withoutSignIn(request.query)
 		s.writeSignIn(w, v, http.StatusOK, ask)
 	default:
 		s.consent(w, x, request, v)
@@ -272,13 +288,6 @@ func (s *server) handleAuthorizePost(w http.ResponseWriter, r *http.Request, x *
 	}
 	request, err := s.parseRedirection(r.URL.RawQuery + "&" + body)
 	if err != nil {
-		s.writeErrorPage(w, x, err)
-		return
-	}
-	// Encoded anew: a header cannot carry all the bytes that a body can.
-	form, _ := url.ParseQuery(request.query)
-	request.query = form.Encode()
-	if err := checkLength(request.query); err != nil {
 		s.writeErrorPage(w, x, err)
 		return
 	}

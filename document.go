@@ -34,6 +34,9 @@ func parseDocument(file string, data []byte, into any) (*document, error) {
 		}
 		offset += size
 	}
+	if offset, err := checkDepth(data); err != nil {
+		return nil, fmt.Errorf("%s:%d: %w", file, d.line(int64(offset)), err)
+	}
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.UseNumber()
 	if err := d.walk(decoder, "", reflect.TypeOf(into)); err != nil {
@@ -46,6 +49,34 @@ func parseDocument(file string, data []byte, into any) (*document, error) {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return d, nil
+}
+
+// maxDepth is how deep JSON may be nested, wherever it is read. What reads it
+// calls itself for each level.
+const maxDepth = 64
+
+var errTooDeep = fmt.Errorf("nested more than %d levels deep", maxDepth)
+
+// checkDepth refuses JSON that is nested too deep, and tells where that begins.
+// It reads no more of JSON than which brackets stand in no string.
+func checkDepth[text string | []byte](data text) (offset int, err error) {
+	depth, inString := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '{' || c == '[':
+			if depth++; depth > maxDepth {
+				return i, errTooDeep
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return 0, nil
 }
 
 // errorAt says what is wrong with the value at a path.

@@ -45,6 +45,7 @@ func newValues(form url.Values) (v values, faulty map[string]string) {
 const (
 	occursTwice = "occurs more than once"
 	isNoText    = "has control characters or is not UTF-8"
+	isNoString  = "must be a string"
 )
 
 // parseValues reads parameters in the form of RFC 6749 Appendix B. Malformed
@@ -95,11 +96,16 @@ var isParameter = map[string]bool{
 // the URL says does not count (RFC 6749 §2.3.1, §3.2). The profile says which
 // types of body there are.
 func (s *server) bodyValues(r *http.Request) (values, error) {
-	form, err := s.parseBody(r, s.profile.Bodies)
+	form, lists, err := s.parseBody(r, s.profile.Bodies)
 	if err != nil {
 		return nil, err
 	}
 	v, faulty := newValues(form)
+	for name := range lists {
+		if isParameter[name] {
+			faulty[name] = isNoString
+		}
+	}
 	return v, checkFaulty(rfc6749("3.2"), faulty)
 }
 
@@ -107,7 +113,8 @@ func (s *server) bodyValues(r *http.Request) (values, error) {
 // parameter of the protocol a field may occur more than once, as tick boxes
 // do, be empty, and have line breaks.
 func (s *server) formFields(r *http.Request) (url.Values, error) {
-	return s.parseBody(r, []string{"form"})
+	form, _, err := s.parseBody(r, []string{"form"})
+	return form, err
 }
 
 // formValues reads a form whose fields are like parameters.
@@ -127,15 +134,18 @@ var bodyTypes = map[string]string{
 	"multipart/form-data":               "multipart",
 }
 
-func (s *server) parseBody(r *http.Request, kinds []string) (url.Values, error) {
+// parseBody reads a body of one of the kinds. lists has the parameters that a
+// JSON body has as an array or object: true for an array of texts, each of
+// which the form has as a value of the name with [] behind it.
+func (s *server) parseBody(r *http.Request, kinds []string) (form url.Values, lists map[string]bool, err error) {
 	if r.Header.Get("Content-Encoding") != "" {
-		return nil, unsupportedMediaType(rfc9110("15.5.16"), "the body must not be compressed")
+		return nil, nil, unsupportedMediaType(rfc9110("15.5.16"), "the body must not be compressed")
 	}
 	mediaType, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	kind := bodyTypes[mediaType]
 	if err != nil || !slices.Contains(kinds, kind) {
 		if s.profile.OtherBodiesEmpty {
-			return nil, nil
+			return nil, nil, nil
 		}
 		var types []string
 		for mediaType, kind := range bodyTypes {
@@ -144,36 +154,38 @@ func (s *server) parseBody(r *http.Request, kinds []string) (url.Values, error) 
 			}
 		}
 		slices.Sort(types)
-		return nil, otherMediaType(mediaType, types...)
+		return nil, nil, otherMediaType(mediaType, types...)
 	}
 	body, err := readBody(r)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	malformed := func(problem string) error {
-		return because("malformed body", invalidRequest(rfc6749Appendix("B"), "the body is "+problem+" "+mediaType))
+		return because("malformed body", invalidRequest(rfc6749Appendix("B"), "the body is "+problem))
 	}
-	var form url.Values
 	switch isObject := strings.HasPrefix(strings.TrimSpace(body), "{"); {
 	case kind == "form" && isObject && json.Valid([]byte(body)):
 		if s.profile.OtherBodiesEmpty {
-			return nil, nil
+			return nil, nil, nil
 		}
-		return nil, malformed("JSON, but Content-Type is")
+		return nil, nil, malformed("JSON, but Content-Type is " + mediaType)
 	case kind == "form":
 		form, err = url.ParseQuery(body)
 	case kind == "json":
-		form, err = parseJSONForm(body)
+		form, lists, err = parseJSONForm(body)
 		if err != nil && !isObject && strings.Contains(body, "=") {
-			return nil, malformed("a form, but Content-Type is")
+			return nil, nil, malformed("a form, but Content-Type is " + mediaType)
 		}
 	case kind == "multipart":
 		form, err = parseMultipartForm(body, parameters["boundary"])
 	}
-	if err != nil {
-		return nil, malformed("not well-formed")
+	switch {
+	case errors.Is(err, errTooDeep):
+		return nil, nil, malformed(err.Error())
+	case err != nil:
+		return nil, nil, malformed("not well-formed " + mediaType)
 	}
-	return form, nil
+	return form, lists, nil
 }
 
 // otherMediaType refuses a body of another type than those wanted.
@@ -190,36 +202,40 @@ func otherMediaType(sent string, wanted ...string) error {
 	return unsupportedMediaType(rfc6749Appendix("B"), description)
 }
 
-// parseJSONForm reads an object whose members are the parameters. A list of
-// texts is one text with a line each.
-func parseJSONForm(body string) (url.Values, error) {
+// parseJSONForm reads an object whose members are the parameters; lists is as
+// parseBody has it.
+func parseJSONForm(body string) (form url.Values, lists map[string]bool, err error) {
+	if _, err := checkDepth(body); err != nil {
+		return nil, nil, err
+	}
 	decoder := json.NewDecoder(strings.NewReader(body))
 	decoder.UseNumber()
 	decoded, err := decodeOrdered(decoder)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	o, ok := decoded.(object)
 	if _, err := decoder.Token(); err != io.EOF || !ok {
-		return nil, errors.New("not one JSON object")
+		return nil, nil, errors.New("not one JSON object")
 	}
-	form := url.Values{}
+	form, lists = url.Values{}, make(map[string]bool)
 	for _, m := range o {
 		switch value := m.value.(type) {
 		case nil:
 		case []any:
-			var lines []string
+			lists[m.name] = true
 			for _, element := range value {
-				lines = append(lines, fmt.Sprint(element))
+				text, isText := element.(string)
+				lists[m.name] = lists[m.name] && isText
+				form.Add(m.name+"[]", text)
 			}
-			form.Add(m.name, strings.Join(lines, "\n"))
 		case object:
-			form.Add(m.name, "\x00") // nothing that any parameter may be
+			lists[m.name] = false
 		default:
 			form.Add(m.name, fmt.Sprint(value))
 		}
 	}
-	return form, nil
+	return form, lists, nil
 }
 
 func parseMultipartForm(body, boundary string) (url.Values, error) {

@@ -71,7 +71,7 @@ func (s *server) handleRegistration(w http.ResponseWriter, r *http.Request, x *e
 
 func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, error) {
 	g := s.profile.Registration
-	form, err := s.parseBody(r, s.profile.Bodies)
+	form, lists, err := s.parseBody(r, s.profile.Bodies)
 	if err != nil {
 		return nil, "", err
 	}
@@ -89,6 +89,9 @@ func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, 
 	}
 	for _, name := range slices.Sorted(maps.Keys(g.Parameters)) {
 		parameter := g.Parameters[name]
+		if texts, isList := lists[parameter]; isList && !(texts && (name == "redirect_uris" || name == "scope")) {
+			return nil, "", refused(name, "invalid", "must be a string")
+		}
 		if n := len(form[parameter]); n > 1 || n == 1 && form.Has(parameter+"[]") {
 			return nil, "", refused(name, "", "occurs more than once")
 		}

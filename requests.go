@@ -55,7 +55,7 @@ func (s *server) note(r *http.Request, x *exchange) {
 	body, _ := io.ReadAll(r.Body) // an error comes again to who reads on
 	unread := io.NopCloser(io.MultiReader(bytes.NewReader(body), r.Body))
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	if form, err := s.parseBody(r, append([]string{"form"}, s.profile.Bodies...)); err == nil { // pages send forms in every profile
+	if form, _, err := s.parseBody(r, append([]string{"form"}, s.profile.Bodies...)); err == nil { // pages send forms in every profile
 		for name, values := range form {
 			params[name] = append(params[name], values...)
 		}

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// peakMemory is the most memory that the process has held, in bytes.
+func (p *process) peakMemory() int {
+	p.Helper()
+	if runtime.GOOS != "linux" {
+		p.Skip("only Linux tells")
+	}
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(p.cmd.Process.Pid) + "/status")
+	if err != nil {
+		p.Fatal(err)
+	}
+	match := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status)
+	if match == nil {
+		p.Fatalf("no peak in %s", status)
+	}
+	kilobytes, _ := strconv.Atoi(string(match[1]))
+	return kilobytes << 10
+}
+
+// TestDepth is R180: JSON may be nested 64 levels deep, wherever it is read.
+func TestDepth(t *testing.T) {
+	t.Parallel()
+	t.Run("R180 what is nested deep costs no memory", func(t *testing.T) {
+		t.Parallel()
+		for profile, paths := range map[string][]string{
+			"figshare":   {"/v2/token"},
+			"mastodon":   {"/oauth/token", "/oauth/revoke", "/api/v1/apps", "/_control/clients"},
+			"sharesight": {"/oauth2/token", "/oauth2/revoke"},
+		} {
+			p := launch(t, t.TempDir(), "-db", memory, "-profile", profile, "-control", "-log", "off")
+			for range 3 {
+				for _, path := range paths {
+					p.floodDeep(path)
+				}
+			}
+			if peak := p.peakMemory(); peak > 64<<20 {
+				t.Errorf("%s: %d MiB", profile, peak>>20)
+			}
+		}
+	})
+	t.Run("R180 bodies", func(t *testing.T) {
+		t.Parallel()
+		i := startProfile(t, "mastodon")
+		if err := i.server.openControl(); err != nil {
+			t.Fatal(err)
+		}
+		deep := func(levels int) string { // the object is a level too
+			return `{"grant_type":"client_credentials","client_id":"web","client_secret":"web-secret","other":"]}\"[{","x":` +
+				strings.Repeat(`{"a":[`, (levels-1)/2) + strings.Repeat("[", (levels-1)%2) + strings.Repeat("]", (levels-1)%2) + strings.Repeat("]}", (levels-1)/2) + "}"
+		}
+		for levels, want := range map[int]int{64: 200, 65: 400, 1000: 400} {
+			if r := i.browser().do("POST", "/oauth/token", deep(levels), "Content-Type", "application/json"); r.StatusCode != want {
+				t.Errorf("%d levels: status %d: %s", levels, r.StatusCode, r.body)
+			}
+		}
+		r := i.control("POST", "users", `{"username":`+strings.Repeat("[", 65)+strings.Repeat("]", 65)+`}`)
+		if r.StatusCode != 400 || r.body != `{"error":"body:1: nested more than 64 levels deep"}`+"\n" {
+			t.Errorf("control: status %d: %s", r.StatusCode, r.body)
+		}
+	})
+	t.Run("R180 files", func(t *testing.T) {
+		t.Parallel()
+		folder := t.TempDir()
+		deep := "{\n\"users\":\n" + strings.Repeat("[", 65000) + strings.Repeat("]", 65000) + "}"
+		if err := os.WriteFile(filepath.Join(folder, "deep.json"), []byte(deep), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, flag := range []string{"-fixtures", "-profile"} {
+			args := []string{"-db", memory, flag, "./deep.json"}
+			status, _, stderr := runToEnd(t, command(t, folder, nil, args...))
+			if status != 2 || stderr != "grantling: ./deep.json:3: nested more than 64 levels deep\n" {
+				t.Errorf("%s: exit status %d: %.300s", flag, status, stderr)
+			}
+		}
+	})
+	t.Run("R180 an array or object is no string", func(t *testing.T) {
+		t.Parallel()
+		i := startProfile(t, "figshare")
+		for _, name := range []string{"grant_type", "client_id", "client_secret", "code", "redirect_uri", "refresh_token", "password", "scope"} {
+			for _, value := range []string{`[]`, `["a"]`, `["a","b"]`, `{}`, `{"a":"b"}`, `[[1]]`} {
+				r := i.browser().do("POST", "/v2/token", `{"`+name+`":`+value+`}`, "Content-Type", "application/json")
+				if r.StatusCode != 400 || r.refusal == nil || r.refusal.Description != name+" must be a string" || r.refusal.Parameter != name {
+					t.Errorf("%s %s: status %d, %v", name, value, r.StatusCode, r.refusal)
+				}
+			}
+		}
+		// What the endpoint does not know is nothing to it.
+		r := i.browser().do("POST", "/v2/token", `{"grant_type":"x","metadata":{"a":[1]}}`, "Content-Type", "application/json")
+		if r.refusal == nil || r.refusal.Code == "invalid_request" {
+			t.Errorf("status %d, %v: %s", r.StatusCode, r.refusal, r.body)
+		}
+	})
+	t.Run("R180 a registration", func(t *testing.T) {
+		t.Parallel()
+		i := startProfile(t, "mastodon")
+		for body, want := range map[string]string{
+			`{"client_name":["a"],"redirect_uris":"https://a.example/"}`:                                     "client_name must be a string",
+			`{"client_name":{"a":"b"},"redirect_uris":"https://a.example/"}`:                                 "client_name must be a string",
+			`{"client_name":"a","website":[],"redirect_uris":"https://a.example/"}`:                          "website must be a string",
+			`{"client_name":"a","redirect_uris":{"a":"https://a.example/"}}`:                                 "redirect_uris must be a string",
+			`{"client_name":"a","redirect_uris":[["https://a.example/"]]}`:                                   "redirect_uris must be a string",
+			`{"client_name":"a","redirect_uris":["https://a.example/"],"contacts":["a"]}`:                    "",
+			`{"client_name":"a","redirect_uris":["https://a.example/","https://b.example/"],"scopes":[]}`:    "",
+			`{"client_name":"a","redirect_uris":["https://a.example/"],"redirect_uris":"https://b.example"}`: "redirect_uris occurs more than once",
+		} {
+			r := i.browser().do("POST", "/api/v1/apps", body, "Content-Type", "application/json")
+			if want == "" && r.StatusCode != 200 || want != "" && (r.refusal == nil || r.refusal.Description != want) {
+				t.Errorf("%s: status %d, %v: %s", body, r.StatusCode, r.refusal, r.body)
+			}
+		}
+	})
+}
+
+// floodDeep sends a hundred deeply nested bodies at once.
+func (p *process) floodDeep(path string) {
+	p.Helper()
+	body := `{"a":` + strings.Repeat("[", 65000)
+	var all sync.WaitGroup
+	for range 100 {
+		all.Go(func() {
+			r, err := http.Post(p.URL+path, "application/json", strings.NewReader(body))
+			if err != nil {
+				p.Error(err)
+				return
+			}
+			r.Body.Close()
+			if r.StatusCode != http.StatusBadRequest {
+				p.Errorf("%s: status %d", path, r.StatusCode)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// TestUnknownBytes is R204: what the server does not know cannot stand in the way.
+func TestUnknownBytes(t *testing.T) {
+	t.Parallel()
+	i := start(t)
+	request := "?" + authorization("native").Encode()
+	for _, unknown := range []string{"%ff", "\xff", "%00", "%0d%0a", "\xff\xfe%80", "\xe4", "ä", "%C3%A4", "\"<'>", "{}", "^|`\\"} {
+		t.Run("R204 consent with x="+url.QueryEscape(unknown), func(t *testing.T) {
+			b := i.in(t).browser()
+			page := b.get(b.path("authorize") + request + "&x=" + unknown)
+			signedIn := b.post(page.action(), page.form(credentials("alice", "wonderland")))
+			if location := signedIn.Header.Get("Location"); !isText(location) {
+				t.Errorf("after sign-in to %q", location)
+			}
+			for name, consent := range map[string]*reply{
+				"after sign-in": b.get(signedIn.Header.Get("Location")),
+				"signed in":     b.get(b.path("authorize") + request + "&x=" + unknown),
+			} {
+				if back := b.decide(consent, "approve"); back.StatusCode != http.StatusSeeOther || back.param("code") == "" || back.param("state") != "xyz" {
+					t.Errorf("%s: status %d: %s", name, back.StatusCode, back.body)
+				}
+			}
+			posted := b.do("POST", b.path("authorize"), request[1:]+"&x="+unknown)
+			if back := b.decide(b.get(posted.Header.Get("Location")), "approve"); back.param("code") == "" {
+				t.Errorf("by POST: status %d: %s", back.StatusCode, back.body)
+			}
+		})
+	}
+}
