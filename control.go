@@ -20,8 +20,7 @@ const controlPath = "/_control/"
 
 // control is what a test suite bends a server with, and sees of it.
 type control struct {
-	hosts    []string // names besides loopback ones under which it answers
-	users    []*user  // as they were after the start, as are the clients
+	users    []*user // as they were after the start, as are the clients
 	clients  []*client
 	faults   faults
 	requests requests
@@ -33,12 +32,12 @@ type control struct {
 
 // openControl serves the control API from now on. What the server has now is
 // what a reset goes back to.
-func (s *server) openControl(hosts ...string) error {
+func (s *server) openControl() error {
 	users, clients, err := s.store.registrations()
 	if err != nil {
 		return err
 	}
-	s.control = &control{hosts: hosts, users: users, clients: clients}
+	s.control = &control{users: users, clients: clients}
 	s.control.beginEra()
 	return nil
 }
@@ -103,7 +102,7 @@ func (s *server) handleControl(w http.ResponseWriter, r *http.Request, x *exchan
 	http.NewResponseController(w).SetWriteDeadline(time.Time{}) // what is asked for may wait or be delayed
 	w.Header().Set("Content-Type", "application/json")          // whatever the profile's is
 	var answer any
-	err := s.control.guard(s.crossOrigin, r)
+	err := s.guardControl(r)
 	if err == nil {
 		answer, err = s.controlled(r, x)
 	}
@@ -126,24 +125,19 @@ func (s *server) handleControl(w http.ResponseWriter, r *http.Request, x *exchan
 	s.writeJSON(w, status, object{{"error", problem}})
 }
 
-// guard lets through what comes from this machine or names a host that it is
+// guardControl lets through what comes from this machine or names a host that it is
 // served under, and never what a web page elsewhere makes a browser send: that
 // includes reading, as the log is nobody else's business.
-func (c *control) guard(crossOrigin *http.CrossOriginProtection, r *http.Request) error {
-	if !c.answersTo(hostOf(r.Host)) {
+func (s *server) guardControl(r *http.Request) error {
+	if !isAddressed(r.Host, s.hosts...) {
 		return refuse(http.StatusForbidden, "", "", "the control API does not answer under this Host: see -control-host")
 	}
 	writing := *r
 	writing.Method = http.MethodPost // CrossOriginProtection takes reading for harmless
-	if err := crossOrigin.Check(&writing); err != nil {
+	if err := s.crossOrigin.Check(&writing); err != nil {
 		return refuse(http.StatusForbidden, "", "", "the control API is not for pages of other origins")
 	}
 	return nil
-}
-
-// answersTo reports whether the control API answers under a host.
-func (c *control) answersTo(host string) bool {
-	return isLoopback(host) || slices.ContainsFunc(c.hosts, func(name string) bool { return host != "" && strings.EqualFold(name, host) })
 }
 
 // hostOf returns the host of an address, without brackets.
@@ -367,7 +361,7 @@ func (s *server) decideRequest(r *http.Request, x *exchange) (any, error) {
 		return nil, wrong("url", "is not a URL")
 	}
 	if found, _, ok := s.findRoute(http.MethodGet, target.Path); !ok || found.endpoint != "authorize" || !s.reachedBy(target, r) {
-		return nil, wrong("url", "is not at the authorization endpoint of this server, "+s.issuer+s.profile.Endpoints["authorize"][0])
+		return nil, wrong("url", "is not at the authorization endpoint of this server, "+s.url(s.profile.Endpoints["authorize"][0]))
 	}
 	if asked.Username == "" {
 		return nil, wrong("username", "is missing")
@@ -396,7 +390,7 @@ func (s *server) decideRequest(r *http.Request, x *exchange) (any, error) {
 	case decided.fault != "" && answer.status == 0:
 		return nil, wrong("url", "was not answered: fault "+decided.fault+" dropped the answer")
 	case strings.HasPrefix(location, "/"): // a page of this server
-		return object{{"redirect_to", strings.TrimSuffix(s.issuer, s.base) + location}}, nil
+		return object{{"redirect_to", s.origin() + location}}, nil
 	case location != "":
 		return object{{"redirect_to", location}}, nil
 	case decided.fault != "":
@@ -433,7 +427,7 @@ func (s *server) reachedBy(target *url.URL, r *http.Request) bool {
 		scheme = "https"
 	}
 	_, port, _ := net.SplitHostPort(r.Host)
-	return target.Scheme == scheme && target.Port() == port && s.control.answersTo(target.Hostname())
+	return target.Scheme == scheme && target.Port() == port && isAddressed(target.Hostname(), s.hosts...)
 }
 
 // maxLifetime is the longest that a token can be made to live, in seconds: a

@@ -20,7 +20,8 @@ import (
 func startControlled(t *testing.T, change ...func(*server)) *instance {
 	t.Helper()
 	i := start(t, change...)
-	if err := i.server.openControl("grantling", "auth.test"); err != nil {
+	i.server.hosts = []string{"grantling", "auth.test"}
+	if err := i.server.openControl(); err != nil {
 		t.Fatal(err)
 	}
 	return i

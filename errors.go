@@ -17,6 +17,7 @@ func rfc6750(number string) section { return section("RFC 6750 §" + number) }
 func rfc7009(number string) section { return section("RFC 7009 §" + number) }
 func rfc7636(number string) section { return section("RFC 7636 §" + number) }
 func rfc7662(number string) section { return section("RFC 7662 §" + number) }
+func rfc8414(number string) section { return section("RFC 8414 §" + number) }
 func rfc9110(number string) section { return section("RFC 9110 §" + number) }
 func rfc9700(number string) section { return section("RFC 9700 §" + number) }
 
@@ -273,6 +274,16 @@ func (s *server) writeErrorPage(w http.ResponseWriter, x *exchange, err error) {
 	}
 	setRetryAfter(w, t.refusal)
 	s.writePage(w, t.Status, "error.html", t.refusal)
+}
+
+// writeNowhere tells that a request leads to nothing here: a person on a page,
+// a program in JSON.
+func (s *server) writeNowhere(w http.ResponseWriter, r *http.Request, x *exchange, err error) {
+	if strings.Contains(r.Header.Get("Accept"), "text/html") {
+		s.writeErrorPage(w, x, err)
+		return
+	}
+	s.writeError(w, x, err)
 }
 
 // redirectError sends the error back to the client (RFC 6749 §4.1.2.1,

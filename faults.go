@@ -115,7 +115,7 @@ func newStagedFault(f fault, p *profile) (*stagedFault, error) {
 		return nil, wrong("endpoint", "must be "+staged.endpoint+" with this name")
 	case len(p.paths(staged.Endpoint)) == 0:
 		return nil, wrong("endpoint", "is not in this profile: must be one of "+strings.Join(p.having(faultEndpoints), ", "))
-	case staged.json && (staged.Endpoint == "authorize" || staged.Endpoint == "revoke" && p.RevocationAnswer == nil):
+	case staged.json && staged.Endpoint == "authorize":
 		return nil, wrong("endpoint", "cannot be "+staged.Endpoint+" with this name: a good answer there is no JSON")
 	case staged.Endpoint == "token" && staged.member != "" && !p.TokenAnswer.has(staged.member), staged.member == "iss" && !p.Iss:
 		return nil, wrong("name", "is about "+staged.member+", which is in no answer of this profile")

@@ -361,7 +361,6 @@ func TestFaultsOfProfiles(t *testing.T) {
 		}
 	}
 	i := startControlled(t)
-	i.control("POST", "faults", `{"name":"truncated_json","endpoint":"revoke"}`).wantProblem("endpoint") // where the answer is empty
 	i.fail(`{"name":"missing_expires_in"}`)
 	if r := i.own("web"); !regexp.MustCompile(`\A\{"access_token":"[^"]*","token_type":"Bearer","scope":"read write"\}\n\z`).MatchString(r.body) {
 		t.Errorf("without expires_in: %s", r.body)

@@ -130,7 +130,7 @@ func parseOptions(args []string, getenv func(string) string, stdout io.Writer) (
 	flags.StringVar(&o.issuer, "issuer", "", "the base `URL` that others reach this server by (default: http:// and the address)")
 	flags.StringVar(&o.autoApprove, "auto-approve", "", "answer authorization requests at once as if `USER` had approved them")
 	flags.BoolVar(&o.control, "control", false, "serve the control API for test suites under "+controlPath)
-	flags.StringVar(&o.controlHost, "control-host", "", "answer there also to these `NAMES` besides loopback ones, comma-separated")
+	flags.StringVar(&o.controlHost, "control-host", "", "the control API, and a server on loopback, also answer to these `NAMES`, comma-separated")
 	flags.StringVar(&o.redirectHost, "redirect-host", "", "http redirect URIs may name these `NAMES` besides loopback ones, comma-separated; *.localhost for all below one")
 	flags.BoolVar(&o.stopWithStdin, "stop-with-stdin", false, "stop when standard input ends, as it does when the parent process dies")
 	flags.StringVar(&o.tlsCert, "tls-cert", "", "serve HTTPS with the certificate in `FILE`")
@@ -297,6 +297,8 @@ func serve(ctx context.Context, o *options, stdout, stderr *outlet) error {
 		return err
 	}
 	s.autoApprove = o.autoApprove
+	s.loopback = listener.Addr().(*net.TCPAddr).IP.IsLoopback()
+	s.hosts = hostNames(o.controlHost)
 	if o.db == memory {
 		s.hashRounds = memoryRounds
 	}
@@ -304,7 +306,7 @@ func serve(ctx context.Context, o *options, stdout, stderr *outlet) error {
 		return err
 	}
 	if o.control {
-		if err := s.openControl(hostNames(o.controlHost)...); err != nil {
+		if err := s.openControl(); err != nil {
 			return err
 		}
 	}
@@ -319,7 +321,7 @@ func serve(ctx context.Context, o *options, stdout, stderr *outlet) error {
 	if s.autoApprove != "" && !isLoopback(hostOf(o.addr)) {
 		s.log.Warn("-auto-approve on an address that is not loopback: whoever reaches it gets codes and tokens", "username", s.autoApprove, "address", o.addr)
 	}
-	return s.answer(ctx, listener, in.certificates, func() { fmt.Fprintln(stdout, s.issuer) })
+	return s.answer(ctx, listener, in.certificates, func() { fmt.Fprintln(stdout, s.url("")) })
 }
 
 // answer answers requests until ctx is done, and then those in flight.

@@ -1369,7 +1369,7 @@ func (p *process) hold() *held {
 	p.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(patience))
 	h := &held{p, conn, bufio.NewReader(conn), exchangeOf("web", code).Encode()}
-	fmt.Fprintf(conn, "POST /oauth/token HTTP/1.1\r\nHost: a.example\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", len(h.body))
+	fmt.Fprintf(conn, "POST /oauth/token HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", len(h.body))
 	if line, err := h.in.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 100 ") {
 		p.Fatalf("got %q, %v, want to be told to continue", line, err)
 	}

@@ -117,7 +117,7 @@ func testDoorkeeperStagedRevocation(t *testing.T, service string) {
 	t.Run("revoke/a staged unauthorized_client", func(t *testing.T) {
 		t.Parallel()
 		i := startProfile(t, service)
-		i.must(i.server.openControl("grantling"))
+		i.must(i.server.openControl())
 		i.mustControl("POST", "faults", `{"endpoint":"revoke","error":"unauthorized_client"}`)
 		i.post(i.endpoint("revoke"), withClient("web", url.Values{"token": {"any"}})).wantAnswer(403,
 			`{"error":"unauthorized_client","error_description":"You are not authorized to revoke this token"}`, "WWW-Authenticate", "")
@@ -143,7 +143,7 @@ func testDoorkeeperJSON(t *testing.T, i *instance) {
 			}
 		}
 		staged := startProfile(t, i.server.profile.Name)
-		staged.must(staged.server.openControl("grantling"))
+		staged.must(staged.server.openControl())
 		for _, fault := range []string{`{"endpoint":"token","body":"{}"}`, `{"endpoint":"token","error":"invalid_grant"}`} {
 			staged.mustControl("POST", "faults", fault)
 			form := withClient("web", url.Values{"grant_type": {"client_credentials"}})
@@ -481,7 +481,7 @@ func TestMastodon(t *testing.T) {
 	t.Run("apps/register, too often", func(t *testing.T) {
 		t.Parallel()
 		i := startProfile(t, "mastodon")
-		i.must(i.server.openControl("grantling"))
+		i.must(i.server.openControl())
 		for range registrationTries {
 			i.post("/api/v1/apps", nil)
 		}

@@ -133,7 +133,7 @@ func (s *server) endpointRows() []endpointRow {
 			}
 			for _, r := range s.routes[at] {
 				if r.endpoint == endpoint.name {
-					rows = append(rows, endpointRow{what, r.methods, strings.TrimSuffix(s.issuer, s.base) + at})
+					rows = append(rows, endpointRow{what, r.methods, s.origin() + at})
 				}
 			}
 		}
@@ -165,7 +165,7 @@ func (s *server) handleStart(w http.ResponseWriter, r *http.Request, x *exchange
 // advertised is the URL of an endpoint, or "" if the profile has none.
 func (s *server) advertised(endpoint string) string {
 	if paths := s.profile.paths(endpoint); len(paths) > 0 {
-		return s.issuer + paths[0]
+		return s.url(paths[0])
 	}
 	return ""
 }
@@ -288,7 +288,7 @@ func (s *server) example(v *visitor, g grantType, c *client, secret string) exam
 	command := func(body parameters) string { return s.tokenCommand(c, g.Name, secret, body) }
 	ask := func(request parameters) {
 		e.URL = s.advertised("authorize") + "?" + request.encode()
-		e.Link = s.base + strings.TrimPrefix(e.URL, s.issuer)
+		e.Link = strings.TrimPrefix(e.URL, s.origin())
 	}
 	switch g.Name {
 	case "authorization_code":

@@ -197,7 +197,7 @@ func TestNotFound(t *testing.T) {
 		"/templates/base.html", "/.git/config", "/style.css/marker", "/%ff", "/" + strings.Repeat("marker", 1000),
 	} {
 		for _, method := range []string{"GET", "POST", "OPTIONS", "BREW"} {
-			request := method + " " + path + " HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+			request := method + " " + path + " HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 			status, answer := i.raw(request)
 			head, body, _ := strings.Cut(answer, "\r\n\r\n")
 			if status != http.StatusNotFound && status != http.StatusBadRequest || strings.Contains(answer, "marker") || strings.Contains(head, "\r\nLocation:") {
@@ -257,7 +257,7 @@ func TestHelp(t *testing.T) {
 <p class="actions"><a class="button" href="/account/applications">Your applications</a></p>`: b.fill("/account/applications/delete", url.Values{"id": {id}}),
 		`<h1>There is no such page</h1>
 <p class="lede">The start page tells what there is, and where the endpoints are.</p>
-<p class="actions"><a class="button" href="/">Start page</a></p>`: b.get("/nowhere"),
+<p class="actions"><a class="button" href="/">Start page</a></p>`: b.get("/nowhere", "Accept", "text/html,application/xhtml+xml,*/*;q=0.8"),
 		`<h1>There is no code here</h1>
 <p class="lede">It may have been used or have expired. Go back to the application and start again.</p>`: b.get(b.endpoint("oob") + "?code=x"),
 		`<h1>This request cannot be answered</h1>

@@ -78,7 +78,7 @@ type profile struct {
 	ImplicitAnswer      shape             `json:"implicit_answer"` // each member a parameter of the redirect (RFC 6749 §4.2.2)
 	TokenHeaders        map[string]string `json:"token_headers"`
 	IntrospectionAnswer shape             `json:"introspection_answer"`
-	RevocationAnswer    *shape            `json:"revocation_answer"` // absent: an empty body
+	RevocationAnswer    *shape            `json:"revocation_answer"` // absent: {}
 	Registration        *registration     `json:"registration"`
 	BasicChallenge      string            `json:"basic_challenge"` // WWW-Authenticate where HTTP Basic failed (RFC 6749 §5.2)
 

@@ -247,7 +247,7 @@ func TestRequestsSecrets(t *testing.T) {
 func TestRequestsHiddenSecrets(t *testing.T) {
 	t.Parallel()
 	i := startProfile(t, "mastodon")
-	i.must(i.server.openControl("grantling"))
+	i.must(i.server.openControl())
 	access, _ := i.plainTokens("web")
 	id, _ := parseCredential(access)
 	shown := id.id.String() + "…"

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/google/uuid"
 )
@@ -24,13 +26,15 @@ import (
 type server struct {
 	profile     *profile
 	store       *store
-	issuer      string // base URL, without a slash at its end
+	issuer      string // as it was given
 	base        string // path of the issuer, "" or "/tenant"
 	autoApprove string // the user who approves everything, or ""
 	hashRounds  int    // of PBKDF2, for new passwords
 	clock       clock
 	log         *slog.Logger
 	control     *control // nil: off
+	loopback    bool     // it listens on this machine alone: Host must name it
+	hosts       []string // names besides loopback ones that it goes by
 
 	routes      map[string][]*route // by path
 	crossOrigin *http.CrossOriginProtection
@@ -50,7 +54,7 @@ func newServer(p *profile, st *store, issuer string, log *slog.Logger) (*server,
 	s := &server{
 		profile:     p,
 		store:       st,
-		issuer:      strings.TrimSuffix(issuer, "/"),
+		issuer:      issuer,
 		base:        strings.TrimSuffix(u.Path, "/"),
 		hashRounds:  durableRounds,
 		log:         log,
@@ -73,14 +77,30 @@ func newServer(p *profile, st *store, issuer string, log *slog.Logger) (*server,
 func checkIssuer(issuer string) (*url.URL, error) {
 	u, err := url.Parse(issuer)
 	switch {
+	case strings.ContainsFunc(issuer, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }):
+		return nil, fmt.Errorf("issuer %q has blanks or control characters", issuer)
 	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
 		return nil, fmt.Errorf("issuer %q is not a URL with https:// or http://", issuer)
+	case strings.Contains(issuer+"/", "/.well-known/"):
+		return nil, fmt.Errorf("issuer %q is the URL of a metadata document; the issuer has no /.well-known/ (RFC 8414 §3)", issuer)
 	case u.RawQuery != "" || u.ForceQuery || strings.Contains(issuer, "#"):
 		return nil, fmt.Errorf("issuer %q has a query or a fragment (RFC 8414 §2)", issuer)
 	case u.User != nil || path.Clean("/"+u.Path) != "/"+strings.TrimPrefix(strings.TrimSuffix(u.Path, "/"), "/"):
 		return nil, fmt.Errorf("issuer %q has a user name or a path that is not clean", issuer)
 	}
 	return u, nil
+}
+
+// url is where a path of this server is. An issuer may end in a slash, which
+// does not count there.
+func (s *server) url(path string) string { return strings.TrimSuffix(s.issuer, "/") + path }
+
+// origin is the issuer without its path.
+func (s *server) origin() string { return strings.TrimSuffix(s.url(""), s.base) }
+
+func (s *server) issuerHost() string {
+	_, host, _ := strings.Cut(s.origin(), "://")
+	return hostOf(host)
 }
 
 func (s *server) https() bool { return strings.HasPrefix(s.issuer, "https://") }
@@ -307,6 +327,10 @@ func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 	header := w.Header()
 	setDefaults(header)
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	if s.loopback && !isAddressed(r.Host, s.hosts...) && !isAddressed(r.Host, s.issuerHost()) {
+		s.writeNowhere(w, r, x, s.misdirected())
+		return
+	}
 	if s.control != nil {
 		header.Set("Date", x.time.UTC().Format(http.TimeFormat)) // by the clock that can be moved
 		if strings.HasPrefix(r.URL.Path, s.base+controlPath) {
@@ -319,23 +343,22 @@ func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 	// Exact paths: nothing is cleaned up and redirected, which would carry a
 	// form with it.
 	found, methods, ok := s.findRoute(r.Method, r.URL.Path)
-	if found == nil {
-		s.writeErrorPage(w, x, helped(help{"There is no such page", "The start page tells what there is, and where the endpoints are.", "/", "Start page"},
-			refuse(http.StatusNotFound, "not_found", rfc9110("15.5.5"), "there is no such page here")))
-		return
-	}
-	x.endpoint = found.endpoint
-	if found.anyone {
+	if found == nil || found.anyone {
 		header.Set("Access-Control-Allow-Origin", "*")
 		header.Set("Access-Control-Expose-Headers", "WWW-Authenticate, Retry-After, Grantling-Fault")
-		if r.Method == http.MethodOptions {
-			header.Set("Access-Control-Allow-Methods", methods)
-			header.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
+		if r.Method == http.MethodOptions && (found != nil || r.Header.Get("Access-Control-Request-Method") != "") {
+			header.Set("Access-Control-Allow-Methods", cmp.Or(methods, "GET, POST, PUT, PATCH, DELETE"))
+			header.Set("Access-Control-Allow-Headers", allowedHeaders(r.Header.Get("Access-Control-Request-Headers")))
 			header.Set("Access-Control-Max-Age", "600")
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}
 	}
+	if found == nil {
+		s.handleNotFound(w, r, x)
+		return
+	}
+	x.endpoint = found.endpoint
 	if !ok {
 		header.Set("Allow", methods)
 		found.fail(w, x, methodNotAllowed(methods))
@@ -354,6 +377,49 @@ func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 		}
 	}
 	found.handle(w, r, x)
+}
+
+// isAddressed reports whether a Host is a loopback name or address, or one of
+// the names.
+func isAddressed(host string, names ...string) bool {
+	host = strings.TrimSuffix(hostOf(host), ".")
+	return isLoopback(host) || slices.ContainsFunc(names, func(name string) bool { return host != "" && strings.EqualFold(name, host) })
+}
+
+// misdirected refuses a request for another host. A web page can have its own
+// name resolved to this machine, and would then be of this server's origin.
+func (s *server) misdirected() error {
+	return helped(help{Heading: "This server does not go by this name", Text: "It listens on this machine only. Open " + s.issuer + " instead, or start it with this name as -control-host."},
+		refuse(http.StatusMisdirectedRequest, "misdirected_request", rfc9110("7.4"), "Host must be localhost, a loopback address, the host of the issuer "+s.issuer+" or one of -control-host"))
+}
+
+// handleNotFound answers where there is nothing.
+func (s *server) handleNotFound(w http.ResponseWriter, r *http.Request, x *exchange) {
+	if !strings.Contains(r.URL.Path, "/.well-known/openid-configuration") {
+		s.writeNowhere(w, r, x, helped(help{"There is no such page", "The start page tells what there is, and where the endpoints are.", "/", "Start page"},
+			refuse(http.StatusNotFound, "not_found", rfc9110("15.5.5"), "there is no such page here")))
+		return
+	}
+	description := "this is an OAuth 2.0 server and no OpenID Provider"
+	if paths := s.profile.Endpoints["metadata"]; len(paths) > 0 {
+		description += "; its metadata is at " + s.origin() + paths[0] + s.base
+	}
+	s.writeError(w, x, refuse(http.StatusNotFound, "not_found", rfc8414("3"), description))
+}
+
+// maxAllowedHeaders is how many header names a preflight may ask for.
+const maxAllowedHeaders = 50
+
+// allowedHeaders are the names of header fields that a browser may send from
+// any origin: those that endpoints read, and what else it asks for.
+func allowedHeaders(asked string) string {
+	names := []string{"Authorization", "Content-Type"}
+	for name := range strings.SplitSeq(asked, ",") {
+		if name = strings.TrimSpace(name); isToken(name) && len(name) <= 100 && len(names) < maxAllowedHeaders {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 // setDefaults sets what every answer has in its header; an asset says of its

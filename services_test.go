@@ -232,7 +232,7 @@ func TestServicesTake(t *testing.T) {
 	run := func(t *testing.T, service string) *instance {
 		t.Parallel()
 		i := startProfile(t, service)
-		i.must(i.server.openControl("grantling"))
+		i.must(i.server.openControl())
 		return i
 	}
 	for _, service := range []struct {

@@ -106,12 +106,12 @@ var resourceFacts = append([]string{
 }, openFacts...)
 
 // openFacts are those that need no token.
-var openFacts = []string{"issuer", "host"}
+var openFacts = []string{"issuer", "base_url", "host"}
 
 // serverFacts are what openFacts stand for.
 func (s *server) serverFacts() facts {
-	_, host, _ := strings.Cut(s.issuer, "://")
-	return facts{"issuer": s.issuer, "host": host}
+	_, host, _ := strings.Cut(s.url(""), "://")
+	return facts{"issuer": s.issuer, "base_url": s.url(""), "host": host}
 }
 
 // bearerFacts are what is known of a token, its client and its user.
@@ -245,14 +245,15 @@ func (s *server) handleRevoke(w http.ResponseWriter, r *http.Request, x *exchang
 		}
 		return nil
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		s.writeError(w, x, err)
-	case s.profile.RevocationAnswer != nil:
-		s.writeJSON(w, http.StatusOK, s.profile.RevocationAnswer.fill(nil))
-	default:
-		w.WriteHeader(http.StatusOK)
+		return
 	}
+	answer := any(object{}) // RFC 7009 §2.2: it says nothing, but there are clients that parse it
+	if s.profile.RevocationAnswer != nil {
+		answer = s.profile.RevocationAnswer.fill(nil)
+	}
+	s.writeJSON(w, http.StatusOK, answer)
 }
 
 // handleMetadata describes the server (RFC 8414 §2). What the profile, or
@@ -294,7 +295,7 @@ func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *excha
 	o := object{{"issuer", s.issuer}}
 	add := func(name, endpoint string) {
 		if paths := s.profile.paths(endpoint); len(paths) > 0 {
-			o.add(name, s.issuer+paths[0])
+			o.add(name, s.url(paths[0]))
 		}
 	}
 	add("authorization_endpoint", "authorize")

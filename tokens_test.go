@@ -24,11 +24,11 @@ func (i *instance) revoke(clientID, token string, change ...url.Values) *reply {
 	return i.post(i.endpoint("revoke"), form)
 }
 
-// wantRevoked wants the empty answer of RFC 7009 §2.2.
+// wantRevoked wants the answer of RFC 7009 §2.2, as JSON.
 func (r *reply) wantRevoked() {
 	r.i.Helper()
-	if r.StatusCode != http.StatusOK || r.body != "" {
-		r.i.Errorf("got status %d, %q, want 200 and an empty body", r.StatusCode, r.body)
+	if r.StatusCode != http.StatusOK || r.body != "{}\n" {
+		r.i.Errorf("got status %d, %q, want 200 {}", r.StatusCode, r.body)
 	}
 }
 
