@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -60,13 +61,14 @@ type service struct {
 	lifetime                        time.Duration // 0: for ever
 	refresh, client                 bool          // grants
 	says                            string        // in the user's answer
+	revoke                          string        // "": the service has none
 }
 
 var services = []service{
-	{"figshare", "/account/applications/authorize", "/v2/token", "/v2/account", []string{"all"}, time.Hour, true, false, `"first_name":"Alice"`},
-	{"mastodon", "/oauth/authorize", "/oauth/token", "/api/v1/accounts/verify_credentials", []string{"read", "write"}, 0, false, true, `"username":"alice"`},
-	{"trackmania", "/oauth/authorize", "/api/access_token", "/api/user", []string{"clubs"}, time.Hour, true, true, `"displayName":"Alice Liddell"`},
-	{"sharesight", "/oauth2/authorize", "/oauth2/token", "/api/v2/my_user.json", nil, 30 * time.Minute, true, true, `"name":"Alice Liddell"`},
+	{"figshare", "/account/applications/authorize", "/v2/token", "/v2/account", []string{"all"}, time.Hour, true, false, `"first_name":"Alice"`, ""},
+	{"mastodon", "/oauth/authorize", "/oauth/token", "/api/v1/accounts/verify_credentials", []string{"read", "write"}, 0, false, true, `"username":"alice"`, "/oauth/revoke"},
+	{"trackmania", "/oauth/authorize", "/api/access_token", "/api/user", []string{"clubs"}, time.Hour, true, true, `"displayName":"Alice Liddell"`, ""},
+	{"sharesight", "/oauth2/authorize", "/oauth2/token", "/api/v2/my_user.json", nil, 30 * time.Minute, true, true, `"name":"Alice Liddell"`, "/oauth2/revoke"},
 }
 
 // wantUser wants alice at the user endpoint.
@@ -219,17 +221,18 @@ func TestMegalodon(t *testing.T) {
 // TestSimpleOAuth2 is simple-oauth2 of npm, with each kind of body that the service takes.
 func TestSimpleOAuth2(t *testing.T) {
 	t.Parallel()
-	for _, s := range services {
+	own := service{"rfc6749", "/oauth/authorize", "/oauth/token", "/userinfo", []string{"read"}, time.Hour, true, true, `"sub":"alice"`, "/oauth/revoke"}
+	for _, s := range append(slices.Clone(services), own) {
 		base := startService(t, s.profile).URL
 		for _, format := range []string{"form", "json"} {
-			if format == "json" && s.profile == "trackmania" {
-				continue // it takes forms only
+			if format == "json" && (s.profile == "trackmania" || s.profile == "rfc6749") {
+				continue // they take forms only
 			}
 			for _, method := range []string{"header", "body"} {
 				t.Run(s.profile+"/"+format+"/"+method, func(t *testing.T) {
 					t.Parallel()
 					node(t, "simple-oauth2.mjs", base, s.authorize, s.token, s.user, strings.Join(s.scopes, " "), format, method,
-						strconv.FormatBool(s.refresh), strconv.FormatBool(s.client), s.says)
+						strconv.FormatBool(s.refresh), strconv.FormatBool(s.client), s.says, s.revoke)
 				})
 			}
 		}

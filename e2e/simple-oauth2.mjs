@@ -1,13 +1,13 @@
 // simple-oauth2 against a profile:
-// node simple-oauth2.mjs URL AUTHORIZE TOKEN USER SCOPE form|json header|body REFRESH CLIENT SAYS
+// node simple-oauth2.mjs URL AUTHORIZE TOKEN USER SCOPE form|json header|body REFRESH CLIENT SAYS REVOKE
 import assert from "node:assert/strict";
 import { AuthorizationCode, ClientCredentials } from "simple-oauth2";
 
-const [tokenHost, authorizePath, tokenPath, userPath, scope, bodyFormat, authorizationMethod, refresh, client, says] =
+const [tokenHost, authorizePath, tokenPath, userPath, scope, bodyFormat, authorizationMethod, refresh, client, says, revokePath] =
   process.argv.slice(2);
 const config = {
   client: { id: "app", secret: "app-secret" },
-  auth: { tokenHost, tokenPath },
+  auth: { tokenHost, tokenPath, ...(revokePath && { revokePath }) },
   options: { bodyFormat, authorizationMethod },
 };
 const redirect_uri = "http://127.0.0.1:8080/callback";
@@ -20,10 +20,15 @@ async function wantUser(token) {
 }
 
 const flow = new AuthorizationCode({ ...config, auth: { ...config.auth, authorizePath } });
-const redirect = await fetch(flow.authorizeURL({ redirect_uri, scope, state: "xyz" }), { redirect: "manual" });
-const answer = new URL(redirect.headers.get("location")).searchParams;
-assert.equal(answer.get("state"), "xyz");
-const code = answer.get("code");
+
+async function freshCode() {
+  const redirect = await fetch(flow.authorizeURL({ redirect_uri, scope, state: "xyz" }), { redirect: "manual" });
+  const answer = new URL(redirect.headers.get("location")).searchParams;
+  assert.equal(answer.get("state"), "xyz");
+  return answer.get("code");
+}
+
+const code = await freshCode();
 const token = await flow.getToken({ code, redirect_uri });
 assert.ok(!token.expired());
 await wantUser(token);
@@ -34,6 +39,12 @@ if (refresh === "true") {
   await wantUser(fresh);
 } else {
   assert.equal(token.token.refresh_token, undefined);
+}
+if (revokePath) {
+  const own = await flow.getToken({ code: await freshCode(), redirect_uri });
+  await own.revoke("access_token"); // parses the answer
+  const { status } = await fetch(tokenHost + userPath, { headers: { Authorization: `Bearer ${own.token.access_token}` } });
+  assert.ok(status === 401 || status === 403, `a revoked token: ${status}`);
 }
 await assert.rejects(flow.getToken({ code, redirect_uri }), (error) => error.output.statusCode === 400);
 
