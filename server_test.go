@@ -45,7 +45,7 @@ func TestLoopbackHost(t *testing.T) {
 				}
 			}
 		}
-		if kept := i.mustControl("GET", "requests", "").body; strings.Contains(kept, "421") {
+		if kept := i.mustControl("GET", "requests", "").body; strings.Contains(kept, `"status":421`) {
 			t.Errorf("%s", kept)
 		}
 	})
