@@ -89,34 +89,24 @@ type part[T any] struct {
 	Number, Previous, Next int
 }
 
-// maxPart is how many bytes the entries of a part have: with what stands around
-// them it makes a page below 15 KB.
-const maxPart = 11 << 10
-
 // partOf returns the part of a list that number names, or else the last one
-// before. size returns how many bytes an entry has on the page.
-func partOf[T any](all []T, number string, size func(T) int) part[T] {
-	parts := [][]T{nil}
-	left := maxPart
-	for _, entry := range all {
-		if left -= size(entry); left < 0 && len(parts[len(parts)-1]) > 0 {
-			parts, left = append(parts, nil), maxPart-size(entry)
-		}
-		parts[len(parts)-1] = append(parts[len(parts)-1], entry)
-	}
+// before, with size entries.
+func partOf[T any](all []T, number string, size int) part[T] {
+	parts := max(1, (len(all)+size-1)/size)
 	n, _ := strconv.Atoi(number)
-	n = max(1, min(n, len(parts)))
-	p := part[T]{Entries: parts[n-1], Number: n, Previous: n - 1}
-	if n < len(parts) {
+	n = max(1, min(n, parts))
+	p := part[T]{Entries: all[(n-1)*size : min(n*size, len(all))], Number: n, Previous: n - 1}
+	if n < parts {
 		p.Next = n + 1
 	}
 	return p
 }
 
-// markup is how many bytes texts have as HTML.
-func markup(texts ...string) int {
-	return len(template.HTMLEscapeString(strings.Join(texts, "")))
-}
+// How many entries a page has: none is longer than 64 KB then.
+const (
+	applicationsPerPage = 25
+	authorizedPerPage   = 10
+)
 
 // noApplication answers for another owner's application as for none.
 func noApplication() error {
@@ -126,7 +116,7 @@ func noApplication() error {
 
 // handleApplications lists the user's applications.
 func (s *server) handleApplications(w http.ResponseWriter, a *accountRequest, x *exchange) {
-	owned, err := s.store.clientsOf(a.user.Username)
+	owned, err := s.store.clientsOf(a.user.Username, noLimit)
 	if err != nil {
 		s.writeErrorPage(w, x, err)
 		return
@@ -138,9 +128,7 @@ func (s *server) handleApplications(w http.ResponseWriter, a *accountRequest, x 
 		accountPage
 		Applications part[*client]
 		Full         bool
-	}{s.accountPage(a.visitor, a.Request), partOf(owned, a.URL.Query().Get("page"), func(c *client) int {
-		return 150 + markup(c.displayName(), c.Host(), c.ClientID, url.QueryEscape(c.ClientID))
-	}), len(owned) >= maxApplications})
+	}{s.accountPage(a.visitor, a.Request), partOf(owned, a.URL.Query().Get("page"), applicationsPerPage), len(owned) >= maxApplications})
 }
 
 // applicationForm is a form that describes an application, with what is wrong
@@ -493,32 +481,34 @@ func (s *server) handleDeleteApplication(w http.ResponseWriter, a *accountReques
 	}
 }
 
-// handleAuthorized lists the applications that may act for the user.
+// handleAuthorized lists the applications that may act for the user, the last
+// used first among those of a page.
 func (s *server) handleAuthorized(w http.ResponseWriter, a *accountRequest, x *exchange) {
-	all, err := s.store.permissions(a.user.ID, x.now)
-	if err != nil {
-		s.writeErrorPage(w, x, err)
-		return
-	}
-	slices.SortStableFunc(all, func(a, b *permission) int { return cmp.Compare(max(b.Used, b.Since), max(a.Used, a.Since)) })
+	clients, err := s.store.grantees(a.user.ID)
 	type row struct {
 		*permission
 		Asked []scope
 	}
 	var rows []row
-	for _, of := range all {
-		rows = append(rows, row{of, s.profile.described(of.Scope)})
+	shown := partOf(clients, a.URL.Query().Get("page"), authorizedPerPage)
+	for _, registration := range shown.Entries {
+		var of *permission
+		if err == nil {
+			of, err = s.store.permission(a.user.ID, registration, x.now)
+		}
+		if of != nil {
+			rows = append(rows, row{of, s.profile.described(of.Scope)})
+		}
 	}
+	if err != nil {
+		s.writeErrorPage(w, x, err)
+		return
+	}
+	slices.SortStableFunc(rows, func(a, b row) int { return cmp.Compare(max(b.Used, b.Since), max(a.Used, a.Since)) })
 	s.writePage(w, http.StatusOK, "authorized.html", struct {
 		accountPage
 		Applications part[row]
-	}{s.accountPage(a.visitor, a.Request), partOf(rows, a.URL.Query().Get("page"), func(r row) int {
-		n := 400 + markup(r.Client.displayName(), r.Client.displayName(), r.Client.Host(), r.Client.Description, r.Client.ClientID)
-		for _, asked := range r.Asked {
-			n += 25 + markup(asked.Name, asked.Description)
-		}
-		return n
-	})})
+	}{s.accountPage(a.visitor, a.Request), part[row]{rows, shown.Number, shown.Previous, shown.Next}})
 }
 
 // handleRevokeAuthorized ends all that the user granted to an application:

@@ -142,13 +142,16 @@ func tooMuch(rule section, token string, has func(token string) bool, descriptio
 
 func joinScope(tokens []string) string { return strings.Join(tokens, " ") }
 
-// maxScope is how many tokens a scope may have, and how many characters twenty
-// times that: whoever compares two of them must not be kept busy.
-const maxScope = 100
+// How many tokens a scope may have, and how many characters: this keeps
+// comparing two scopes cheap.
+const (
+	maxScope     = 100
+	maxScopeSize = 2000
+)
 
 // parseScope splits a scope into its tokens, each once, by RFC 6749 §3.3's grammar.
 func parseScope(scope string) ([]string, error) {
-	if len(scope) > 20*maxScope || strings.Count(scope, " ") >= maxScope {
+	if len(scope) > maxScopeSize || strings.Count(scope, " ") >= maxScope {
 		return nil, invalidScope(rfc6749("3.3"), "the scope is too long: it may have 100 tokens and 2000 characters")
 	}
 	var tokens []string

@@ -10,7 +10,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"strings"
-	"sync"
 
 	"github.com/google/uuid"
 )
@@ -52,9 +51,11 @@ type claims struct {
 	ID        string   `json:"jti"`
 	Issued    unixTime `json:"iat"`
 	NotBefore unixTime `json:"nbf"`
-	Expires   unixTime `json:"exp"`
+	Expires   unixTime `json:"exp,omitempty"` // absent: never
 	Subject   string   `json:"sub"`
 	Scopes    []string `json:"scopes"`
+
+	key *rsa.PrivateKey // that signs them
 }
 
 // newCredential makes one. about is for JSON Web Tokens only.
@@ -110,18 +111,6 @@ func (f format) parse(text string) (credential, bool) {
 	return credential{uuid.UUID(raw[:16]), text}, true
 }
 
-// signingKey is made when the first JSON Web Token is: it takes a moment.
-//
-// Choice: it lives as long as the process. Nothing publishes it, and a token
-// is checked by its hash.
-var signingKey = sync.OnceValue(func() *rsa.PrivateKey {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		panic(err) // crypto/rand does not fail
-	}
-	return key
-})
-
 // signJWT makes a JSON Web Token with RS256 (RFC 7515 §3.1, RFC 7518 §3.3).
 func signJWT(about claims) string {
 	payload, err := json.Marshal(about)
@@ -130,7 +119,7 @@ func signJWT(about claims) string {
 	}
 	signed := base64.RawURLEncoding.EncodeToString([]byte(`{"typ":"JWT","alg":"RS256"}`)) + "." + base64.RawURLEncoding.EncodeToString(payload)
 	sum := sha256.Sum256([]byte(signed))
-	signature, err := rsa.SignPKCS1v15(nil, signingKey(), crypto.SHA256, sum[:])
+	signature, err := rsa.SignPKCS1v15(nil, about.key, crypto.SHA256, sum[:])
 	if err != nil {
 		panic(err) // the key is long enough for SHA-256
 	}

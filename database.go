@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -22,7 +23,8 @@ import (
 var (
 	bucketMeta = []byte("grantling")
 	metaFormat = []byte("version")
-	fileFormat = []byte("1")
+	metaKey    = []byte("signing_key")
+	fileFormat = []byte("2")
 )
 
 const memory = ":memory:"
@@ -275,7 +277,11 @@ func (t *tx) put(bucket, key []byte, record any) error {
 	return t.write(func() error { return b.Put(key, value) })
 }
 
+// delete removes a record, if it is there.
 func (t *tx) delete(bucket, key []byte) error {
+	if t.Bucket(bucket).Get(key) == nil {
+		return nil
+	}
 	return t.write(func() error { return t.Bucket(bucket).Delete(key) })
 }
 
@@ -300,9 +306,29 @@ func read[T any](t *tx, bucket, key []byte) (*T, error) {
 	}
 	record := new(T)
 	if err := json.Unmarshal(value, record); err != nil {
-		return nil, storageError(fmt.Errorf("%s: %w", bucket, err))
+		return nil, storageError(fmt.Errorf("%s: record %+q: %w", bucket, key, err))
 	}
 	return record, nil
+}
+
+// run yields the keys of a bucket that begin with prefix, in their order.
+func (t *tx) run(bucket, prefix []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		cursor := t.Bucket(bucket).Cursor()
+		for k, _ := cursor.Seek(prefix); bytes.HasPrefix(k, prefix) && yield(k); k, _ = cursor.Next() {
+		}
+	}
+}
+
+// before returns the last key of a bucket that is below key, or nil.
+func (t *tx) before(bucket, key []byte) []byte {
+	cursor := t.Bucket(bucket).Cursor()
+	if k, _ := cursor.Seek(key); k == nil {
+		k, _ = cursor.Last()
+		return k
+	}
+	k, _ := cursor.Prev()
+	return k
 }
 
 func (s *store) view(verb func(*tx) error) error {

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -182,7 +185,7 @@ func TestManyRecords(t *testing.T) {
 	if err := st.revokeGrants(alice.ID, web.ID); err != nil {
 		t.Fatal(err)
 	}
-	if left, err := st.permissions(alice.ID, 0); len(left) > 0 || err != nil {
+	if left, err := st.grantees(alice.ID); len(left) > 0 || err != nil {
 		t.Errorf("alice's grants are still there: %v, %v", left, err)
 	}
 	if err := i.server.sweepSome(t.Context(), time.Hour); err != nil {
@@ -195,4 +198,269 @@ func TestManyRecords(t *testing.T) {
 	if left != live {
 		t.Errorf("%d tokens are left, want %d", left, live)
 	}
+}
+
+// mustUpdate writes what no request would in a reasonable time.
+func (i *instance) mustUpdate(verb func(*tx) error) {
+	i.Helper()
+	if err := i.server.store.update(verb); err != nil {
+		i.Fatal(err)
+	}
+}
+
+// quickest is the shortest time of several tries: other tests run beside them.
+func quickest(try func()) time.Duration {
+	shortest := time.Hour
+	for range 5 {
+		began := time.Now()
+		try()
+		shortest = min(shortest, time.Since(began))
+	}
+	return shortest
+}
+
+// freshScope is a scope of 100 tokens that no other number has.
+func freshScope(n int) string {
+	var tokens []string
+	for k := range 100 {
+		tokens = append(tokens, fmt.Sprintf("scope-%d-%d", n, k))
+	}
+	return strings.Join(tokens, " ")
+}
+
+// TestScale is about what a user may pile up, and what that may cost.
+func TestScale(t *testing.T) {
+	t.Parallel()
+
+	t.Run("R181 a page of 800 grants with 100 scope tokens each", func(t *testing.T) {
+		t.Parallel()
+		i := start(t)
+		alice, web := i.ids("web")
+		bob, err := i.server.store.userNamed("bob")
+		if err != nil {
+			t.Fatal(err)
+		}
+		// alice's are all of one client, bob's each of another.
+		i.mustUpdate(func(t *tx) error {
+			for n := range 800 {
+				c := &client{ClientID: fmt.Sprint("many-", n), RegisteredBy: itself}
+				one := &grant{key: newGrantKey(alice, web, newCredential().id), ClientID: "web", Username: "alice", Scope: freshScope(n)}
+				if err := errors.Join(t.putClient(c), t.put(bucketGrants, one.key[:], one)); err != nil {
+					return err
+				}
+				other := &grant{key: newGrantKey(bob.ID, c.ID, newCredential().id), ClientID: c.ClientID, Username: "bob", Scope: freshScope(n)}
+				if err := t.put(bucketGrants, other.key[:], other); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		for username, want := range map[string][]string{"alice": {"Web app", "scope-799-0", "scope-799-99", "and more"}, "bob": {"many-799", "scope-799-0", "scope-799-99", "many-790", "scope-790-99"}} {
+			b := i.as(username)
+			r := b.get("/account/authorized")
+			r.contains(want...)
+			if len(r.body) > 64<<10 {
+				t.Errorf("the page of %s has %d bytes", username, len(r.body))
+			}
+			if took := quickest(func() { b.get("/account/authorized") }); took > 200*time.Millisecond {
+				t.Errorf("the page of %s takes %v", username, took)
+			}
+		}
+		// A token request beside it: no slower than beside anything else, on a
+		// machine that has other work too.
+		b := i.as("alice")
+		beside := func(path string) time.Duration {
+			stop, stopped := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(stopped)
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+						b.get(path)
+					}
+				}
+			}()
+			var took []time.Duration
+			for range 100 {
+				began := time.Now()
+				i.post(i.endpoint("token"), withClient("web", url.Values{"grant_type": {"client_credentials"}})).wantToken()
+				took = append(took, time.Since(began))
+			}
+			close(stop)
+			<-stopped
+			slices.Sort(took)
+			return took[98]
+		}
+		var took, usual time.Duration
+		for range 5 {
+			if took = beside("/account/authorized"); took < 50*time.Millisecond {
+				return
+			}
+			if usual = beside("/healthz"); took < 2*usual {
+				return
+			}
+		}
+		t.Errorf("a token request beside the page takes %v, beside another one %v", took, usual)
+	})
+
+	t.Run("R181 consent among 30,000 grants", func(t *testing.T) {
+		t.Parallel()
+		i := start(t)
+		alice, web := i.ids("web")
+		i.mustUpdate(func(t *tx) error {
+			for range 30_000 {
+				g := &grant{key: newGrantKey(alice, web, newCredential().id), ClientID: "web", Username: "alice", Scope: "another", Consented: true}
+				if err := t.put(bucketGrants, g.key[:], g); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		b := i.as("alice")
+		b.authorize(authorization("web")).wantConsent()
+		if took := quickest(func() { b.authorize(authorization("web")) }); took > 50*time.Millisecond {
+			t.Errorf("the authorization endpoint takes %v", took)
+		}
+		b.approve(authorization("web"))
+		if r := b.authorize(authorization("web")); r.param("code") == "" {
+			t.Errorf("the newest consent is not remembered: status %d", r.StatusCode)
+		}
+	})
+
+	t.Run("R181 the pages of applications among 20,000 clients", func(t *testing.T) {
+		t.Parallel()
+		i := start(t)
+		alice, _ := i.ids("web")
+		i.mustUpdate(func(t *tx) error {
+			for n := range 20_000 {
+				c := &client{ClientID: fmt.Sprint("many-", n), RegisteredBy: itself, SecretHash: []byte("x")}
+				if n%2 == 0 {
+					c.RegisteredBy = operator
+				}
+				g := &grant{ClientID: c.ClientID, Username: "alice"}
+				if err := t.putClient(c); err != nil {
+					return err
+				}
+				g.key = newGrantKey(alice, c.ID, newCredential().id)
+				if err := errors.Join(t.delete(bucketLists, listKey(listUnused, c.ID.String())), t.put(bucketGrants, g.key[:], g)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		b := i.as("alice")
+		b.get("/account/applications").contains("Web app")
+		b.get("/account/authorized").contains("many-19999")
+		for _, path := range []string{"/account/applications", "/account/authorized", "/", "/.well-known/oauth-authorization-server"} {
+			if took := quickest(func() { b.get(path) }); took > 100*time.Millisecond {
+				t.Errorf("%s takes %v", path, took)
+			}
+		}
+		// The writer's turn is as short.
+		if took := quickest(func() {
+			if err := i.server.store.addClient(&client{ClientID: newClientSecret(), Owner: "alice", RegisteredBy: aUser}, maxApplications); err != nil {
+				t.Error(err)
+			}
+		}); took > 20*time.Millisecond {
+			t.Errorf("to register an application takes %v", took)
+		}
+	})
+
+	t.Run("R183 clients that registered themselves", func(t *testing.T) {
+		t.Parallel()
+		i := startProfile(t, "mastodon")
+		var ids, secrets []string
+		var sizes []int64
+		tokenOf := func(n int) *reply {
+			return i.post("/oauth/token", url.Values{"grant_type": {"client_credentials"}, "client_id": {ids[n]}, "client_secret": {secrets[n]}, "scope": {"read"}})
+		}
+		register := func() {
+			var group sync.WaitGroup
+			var mu sync.Mutex
+			for range 8 {
+				group.Go(func() {
+					for range 125 {
+						r := i.post("/api/v1/apps", url.Values{"client_name": {"Test"}, "redirect_uris": {"https://a.example/cb"}})
+						id, _ := r.json["client_id"].(string)
+						secret, _ := r.json["client_secret"].(string)
+						mu.Lock()
+						ids, secrets = append(ids, id), append(secrets, secret)
+						mu.Unlock()
+					}
+				})
+			}
+			group.Wait()
+			i.advance(time.Minute)
+		}
+		register()
+		token, _ := tokenOf(5).json["access_token"].(string)
+		b := i.as("alice")
+		b.approve(url.Values{"response_type": {"code"}, "client_id": {ids[6]}, "redirect_uri": {"https://a.example/cb"}, "scope": {"read"}})
+		for range 4 {
+			register()
+			i.mustUpdate(func(t *tx) error { sizes = append(sizes, t.Size()); return nil })
+		}
+		if sizes[3] > sizes[0]*3/2 {
+			t.Errorf("the file grows: %d", sizes)
+		}
+		for n, want := range map[int]int{0: 401, 7: 401, 3500: 401, 5: 200, 6: 200, 4100: 200, 4999: 200} {
+			if r := tokenOf(n); r.StatusCode != want {
+				t.Errorf("client %d: status %d, want %d", n, r.StatusCode, want)
+			}
+		}
+		if r := i.get("/api/v1/apps/verify_credentials", "Authorization", "Bearer "+token); r.StatusCode != 200 {
+			t.Errorf("the token of one of the first: status %d", r.StatusCode)
+		}
+		left := 0
+		if err := i.server.store.view(func(t *tx) error { left = t.Bucket(bucketClients).Inspect().KeyN; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if left != 6+2+1000 {
+			t.Errorf("%d clients are left, want the 6 of the fixtures, 2 in use and 1000", left)
+		}
+	})
+}
+
+// TestRepeatedErrors is about what stays wrong: it is told once, and once more
+// after an hour.
+func TestRepeatedErrors(t *testing.T) {
+	t.Parallel()
+	i := start(t)
+	i.mustUpdate(func(t *tx) error {
+		for n, name := range []string{"first", "second"} {
+			key := newCredential().id
+			err := t.write(func() error { return t.Bucket([][]byte{bucketAccess, bucketGrants}[n]).Put(key[:], []byte(name)) })
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	lines := func() int { return strings.Count(i.log.String(), "level=ERROR msg=sweep") }
+	t.Run("R206 a damaged record is told once an hour", func(t *testing.T) {
+		for range 5 {
+			i.server.sweepAndTell(t.Context())
+		}
+		if lines() != 2 || !strings.Contains(i.log.String(), "access_tokens: record") {
+			t.Errorf("%d lines, want one for each record: %s", lines(), i.log)
+		}
+		i.advance(61 * time.Minute)
+		for range 5 {
+			i.server.sweepAndTell(t.Context())
+		}
+		if lines() != 4 {
+			t.Errorf("%d lines an hour later, want 4: %s", lines(), i.log)
+		}
+	})
+	t.Run("R206 net/http repeats itself once an hour", func(t *testing.T) {
+		log := newHTTPServer(i.server, i.server.log).ErrorLog
+		for range 5 {
+			log.Print("http: Accept error: too many open files; retrying in 1s")
+		}
+		if n := strings.Count(i.log.String(), "too many open files"); n != 1 {
+			t.Errorf("%d lines, want 1", n)
+		}
+	})
 }

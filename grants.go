@@ -403,7 +403,7 @@ func (s *server) newAccessToken(g *grant, c *client, scope string, now unixTime,
 		Issued:   now + unixTime(min(lifetime, 0)),
 		Expires:  now.after(lifetime),
 	}
-	about := claims{Audience: c.ClientID, Issued: token.Issued, NotBefore: token.Issued, Expires: token.Expires, Scopes: strings.Fields(scope)}
+	about := claims{Audience: c.ClientID, Issued: token.Issued, NotBefore: token.Issued, Expires: token.Expires, Scopes: strings.Fields(scope), key: s.signingKey}
 	if g != nil {
 		token.Grant = &g.key
 		about.Subject = accountUUID(g.Username).String()

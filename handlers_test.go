@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -74,6 +76,15 @@ func start(t *testing.T, change ...func(*server)) *instance {
 	return startProfile(t, service, change...)
 }
 
+// testKey signs the tokens of all servers of the tests: to make one takes a while.
+var testKey = sync.OnceValue(func() *rsa.PrivateKey {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return key
+})
+
 // startProfile runs one of a profile, given by its name or its file. Where
 // that does not have the scope "read write", clients may ask for all it has.
 func startProfile(t *testing.T, name string, change ...func(*server)) *instance {
@@ -93,6 +104,7 @@ func startProfile(t *testing.T, name string, change ...func(*server)) *instance 
 		t.Fatal(err)
 	}
 	s.hashRounds = 1
+	s.signingKey = testKey()
 	for _, c := range change {
 		c(s)
 	}

@@ -45,6 +45,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"maps"
 	"net"
@@ -296,6 +297,11 @@ func serve(ctx context.Context, o *options, stdout, stderr *outlet) error {
 	if err != nil {
 		return err
 	}
+	if in.profile.AccessTokenFormat.Encoding == "jwt" {
+		if s.signingKey, err = st.signingKey(); err != nil {
+			return err
+		}
+	}
 	s.autoApprove = o.autoApprove
 	s.loopback = listener.Addr().(*net.TCPAddr).IP.IsLoopback()
 	s.hosts = hostNames(o.controlHost)
@@ -371,7 +377,7 @@ const stopTime = 7 * time.Second
 func newHTTPServer(handler http.Handler, logger *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           handler,
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+		ErrorLog:          log.New(&newsLog{log: logger}, "", 0),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      60 * time.Second,
@@ -404,11 +410,60 @@ func (s *server) sweepForever(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if err := s.sweepSome(ctx, sweepTime); err != nil {
-				s.log.Error("sweep", "failure", err.Error())
-			}
+			s.sweepAndTell(ctx)
 		}
 	}
+}
+
+// sweepAndTell sweeps and logs what went wrong, each thing once an hour: a
+// record that cannot be read stays so.
+func (s *server) sweepAndTell(ctx context.Context) {
+	err := s.sweepSome(ctx, sweepTime)
+	if err == nil {
+		return
+	}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		if s.sweepErrors.isNews(line, unixTime(s.clock.now().Unix())) {
+			s.log.Error("sweep", "failure", line)
+		}
+	}
+}
+
+// news tells what is said for the first time in an hour from what is repeated.
+// Its zero value is ready.
+type news struct {
+	mu   sync.Mutex
+	told map[string]unixTime
+}
+
+func (n *news) isNews(text string, now unixTime) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if at, found := n.told[text]; found && at <= now && now < at+60*60 {
+		return false
+	}
+	if n.told == nil || len(n.told) >= maxNews {
+		n.told = make(map[string]unixTime)
+	}
+	n.told[text] = now
+	return true
+}
+
+// maxNews is how many texts are remembered before all are forgotten.
+const maxNews = 10_000
+
+// newsLog is a log of net/http's, which says once a second that it cannot
+// accept connections.
+type newsLog struct {
+	news
+	log *slog.Logger
+}
+
+func (l *newsLog) Write(line []byte) (int, error) {
+	if text := strings.TrimSpace(string(line)); l.isNews(text, unixTime(realTime().Unix())) {
+		l.log.Warn(text)
+	}
+	return len(line), nil
 }
 
 // sweepTime is how long the sweeper looks for something to remove at a time.

@@ -243,32 +243,36 @@ func (c *client) exampleURI(grantType string) string {
 //
 // It does not look at very many: the page is for anybody to ask for.
 func (s *server) startExamples(v *visitor) ([]example, error) {
+	var known []*client
 	demo, err := s.store.clientNamed("demo")
 	if err != nil {
 		return nil, err
 	}
-	var all []example
-	for _, g := range s.profile.grantTypes() {
-		c := demo
-		if c == nil || !s.canTry(c, g.Name) {
-			c = new(client)
-			looked := 0
-			_, err := s.store.anyClient(func(candidate *client) bool {
-				own := v.user != nil && candidate.Owner == v.user.Username
-				if (own || candidate.Owner == "" && candidate.RegisteredBy == operator) && s.canTry(candidate, g.Name) {
-					c = candidate
-				}
-				looked++
-				return own && c == candidate || looked >= maxLooked
-			})
-			if err != nil {
-				return nil, err
+	if demo != nil {
+		known = append(known, demo)
+	}
+	owners := []string{""}
+	if v.user != nil {
+		owners = []string{v.user.Username, ""}
+	}
+	for _, owner := range owners {
+		owned, err := s.store.clientsOf(owner, maxLooked)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range owned {
+			if owner != "" || c.RegisteredBy == operator {
+				known = append(known, c)
 			}
 		}
-		if c.ClientID == "" {
+	}
+	var all []example
+	for _, g := range s.profile.grantTypes() {
+		n := slices.IndexFunc(known, func(c *client) bool { return s.canTry(c, g.Name) })
+		if n < 0 {
 			all = append(all, example{grantType: g, Link: s.base + "/account/applications/new"})
 		} else {
-			all = append(all, s.example(v, g, c, ""))
+			all = append(all, s.example(v, g, known[n], ""))
 		}
 	}
 	return all, nil

@@ -2,7 +2,11 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
 	"errors"
+	"slices"
 
 	"github.com/google/uuid"
 )
@@ -79,16 +83,99 @@ func (t *tx) putUser(u *user) error {
 	return t.put(bucketUsers, []byte(u.Username), u)
 }
 
-// putClient stores a client, as putUser does a user.
+// putClient stores a client, as putUser does a user. Ids are ordered by time,
+// so that clients can be listed from the newest to the oldest.
+//
+// Of the clients that registered themselves and were issued nothing, the
+// newest maxUnused stay: anybody may register them.
 func (t *tx) putClient(c *client) error {
 	existing, err := read[client](t, bucketClients, []byte(c.ClientID))
 	if err != nil {
 		return err
 	}
-	if c.ID = uuid.New(); existing != nil {
+	if c.ID = uuid.Must(uuid.NewV7()); existing != nil {
 		c.ID = existing.ID
+		if err := t.unlist(existing); err != nil {
+			return err
+		}
+	}
+	lists := c.lists()
+	if c.RegisteredBy == itself && existing == nil {
+		if err := t.dropUnused(maxUnused - 1); err != nil {
+			return err
+		}
+		lists = append(lists, listKey(listUnused, c.ID.String()))
+	}
+	for _, key := range lists {
+		if err := t.put(bucketLists, key, c.ClientID); err != nil {
+			return err
+		}
 	}
 	return t.put(bucketClients, []byte(c.ClientID), c)
+}
+
+// maxUnused is how many clients that registered themselves may wait for
+// something to be issued to them.
+const maxUnused = 1000
+
+// dropUnused removes the oldest of those clients until so many are left.
+func (t *tx) dropUnused(left int) error {
+	unused := slices.Collect(t.run(bucketLists, listKey(listUnused, "")))
+	for _, key := range unused[:max(0, len(unused)-left)] {
+		if clientID, _ := read[string](t, bucketLists, key); clientID != nil {
+			if err := t.deleteClient(*clientID); err != nil {
+				return err
+			}
+		}
+		if err := t.delete(bucketLists, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deleteClient removes a client, also one that cannot be read.
+func (t *tx) deleteClient(clientID string) error {
+	if c, _ := read[client](t, bucketClients, []byte(clientID)); c != nil {
+		if err := t.unlist(c); err != nil {
+			return err
+		}
+	}
+	return t.delete(bucketClients, []byte(clientID))
+}
+
+// The lists that clients stand in, so that nobody has to look through all of
+// them: those of an owner, those that name a grant type, and those that
+// registered themselves and were issued nothing yet.
+const (
+	listOwner  = "owner "
+	listGrant  = "grant "
+	listUnused = "unused"
+)
+
+// listKey is where an entry stands in a list; its value is the client_id.
+func listKey(list, entry string) []byte { return []byte(list + "\x00" + entry) }
+
+// lists are the client's keys in the lists that follow from what it is. Nobody
+// owns the operator's clients without an owner: their list has no name.
+func (c *client) lists() (keys [][]byte) {
+	if c.RegisteredBy != itself {
+		keys = append(keys, listKey(listOwner+c.Owner, c.ClientID))
+	}
+	for _, grantType := range c.GrantTypes {
+		keys = append(keys, listKey(listGrant+grantType, c.ClientID))
+	}
+	return keys
+}
+
+// unlist takes a client off all lists.
+func (t *tx) unlist(c *client) error {
+	for _, key := range append(c.lists(), listKey(listUnused, c.ID.String())) {
+		if err := t.delete(bucketLists, key); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // userNamed returns a user, or nil.
@@ -123,7 +210,7 @@ func (s *store) ownerOf(c *client) (owner *user, err error) {
 // Nobody owns the user's clients then.
 func (s *store) deleteUser(username string) error {
 	return s.update(func(t *tx) error {
-		owned, err := t.clientsOf(username)
+		owned, err := t.clientsOf(username, noLimit)
 		if err != nil {
 			return err
 		}
@@ -148,43 +235,49 @@ func (s *store) clientNamed(clientID string) (c *client, err error) {
 
 // deleteClient removes a client, and with it all that was issued to it, as deleteUser.
 func (s *store) deleteClient(clientID string) error {
-	return s.update(func(t *tx) error { return t.delete(bucketClients, []byte(clientID)) })
+	return s.update(func(t *tx) error { return t.deleteClient(clientID) })
 }
 
-// anyClient reports whether some client satisfies match.
-func (s *store) anyClient(match func(*client) bool) (found bool, err error) {
+// anyNames reports whether some client names a grant type.
+func (s *store) anyNames(grantType string) (found bool, err error) {
 	err = s.view(func(t *tx) error {
-		cursor := t.Bucket(bucketClients).Cursor()
-		for k, _ := cursor.First(); k != nil && !found; k, _ = cursor.Next() {
-			c, err := read[client](t, bucketClients, k)
-			if err != nil {
-				return err
-			}
-			found = match(c)
+		found = false
+		for range t.run(bucketLists, listKey(listGrant+grantType, "")) {
+			found = true
+			break
 		}
 		return nil
 	})
 	return found, err
 }
 
-// clientsOf returns the clients that a user owns.
-func (s *store) clientsOf(owner string) (owned []*client, err error) {
+// noLimit asks clientsOf for all.
+const noLimit = -1
+
+// clientsOf returns the clients that a user owns, or those of the operator
+// that nobody owns, but no more than limit.
+func (s *store) clientsOf(owner string, limit int) (owned []*client, err error) {
 	err = s.view(func(t *tx) error {
-		owned, err = t.clientsOf(owner)
+		owned, err = t.clientsOf(owner, limit)
 		return err
 	})
 	return owned, err
 }
 
-func (t *tx) clientsOf(owner string) ([]*client, error) {
-	var owned []*client
-	cursor := t.Bucket(bucketClients).Cursor()
-	for k, _ := cursor.First(); k != nil; k, _ = cursor.Next() {
-		c, err := read[client](t, bucketClients, k)
+func (t *tx) clientsOf(owner string, limit int) (owned []*client, err error) {
+	for key := range t.run(bucketLists, listKey(listOwner+owner, "")) {
+		if len(owned) == limit {
+			break
+		}
+		clientID, err := read[string](t, bucketLists, key)
 		if err != nil {
 			return nil, err
 		}
-		if c.Owner == owner {
+		c, err := read[client](t, bucketClients, []byte(*clientID))
+		if err != nil {
+			return nil, err
+		}
+		if c != nil {
 			owned = append(owned, c)
 		}
 	}
@@ -207,11 +300,7 @@ func (s *store) addClient(c *client, limit int) error {
 		if existing != nil {
 			return errRegistered
 		}
-		owned, err := t.clientsOf(c.Owner)
-		if err != nil {
-			return err
-		}
-		if len(owned) >= limit {
+		if owned := slices.Collect(t.run(bucketLists, listKey(listOwner+c.Owner, ""))); len(owned) >= limit {
 			return errTooMany
 		}
 		return t.putClient(c)
@@ -235,7 +324,7 @@ func (s *store) changeClient(owner, clientID string, change func(*client) (*clie
 		case err != nil:
 			return err
 		case changed == nil:
-			return t.delete(bucketClients, []byte(clientID))
+			return t.deleteClient(clientID)
 		default:
 			return t.putClient(changed)
 		}
@@ -286,4 +375,25 @@ func (s *store) session(c credential, now unixTime) (live *session, u *user, err
 // deleteSession signs a browser out.
 func (s *store) deleteSession(live *session) error {
 	return s.update(func(t *tx) error { return t.delete(bucketSessions, live.id[:]) })
+}
+
+// signingKey returns the key of signed tokens, which is made the first time.
+func (s *store) signingKey() (key *rsa.PrivateKey, err error) {
+	err = s.update(func(t *tx) error {
+		stored, err := read[[]byte](t, bucketMeta, metaKey)
+		if err != nil {
+			return err
+		}
+		if stored == nil {
+			made, err := rsa.GenerateKey(rand.Reader, 2048)
+			if err != nil {
+				return err
+			}
+			key = made
+			return t.put(bucketMeta, metaKey, x509.MarshalPKCS1PrivateKey(made))
+		}
+		key, err = x509.ParsePKCS1PrivateKey(*stored)
+		return err
+	})
+	return key, err
 }

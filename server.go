@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/rsa"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -43,6 +44,8 @@ type server struct {
 	secrets     guesses       // by client and source
 
 	registrations guesses // by source
+	sweepErrors   news
+	signingKey    *rsa.PrivateKey // of JSON Web Tokens; nil: the profile has none
 }
 
 // newServer makes the server of an issuer, a URL without query and fragment.

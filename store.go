@@ -135,7 +135,8 @@ type issuance struct {
 }
 
 // The buckets. Keys are ids of 16 bytes but for users (username), clients
-// (client_id) and grants (grantKey). Values are JSON.
+// (client_id), grants (grantKey) and lists of clients (see client.lists).
+// Values are JSON.
 var (
 	bucketUsers    = []byte("users")
 	bucketClients  = []byte("clients")
@@ -145,8 +146,9 @@ var (
 	bucketRefresh  = []byte("refresh_tokens")
 	bucketSessions = []byte("sessions")
 	bucketAnswered = []byte("answered_requests")
+	bucketLists    = []byte("client_lists")
 
-	buckets = [][]byte{bucketUsers, bucketClients, bucketGrants, bucketCodes, bucketAccess, bucketRefresh, bucketSessions, bucketAnswered}
+	buckets = [][]byte{bucketUsers, bucketClients, bucketLists, bucketGrants, bucketCodes, bucketAccess, bucketRefresh, bucketSessions, bucketAnswered}
 )
 
 func (t *tx) grant(key grantKey) (*grant, error) {
@@ -221,22 +223,34 @@ type answered struct {
 // that a request has been answered, which it can be once.
 func (s *store) issue(i issuance) error {
 	return s.update(func(t *tx) error {
-		if i.answers == nil {
-			return t.putIssued(i)
+		if i.answers != nil {
+			id := i.answers.id
+			earlier, err := read[answered](t, bucketAnswered, id[:])
+			if err != nil {
+				return err
+			}
+			if earlier != nil {
+				return errAnswered
+			}
+			if err := t.put(bucketAnswered, id[:], answered{i.answers.expires}); err != nil {
+				return err
+			}
 		}
-		id := i.answers.id
-		earlier, err := read[answered](t, bucketAnswered, id[:])
-		if err != nil {
-			return err
-		}
-		if earlier != nil {
-			return errAnswered
-		}
-		if err := t.put(bucketAnswered, id[:], answered{i.answers.expires}); err != nil {
-			return err
+		if i.grant != nil || i.access != nil {
+			if err := t.delete(bucketLists, listKey(listUnused, i.client().String())); err != nil {
+				return err
+			}
 		}
 		return t.putIssued(i)
 	})
+}
+
+// client is the registration of the client that something is issued to.
+func (i issuance) client() uuid.UUID {
+	if i.grant != nil {
+		return i.grant.key.client()
+	}
+	return i.access.Client
 }
 
 // The refusals of redeemCode and rotateRefreshToken.
@@ -409,9 +423,10 @@ func (s *store) revokeGrants(user, client uuid.UUID) error {
 	for more := true; more; {
 		err := s.update(func(t *tx) error {
 			var keys [][]byte
-			cursor := t.Bucket(bucketGrants).Cursor()
-			for k, _ := cursor.Seek(prefix); bytes.HasPrefix(k, prefix) && len(keys) < revokeSize; k, _ = cursor.Next() {
-				keys = append(keys, bytes.Clone(k))
+			for key := range t.run(bucketGrants, prefix) {
+				if keys = append(keys, bytes.Clone(key)); len(keys) == revokeSize {
+					break
+				}
 			}
 			for _, key := range keys {
 				if err := t.delete(bucketGrants, key); err != nil {
@@ -431,26 +446,31 @@ func (s *store) revokeGrants(user, client uuid.UUID) error {
 // revokeSize is how many grants one transaction ends at the most.
 const revokeSize = 10_000
 
-// grants yields what a user granted to a client, or to any with uuid.Nil.
-func (t *tx) grants(user, client uuid.UUID) iter.Seq2[*grant, error] {
-	prefix := user[:]
-	if client != uuid.Nil {
-		prefix = slices.Concat(prefix, client[:])
-	}
+// maxGrants is how many grants of one user to one client are looked at where
+// any of them may count: the newest. A page or a question to the user then
+// costs the same however many there are, and keeps no writer waiting.
+const maxGrants = 100
+
+// newestGrants yields what a user granted to a client, the newest first.
+func (t *tx) newestGrants(user, client uuid.UUID) iter.Seq2[*grant, error] {
+	prefix := slices.Concat(user[:], client[:])
 	return func(yield func(*grant, error) bool) {
-		cursor := t.Bucket(bucketGrants).Cursor()
-		for k, _ := cursor.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = cursor.Next() {
-			if g, err := t.grant(grantKey(k)); !yield(g, err) {
+		key := t.before(bucketGrants, slices.Concat(prefix, uuid.Max[:]))
+		for n := 0; bytes.HasPrefix(key, prefix) && n < maxGrants; n++ {
+			if g, err := t.grant(grantKey(key)); !yield(g, err) {
 				return
 			}
+			key = t.before(bucketGrants, key)
 		}
 	}
 }
 
-// consented reports whether some live grant of the user to the client satisfies match.
+// consented reports whether a live grant of the user to the client satisfies match.
+//
+// Choice: one behind the newest maxGrants is forgotten, and the user asked again.
 func (s *store) consented(user, client uuid.UUID, now unixTime, match func(*grant) bool) (found bool, err error) {
 	err = s.view(func(t *tx) error {
-		for g, err := range t.grants(user, client) {
+		for g, err := range t.newestGrants(user, client) {
 			if err != nil {
 				return err
 			}
@@ -464,50 +484,65 @@ func (s *store) consented(user, client uuid.UUID, now unixTime, match func(*gran
 	return found, err
 }
 
-// permission is all that a user granted to one client and that still lives.
+// grantees returns the registrations of the clients that a user granted
+// something to, the newest first. Some of it may have expired.
+func (s *store) grantees(user uuid.UUID) (clients []uuid.UUID, err error) {
+	err = s.view(func(t *tx) error {
+		key := t.before(bucketGrants, slices.Concat(user[:], uuid.Max[:]))
+		for bytes.HasPrefix(key, user[:]) {
+			clients = append(clients, grantKey(key).client())
+			key = t.before(bucketGrants, key[:32]) // behind all others of this client
+		}
+		return nil
+	})
+	return clients, err
+}
+
+// permission is what a user granted to one client and that still lives.
 type permission struct {
 	Client *client
-	Scope  []string
+	Scope  []string // no more than one request may ask for
+	More   bool     // there may be more of it
 	Since  unixTime
 	Used   unixTime // when something was last issued on it; 0: not yet
 }
 
-// permissions returns what a user granted, by client.
-func (s *store) permissions(user uuid.UUID, now unixTime) (all []*permission, err error) {
+// permission returns what a user granted to a client, or nil.
+func (s *store) permission(user, registration uuid.UUID, now unixTime) (p *permission, err error) {
 	err = s.view(func(t *tx) error {
-		var a *permission
-		var of uuid.UUID // the client whose run of grants this is
-		for g, err := range t.grants(user, uuid.Nil) {
+		looked, size, seen := 0, 0, make(map[string]bool)
+		for g, err := range t.newestGrants(user, registration) {
 			if err != nil {
 				return err
 			}
+			looked++
 			if g.Expires.expired(now) {
 				continue
 			}
-			if g.key.client() != of {
-				of, a = g.key.client(), nil
-				c, err := t.registered(g.ClientID, of)
-				if err != nil {
-					return err
+			if p == nil {
+				c, err := t.registered(g.ClientID, registration)
+				if c == nil {
+					return err // the client is gone
 				}
-				if c != nil {
-					a = &permission{Client: c, Since: g.Issued}
-					all = append(all, a)
-				}
+				p = &permission{Client: c, Since: g.Issued}
 			}
-			if a == nil {
-				continue // the client is gone
-			}
-			a.Since, a.Used = min(a.Since, g.Issued), max(a.Used, g.Used)
+			p.Since, p.Used = min(p.Since, g.Issued), max(p.Used, g.Used)
 			for token := range strings.FieldsSeq(g.Scope) {
-				if !slices.Contains(a.Scope, token) {
-					a.Scope = append(a.Scope, token)
+				switch {
+				case seen[token]:
+				case len(p.Scope) == maxScope || size+len(token) > maxScopeSize:
+					p.More = true
+				default:
+					p.Scope, seen[token], size = append(p.Scope, token), true, size+len(token)
 				}
 			}
 		}
+		if p != nil && looked == maxGrants {
+			p.More = true
+		}
 		return nil
 	})
-	return all, err
+	return p, err
 }
 
 // bearer is a live token with all it stands for.

@@ -571,7 +571,7 @@ func TestStoreFaults(t *testing.T) {
 			i.tokens("web")
 			return func(i *instance) bool { return verb(i.server.store.revokeGrants(i.ids("web"))) }
 		}},
-		{"register", 8, func(*instance) func(*instance) bool {
+		{"register", 14, func(*instance) func(*instance) bool {
 			return func(i *instance) bool {
 				err := i.server.store.register([]*user{{Username: "carol"}, {Username: "dave"}}, []*client{
 					{ClientID: "c1"}, {ClientID: "c2"}, {ClientID: "c3"}, {ClientID: "c4"}, {ClientID: "c5"}, {ClientID: "c6"}})

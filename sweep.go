@@ -2,7 +2,7 @@ package main
 
 import (
 	"bytes"
-	"cmp"
+	"errors"
 )
 
 // sweepSize is how many records the sweeper looks at, and removes at the most,
@@ -65,7 +65,7 @@ func (s *store) sweep(now unixTime) (removed int, err error) {
 	for _, d := range dead {
 		n, unread := s.sweepBucket(d.bucket, d.dead)
 		removed += n
-		err = cmp.Or(err, unread)
+		err = errors.Join(err, unread)
 	}
 	return removed, err
 }
@@ -83,17 +83,19 @@ func (s *store) midRound() bool {
 
 // sweepBucket reads first and takes the writer's turn only to remove; there it
 // asks dead once more, since a grant may have been prolonged in between. The
-// error is the first of a record that cannot be read, or that of a bucket.
+// error joins those of all records that cannot be read, and of the bucket.
 func (s *store) sweepBucket(bucket []byte, dead func(*tx, []byte) (bool, error)) (removed int, err error) {
 	var keys [][]byte
 	var next []byte
-	var unread error
+	var unread []error
 	err = s.view(func(t *tx) error {
 		cursor := t.Bucket(bucket).Cursor()
 		k, _ := cursor.Seek(s.sweepAt[string(bucket)])
 		for n := 0; k != nil && n < sweepSize; n++ {
 			gone, err := dead(t, k)
-			unread = cmp.Or(unread, err)
+			if err != nil {
+				unread = append(unread, err)
+			}
 			if gone {
 				keys = append(keys, bytes.Clone(k))
 			}
@@ -104,7 +106,7 @@ func (s *store) sweepBucket(bucket []byte, dead func(*tx, []byte) (bool, error))
 	})
 	s.sweepAt[string(bucket)] = next
 	if err != nil || len(keys) == 0 {
-		return 0, cmp.Or(err, unread)
+		return 0, errors.Join(append(unread, err)...)
 	}
 	err = s.update(func(t *tx) error {
 		for _, key := range keys {
@@ -120,5 +122,5 @@ func (s *store) sweepBucket(bucket []byte, dead func(*tx, []byte) (bool, error))
 		}
 		return nil
 	})
-	return removed, cmp.Or(err, unread)
+	return removed, errors.Join(append(unread, err)...)
 }

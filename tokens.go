@@ -266,7 +266,7 @@ func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *excha
 		if grantType != "password" && grantType != "implicit" {
 			return true, nil
 		}
-		return s.store.anyClient(func(c *client) bool { return c.mayUse(grantType, s.profile) })
+		return s.store.anyNames(grantType)
 	}
 	grantTypes := []string{}
 	for _, grantType := range s.profile.Grants {

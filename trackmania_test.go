@@ -1,10 +1,14 @@
 package main
 
 import (
+	"crypto"
+	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -264,6 +268,76 @@ func TestTrackmania(t *testing.T) {
 		i.advance(31 * 24 * time.Hour)
 		last, _ := fresh.json["refresh_token"].(string)
 		i.post(endpoint, refresh(last)).wantAnswer(401, refusal("invalid_request", "The refresh token is invalid.", "Token has expired"), errorHeaders...)
+	})
+}
+
+// TestSignedTokens is about JSON Web Tokens, for as long as they may live.
+func TestSignedTokens(t *testing.T) {
+	t.Parallel()
+
+	t.Run("R201 tokens that never expire have no exp", func(t *testing.T) {
+		t.Parallel()
+		i := startProfile(t, "trackmania", func(s *server) { s.profile.AccessTokenLifetime = 0 })
+		r := i.post(i.endpoint("token"), plainExchange("web", i.plainCode("web")))
+		if _, found := r.json["expires_in"]; found {
+			t.Errorf("the answer has expires_in: %s", r.body)
+		}
+		token, _ := r.json["access_token"].(string)
+		_, payload := claimsOf(t, token)
+		if exp, found := payload["exp"]; found || payload["iat"] == nil {
+			t.Errorf("exp %v in %v", exp, payload)
+		}
+		i.advance(50 * 365 * 24 * time.Hour)
+		if r := i.get("/api/user", "Authorization", "Bearer "+token); r.StatusCode != http.StatusOK {
+			t.Errorf("after 50 years: status %d: %s", r.StatusCode, r.body)
+		}
+	})
+	t.Run("R201 nor have their descriptions", func(t *testing.T) {
+		t.Parallel()
+		i := start(t, func(s *server) { s.profile.AccessTokenLifetime = 0 })
+		token, _ := i.ownToken("web").json["access_token"].(string)
+		for name, r := range map[string]*reply{"introspection": i.introspect(token), "token info": i.get("/oauth/token/info", "Authorization", "Bearer "+token)} {
+			if _, found := r.json["exp"]; found || r.json["client_id"] != "web" {
+				t.Errorf("%s: %s", name, r.body)
+			}
+		}
+	})
+	t.Run("R201 the key that signs them outlives the process", func(t *testing.T) {
+		t.Parallel()
+		folder := t.TempDir()
+		writeFile(t, folder, "fixtures.json", strings.ReplaceAll(instanceFixtures, `, "scope": "read write"`, ""))
+		run := func(db string) (token string, key *rsa.PublicKey) {
+			p := launch(t, folder, "-db", db, "-profile", "trackmania", "-fixtures", "fixtures.json")
+			token, _ = p.post("/api/access_token", withClient("web", url.Values{"grant_type": {"client_credentials"}})).json["access_token"].(string)
+			p.stop()
+			if db == memory {
+				return token, nil
+			}
+			st, err := openStore(filepath.Join(folder, db))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer st.close()
+			private, err := st.signingKey()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return token, &private.PublicKey
+		}
+		signed := func(token string, key *rsa.PublicKey) bool {
+			signed, signature, _ := strings.Cut(token[strings.IndexByte(token, '.')+1:], ".")
+			raw, err := base64.RawURLEncoding.DecodeString(signature)
+			sum := sha256.Sum256([]byte(token[:strings.IndexByte(token, '.')+1] + signed))
+			return err == nil && rsa.VerifyPKCS1v15(key, crypto.SHA256, sum[:], raw) == nil
+		}
+		first, key := run("grantling.db")
+		second, again := run("grantling.db")
+		if !key.Equal(again) || !signed(first, again) || !signed(second, key) {
+			t.Errorf("one of %q and %q is not signed by the key of the other", first, second)
+		}
+		if token, _ := run(memory); token == "" || signed(token, key) {
+			t.Errorf("in memory there is the key of a file, or no token: %q", token)
+		}
 	})
 }
 
