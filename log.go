@@ -8,8 +8,8 @@ import (
 )
 
 // outlet is standard output or standard error, which nobody need read: writing
-// to it never blocks and never fails. Who writes first while nothing is being
-// written starts a goroutine that writes all there is.
+// to it never blocks and never fails. What is written waits for a goroutine,
+// which runs as long as there is something.
 type outlet struct {
 	to  io.Writer
 	log *slog.Logger // tells what was dropped; nil: nobody is told
