@@ -535,7 +535,7 @@ func (s *server) redirect(w http.ResponseWriter, request *authorizationRequest, 
 		location = s.base + s.profile.Endpoints["oob"][0] + "?" + answer[:1].encode() // the code: nobody is there to check state
 	} else {
 		if s.profile.Iss {
-			answer = append(answer, parameters{{"iss", s.issuer}}...)
+			answer = append(answer, parameters{{"iss", s.issuer()}}...)
 		}
 		separator := "?"
 		switch {

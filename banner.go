@@ -19,7 +19,7 @@ func newBanner(s *server, o *options) *banner {
 	if o.db == memory {
 		where = "memory"
 	}
-	b.line("grantling answers at %s (profile %s, data in %s)", s.issuer, s.profile.Name, where)
+	b.line("grantling answers at %s (profile %s, data in %s)", s.issuer(), s.profile.Name, where)
 	return b
 }
 

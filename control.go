@@ -93,6 +93,7 @@ func verbs() []verb {
 		{"GET", "requests", "tells what was asked and answered: ?endpoint=, ?client_id=, ?after=ID, ?wait=5s", (*server).listRequests},
 		{"GET", "requests/latest", "tells the last of these", (*server).latestRequest},
 		{"DELETE", "requests", "forgets them", (*server).forgetRequests},
+		{"POST", "issuer", `tells the base URL that others reach this server by, once it is known: {"issuer":"http://localhost:49153"}`, (*server).moveIssuer},
 		{"POST", "reset", "makes everything as it was after the start", (*server).reset},
 	}
 }
@@ -278,6 +279,25 @@ func (c *clock) reset() {
 	c.offset = 0
 }
 
+// moveIssuer is for a server behind a port that is known only when it runs.
+//
+// Choice: a reset leaves it. It is where the server is, and no test's doing.
+func (s *server) moveIssuer(r *http.Request, _ *exchange) (any, error) {
+	var asked struct {
+		Issuer string `json:"issuer"`
+	}
+	if err := parseControl(r, &asked); err != nil {
+		return nil, err
+	}
+	if asked.Issuer == "" {
+		return nil, wrong("issuer", "is missing")
+	}
+	if err := s.setIssuer(asked.Issuer); err != nil {
+		return nil, err
+	}
+	return object{{"issuer", s.issuer()}}, nil
+}
+
 func (s *server) putUser(r *http.Request, _ *exchange) (any, error) {
 	var u userFixture
 	if err := parseControl(r, &u); err != nil {
@@ -419,7 +439,7 @@ func (s *server) serveWithin(r *http.Request, x *exchange) (a *stagedAnswer) {
 // a name under which the control API answers and the port that r came to.
 func (s *server) reachedBy(target *url.URL, r *http.Request) bool {
 	origin := target.Scheme + "://" + target.Host
-	if origin == "://" || strings.HasPrefix(s.issuer+"/", origin+"/") {
+	if origin == "://" || strings.HasPrefix(s.issuer()+"/", origin+"/") {
 		return true
 	}
 	scheme := "http"

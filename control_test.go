@@ -125,7 +125,7 @@ func TestControl(t *testing.T) {
 func TestControlGuard(t *testing.T) {
 	t.Parallel()
 	i := startControlled(t)
-	port := ":" + i.server.issuer[strings.LastIndex(i.server.issuer, ":")+1:]
+	port := ":" + i.server.issuer()[strings.LastIndex(i.server.issuer(), ":")+1:]
 	for _, row := range []struct {
 		name   string
 		header []string
@@ -934,6 +934,97 @@ func TestControlFixtures(t *testing.T) {
 		stderr := new(lockedBuffer)
 		if status := run(t.Context(), []string{"-addr", "127.0.0.1:0", "-db", memory, "-fixtures", first, "-fixtures", bad}, noEnvironment, new(lockedBuffer), stderr); status != 2 || !strings.Contains(stderr.String(), "bad.json:3: clients[0].owner") {
 			t.Errorf("exit status %d: %s", status, stderr)
+		}
+	})
+}
+
+// The issuer of a server behind a mapped port is known only when it runs.
+func TestControlIssuer(t *testing.T) {
+	t.Parallel()
+	t.Run("R193 what has it in it follows", func(t *testing.T) {
+		t.Parallel()
+		i := startControlled(t, func(s *server) { s.loopback = true }) // Host is looked at
+		if r := i.mustControl("POST", "issuer", `{"issuer":"http://localhost:49153"}`); r.body != `{"issuer":"http://localhost:49153"}`+"\n" {
+			t.Errorf("answered %s", r.body)
+		}
+		for name, want := range map[string]string{
+			"issuer":                 "http://localhost:49153",
+			"authorization_endpoint": "http://localhost:49153/oauth/authorize",
+			"token_endpoint":         "http://localhost:49153/oauth/token",
+			"userinfo_endpoint":      "http://localhost:49153/userinfo",
+		} {
+			if got := i.get(i.endpoint("metadata")).json[name]; got != want {
+				t.Errorf("%s is %v, want %s", name, got, want)
+			}
+		}
+		if got := i.decideURL(authorization("web"), "alice", "approve").redirectTo().Get("iss"); got != "http://localhost:49153" {
+			t.Errorf("iss is %s", got)
+		}
+		elsewhere, _ := json.Marshal(map[string]string{"url": "http://localhost:49153/oauth/authorize?" + authorization("web").Encode(), "username": "alice", "decision": "approve"})
+		if r := i.control("POST", "authorize", string(elsewhere)); r.redirectTo().Get("code") == "" {
+			t.Errorf("a URL there: %s", r.body)
+		}
+		i.control("POST", "authorize", `{"url":"http://other.example/","username":"alice","decision":"approve"}`).
+			wantProblem("url: is not at the authorization endpoint of this server, http://localhost:49153/oauth/authorize")
+		b := i.browser()
+		start := b.get("/")
+		if !strings.Contains(start.body, "http://localhost:49153/oauth/token") || strings.Contains(start.body, i.URL) {
+			t.Errorf("the start page has %s", start.body)
+		}
+		page := b.get("/login")
+		if got := start.Header.Get("Set-Cookie") + page.Header.Get("Set-Cookie"); !strings.HasPrefix(got, "grantling-49153=") {
+			t.Errorf("the cookie is %s", got)
+		}
+		if r := b.post("/login", page.form(credentials("alice", "wonderland")), "Origin", "http://localhost:49153"); r.StatusCode != http.StatusSeeOther {
+			t.Errorf("a sign-in from there: status %d", r.StatusCode)
+		}
+		if r := i.get("/healthz", "Host", "auth.example"); r.StatusCode != http.StatusMisdirectedRequest {
+			t.Errorf("Host auth.example before: status %d", r.StatusCode)
+		}
+		i.mustControl("POST", "issuer", `{"issuer":"https://auth.example/"}`)
+		if r := i.get("/healthz", "Host", "auth.example"); r.StatusCode != http.StatusOK {
+			t.Errorf("Host auth.example after: status %d", r.StatusCode)
+		}
+		if got := i.get(i.endpoint("metadata")).json["token_endpoint"]; got != "https://auth.example/oauth/token" {
+			t.Errorf("the token endpoint is %v", got)
+		}
+		if got := i.get("/login").Header.Get("Set-Cookie"); !strings.HasPrefix(got, "__Host-grantling-=") || !strings.Contains(got, "; Secure") {
+			t.Errorf("the cookie is %s", got)
+		}
+	})
+	t.Run("R193 it is refused with another path, and when it is none", func(t *testing.T) {
+		t.Parallel()
+		i := startControlled(t)
+		for body, want := range map[string]string{
+			`{"issuer":"http://localhost:1/tenant"}`: "issuer: must have the same path as before: none",
+			`{}`:                                     "issuer: is missing",
+			`{"issuer":"localhost:1"}`:               `issuer "localhost:1" is not a URL with https:// or http://`,
+			`{"issuer":"http://localhost:1/?a"}`:     `issuer "http://localhost:1/?a" has a query or a fragment (RFC 8414 §2)`,
+			`{"issuer":1}`:                           "body:1: issuer: must be a string",
+		} {
+			if r := i.control("POST", "issuer", body); r.StatusCode != http.StatusBadRequest || r.json["error"] != want {
+				t.Errorf("%s: status %d: %s, want %s", body, r.StatusCode, r.body, want)
+			}
+		}
+		if got := i.get(i.endpoint("metadata")).json["issuer"]; got != i.URL {
+			t.Errorf("the issuer is %v", got)
+		}
+		i.server.base = "/tenant"
+		i.must(i.server.setIssuer("http://localhost:1/tenant"))
+		if r := i.browser().do("POST", "/tenant/_control/issuer", `{"issuer":"http://localhost:1/"}`); r.json["error"] != "issuer: must have the same path as before: /tenant" {
+			t.Errorf("without the path: %s", r.body)
+		}
+		if r := i.browser().do("POST", "/tenant/_control/issuer", `{"issuer":"http://localhost:2/tenant"}`); r.json["issuer"] != "http://localhost:2/tenant" {
+			t.Errorf("with the path: %s", r.body)
+		}
+	})
+	t.Run("R193 a reset leaves it", func(t *testing.T) {
+		t.Parallel()
+		i := startControlled(t)
+		i.mustControl("POST", "issuer", `{"issuer":"http://localhost:49153"}`)
+		i.mustControl("POST", "reset", "")
+		if got := i.get(i.endpoint("metadata")).json["issuer"]; got != "http://localhost:49153" {
+			t.Errorf("the issuer is %v", got)
 		}
 	})
 }

@@ -351,7 +351,7 @@ func (s *server) answer(ctx context.Context, listener net.Listener, certificates
 			served <- h.Serve(listener)
 		}
 	}()
-	s.log.Info("listening", "address", listener.Addr().String(), "url", s.issuer)
+	s.log.Info("listening", "address", listener.Addr().String(), "url", s.issuer())
 	ready()
 	select {
 	case err := <-served:

@@ -159,7 +159,7 @@ func (s *server) handleStart(w http.ResponseWriter, r *http.Request, x *exchange
 		Endpoints       []endpointRow
 		Examples        []example
 		UserInfo        string
-	}{s.accountPage(v, r), s.issuer, s.profile.Name, s.endpointRows(), examples, s.advertised("userinfo")})
+	}{s.accountPage(v, r), s.issuer(), s.profile.Name, s.endpointRows(), examples, s.advertised("userinfo")})
 }
 
 // advertised is the URL of an endpoint, or "" if the profile has none.

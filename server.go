@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 
@@ -27,7 +28,6 @@ import (
 type server struct {
 	profile     *profile
 	store       *store
-	issuer      string // as it was given
 	base        string // path of the issuer, "" or "/tenant"
 	autoApprove string // the user who approves everything, or ""
 	hashRounds  int    // of PBKDF2, for new passwords
@@ -37,7 +37,8 @@ type server struct {
 	loopback    bool     // it listens on this machine alone: Host must name it
 	hosts       []string // names besides loopback ones that it goes by
 
-	routes      map[string][]*route // by path
+	told        atomic.Pointer[string] // the issuer, see setIssuer
+	routes      map[string][]*route    // by path
 	crossOrigin *http.CrossOriginProtection
 	hashing     chan struct{} // holds a value for each password being hashed
 	passwords   guesses       // by user and source
@@ -57,7 +58,6 @@ func newServer(p *profile, st *store, issuer string, log *slog.Logger) (*server,
 	s := &server{
 		profile:     p,
 		store:       st,
-		issuer:      issuer,
 		base:        strings.TrimSuffix(u.Path, "/"),
 		hashRounds:  durableRounds,
 		log:         log,
@@ -66,11 +66,28 @@ func newServer(p *profile, st *store, issuer string, log *slog.Logger) (*server,
 		// tries too until they have been looked at, and none of them is refused.
 		hashing: make(chan struct{}, min(runtime.GOMAXPROCS(0), passwordTries)),
 	}
-	if err := s.crossOrigin.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
+	if err := s.setIssuer(issuer); err != nil {
 		return nil, err
 	}
 	s.routes = s.newRoutes()
 	return s, nil
+}
+
+// issuer is the base URL that others reach this server by, as it was given.
+func (s *server) issuer() string { return *s.told.Load() }
+
+// setIssuer makes a URL of the same path the issuer. All that has it in it
+// follows.
+func (s *server) setIssuer(issuer string) error {
+	u, err := checkIssuer(issuer)
+	if err != nil {
+		return err
+	}
+	if strings.TrimSuffix(u.Path, "/") != s.base {
+		return wrong("issuer", "must have the same path as before: "+cmp.Or(s.base, "none"))
+	}
+	s.told.Store(&issuer)
+	return s.crossOrigin.AddTrustedOrigin(u.Scheme + "://" + u.Host)
 }
 
 // checkIssuer parses an issuer (RFC 8414 §2).
@@ -96,7 +113,7 @@ func checkIssuer(issuer string) (*url.URL, error) {
 
 // url is where a path of this server is. An issuer may end in a slash, which
 // does not count there.
-func (s *server) url(path string) string { return strings.TrimSuffix(s.issuer, "/") + path }
+func (s *server) url(path string) string { return strings.TrimSuffix(s.issuer(), "/") + path }
 
 // origin is the issuer without its path.
 func (s *server) origin() string { return strings.TrimSuffix(s.url(""), s.base) }
@@ -106,7 +123,7 @@ func (s *server) issuerHost() string {
 	return hostOf(host)
 }
 
-func (s *server) https() bool { return strings.HasPrefix(s.issuer, "https://") }
+func (s *server) https() bool { return strings.HasPrefix(s.issuer(), "https://") }
 
 // clock is the server's only source of time.
 type clock struct {
@@ -392,8 +409,8 @@ func isAddressed(host string, names ...string) bool {
 // misdirected refuses a request for another host. A web page can have its own
 // name resolved to this machine, and would then be of this server's origin.
 func (s *server) misdirected() error {
-	return helped(help{Heading: "This server does not go by this name", Text: "It listens on this machine only. Open " + s.issuer + " instead, or start it with this name as -control-host."},
-		refuse(http.StatusMisdirectedRequest, "misdirected_request", rfc9110("7.4"), "Host must be localhost, a loopback address, the host of the issuer "+s.issuer+" or one of -control-host"))
+	return helped(help{Heading: "This server does not go by this name", Text: "It listens on this machine only. Open " + s.issuer() + " instead, or start it with this name as -control-host."},
+		refuse(http.StatusMisdirectedRequest, "misdirected_request", rfc9110("7.4"), "Host must be localhost, a loopback address, the host of the issuer "+s.issuer()+" or one of -control-host"))
 }
 
 // handleNotFound answers where there is nothing.

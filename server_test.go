@@ -13,7 +13,7 @@ import (
 // this machine (DNS rebinding) is not answered.
 func TestLoopbackHost(t *testing.T) {
 	t.Parallel()
-	i := startControlled(t, func(s *server) { s.loopback, s.issuer, s.autoApprove = true, "http://Login.example:9096/", "alice" })
+	i := startControlled(t, func(s *server) { s.loopback, s.autoApprove = true, "alice"; s.setIssuer("http://Login.example:9096/") })
 	i.server.hosts = []string{"grantling", ""}
 	for host, served := range map[string]bool{
 		"localhost": true, "localhost:1": true, "LOCALHOST": true, "localhost.": true, "localhost.:9096": true,

@@ -111,7 +111,7 @@ var openFacts = []string{"issuer", "base_url", "host"}
 // serverFacts are what openFacts stand for.
 func (s *server) serverFacts() facts {
 	_, host, _ := strings.Cut(s.url(""), "://")
-	return facts{"issuer": s.issuer, "base_url": s.url(""), "host": host}
+	return facts{"issuer": s.issuer(), "base_url": s.url(""), "host": host}
 }
 
 // bearerFacts are what is known of a token, its client and its user.
@@ -292,7 +292,7 @@ func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *excha
 	confidential := []string{"client_secret_basic", "client_secret_post"}
 	all := append(confidential[:2:2], "none")
 
-	o := object{{"issuer", s.issuer}}
+	o := object{{"issuer", s.issuer()}}
 	add := func(name, endpoint string) {
 		if paths := s.profile.paths(endpoint); len(paths) > 0 {
 			o.add(name, s.url(paths[0]))

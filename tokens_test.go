@@ -462,7 +462,7 @@ func second(_, b string) string { return b }
 // lifetime 0 is for ever.
 func wantIntrospection(t *testing.T, r *reply, clientID, username, scope, tokenType string, lifetime float64) {
 	t.Helper()
-	want := map[string]any{"active": true, "scope": scope, "client_id": clientID, "iss": r.i.server.issuer}
+	want := map[string]any{"active": true, "scope": scope, "client_id": clientID, "iss": r.i.server.issuer()}
 	if username != "" {
 		want["username"], want["sub"] = username, username
 	}

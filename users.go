@@ -243,7 +243,7 @@ type visitor struct {
 // host, and those of __Host- to all its paths: with both in the name two
 // servers on a host do not sign each other's users out.
 func (s *server) cookieName() string {
-	u, _ := url.Parse(s.issuer) // checkIssuer has
+	u, _ := url.Parse(s.issuer()) // checkIssuer has
 	name := "grantling-" + url.QueryEscape(u.Port()+s.base)
 	if s.https() {
 		return "__Host-" + name // RFC 6265bis §4.1.3.2
