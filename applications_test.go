@@ -988,6 +988,24 @@ func TestAccountPages(t *testing.T) {
 	}
 }
 
+// TestSecondPress: every page with a form has the script that ignores a second
+// press while the first is under way; what it does is for a browser to tell.
+func TestSecondPress(t *testing.T) {
+	t.Parallel()
+	i := start(t)
+	b := i.as("alice")
+	for name, page := range map[string]*reply{"sign in": i.get("/login"), "allow, deny": b.authorize(authorization("web")), "register": b.get("/account/applications/new")} {
+		t.Run("R189 "+name, func(t *testing.T) {
+			src := regexp.MustCompile(`<script src="([^"]*)" defer>`).FindStringSubmatch(page.body)
+			if src == nil {
+				t.Fatalf("no script: %s", page.body)
+			}
+			page.i = i.in(t)
+			b.get(src[1]).contains(`addEventListener("submit"`, `addEventListener("pageshow"`)
+		})
+	}
+}
+
 // TestAssets: what pages refer to is there, and browsers keep it.
 func TestAssets(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,18 @@
-// Adds a button that copies to everything with data-copy, which says what is copied.
 "use strict";
 
+// A second press while the answer to the first is under way would cancel it.
+// What takes longer, or led to another program, may be tried again.
+addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.dataset.sent) return event.preventDefault();
+  form.dataset.sent = "yes";
+  setTimeout(() => delete form.dataset.sent, 10000);
+});
+addEventListener("pageshow", () => { // perhaps by going back
+  for (const form of document.forms) delete form.dataset.sent;
+});
+
+// Everything with data-copy, which says what is copied, gets a button that copies it.
 const announcement = document.createElement("p");
 announcement.className = "hidden";
 announcement.setAttribute("role", "status");
