@@ -141,7 +141,11 @@ func (a *authorizationRequest) parseRest(p *profile) error {
 	case "":
 		return missing(rfc6749("3.1.1"), "response_type")
 	default:
-		return unsupportedResponseType(rfc6749("3.1.1"), "response_type must be code, or token for clients of the implicit grant")
+		must := "response_type must be code"
+		if slices.Contains(p.Grants, "implicit") {
+			must += ", or token for clients of the implicit grant"
+		}
+		return unsupportedResponseType(rfc6749("3.1.1"), must)
 	}
 	if mode := a.values["response_mode"]; mode != "" && mode != a.responseMode(p) {
 		return invalidRequest(rfc6749("4.1.2"), "response_mode must be "+a.responseMode(p)+" with this response_type, or be left out")

@@ -68,17 +68,20 @@ const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 
 
 // page is what every template gets.
 type page struct {
-	Base  string // path of the issuer
-	Title string // of the service
-	Data  any
+	Base    string // path of the issuer
+	Profile *profile
+	Data    any
 }
+
+// Title is that of the service.
+func (p page) Title() string { return p.Profile.Title }
 
 // Asset returns the URL of an asset as it is now.
 func (p page) Asset(name string) string { return p.Base + "/" + name + "?" + assets[name].version }
 
 func (s *server) writePage(w http.ResponseWriter, status int, name string, data any) {
 	var b bytes.Buffer
-	if err := pages[name].ExecuteTemplate(&b, "base.html", page{s.base, s.profile.Title, data}); err != nil {
+	if err := pages[name].ExecuteTemplate(&b, "base.html", page{s.base, s.profile, data}); err != nil {
 		panic(err) // the server's own template
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -201,6 +204,7 @@ type example struct {
 	URL, Command string
 	Link         string // URL as seen from here
 	ClientID     string // "": no client may use the grant, and Link leads to where one is registered
+	Host         string // where the browser goes on to with the code or token; "": this server shows the code
 	Loopback     string // the client's redirect URI on this machine, where the example uses another
 }
 
@@ -216,11 +220,12 @@ func (s *server) examples(v *visitor, c *client, secret string) []example {
 	return all
 }
 
-// canTry reports whether a client may use a grant, and has a redirect URI where
-// that needs one.
+// canTry reports whether a client may use a grant, has a redirect URI where
+// that needs one, and a scope that this profile grants it.
 func (s *server) canTry(c *client, grantType string) bool {
 	redirects := grantType == "authorization_code" || grantType == "implicit"
-	return c.mayUse(grantType, s.profile) && (!redirects || c.exampleURI(grantType) != "")
+	_, err := c.grantableScope(s.exampleScope(c), s.profile)
+	return err == nil && c.mayUse(grantType, s.profile) && (!redirects || c.exampleURI(grantType) != "")
 }
 
 // exampleURI is a redirect URI for an example of a grant, or "": out of band if
@@ -282,13 +287,16 @@ const maxLooked = 200
 
 // example shows the visitor how a client uses a grant.
 func (s *server) example(v *visitor, g grantType, c *client, secret string) example {
-	e := example{grantType: g, ClientID: c.ClientID}
-	scope := s.exampleScope(c)
 	redirectURI := c.exampleURI(g.Name)
+	e := example{grantType: g, ClientID: c.ClientID, Host: redirectHost(redirectURI)}
+	var scope parameters // none where there is nothing to ask for
+	if text := s.exampleScope(c); text != "" {
+		scope = parameters{{"scope", text}}
+	}
 	if n := slices.IndexFunc(c.RedirectURIs, isLoopbackURI); n >= 0 && redirectURI == outOfBand {
 		e.Loopback = c.RedirectURIs[n]
 	}
-	request := parameters{{"client_id", c.ClientID}, {"redirect_uri", redirectURI}, {"scope", scope}}
+	request := append(parameters{{"client_id", c.ClientID}, {"redirect_uri", redirectURI}}, scope...)
 	command := func(body parameters) string { return s.tokenCommand(c, g.Name, secret, body) }
 	ask := func(request parameters) {
 		e.URL = s.advertised("authorize") + "?" + request.encode()
@@ -312,27 +320,28 @@ func (s *server) example(v *visitor, g grantType, c *client, secret string) exam
 		if v.user != nil {
 			username = v.user.Username
 		}
-		e.Command = command(parameters{{"username", username}, {"scope", scope}, {"password", "PASSWORD"}})
+		e.Command = command(slices.Concat(parameters{{"username", username}}, scope, parameters{{"password", "PASSWORD"}}))
 	case "client_credentials":
-		e.Command = command(parameters{{"scope", scope}})
+		e.Command = command(scope)
 	case "refresh_token":
 		e.Command = command(parameters{{"refresh_token", "REFRESH_TOKEN"}})
 	}
 	return e
 }
 
-// exampleScope is a scope that a client may ask for.
+// exampleScope is a scope that a client may ask for, or "" where there is none
+// and in a profile that says nothing of scopes.
 func (s *server) exampleScope(c *client) string {
-	switch {
-	case c.Scope != "":
-		return c.Scope
-	case s.profile.defaultScope() != "":
-		return s.profile.defaultScope()
-	case len(s.profile.Scopes) > 0:
-		return s.profile.Scopes[0].Name
-	default:
-		return "read"
+	scopes := append([]string{c.Scope, s.profile.defaultScope()}, s.profile.scopeNames()...)
+	if s.profile.TokenAnswer.has("scope") {
+		scopes = append(scopes, "read")
 	}
+	for _, scope := range scopes {
+		if _, err := c.grantableScope(scope, s.profile); scope != "" && err == nil {
+			return scope
+		}
+	}
+	return ""
 }
 
 // tokenCommand is a token request for the shell, with a body that the profile
@@ -627,8 +636,9 @@ func (r *refusal) About() string {
 	return ""
 }
 
-// Expected is what the parameter must be, or "".
-func (r *refusal) Expected() string {
+// Expected is what the parameter must be in a profile, or "".
+func (r *refusal) Expected(p *profile) string {
+	implicit := slices.Contains(p.Grants, "implicit")
 	switch {
 	case strings.HasSuffix(r.Description, occursTwice):
 		return "once at the most"
@@ -636,6 +646,10 @@ func (r *refusal) Expected() string {
 		return "text in UTF-8 without control characters"
 	case r.Code == "unauthorized_client":
 		return "one that goes with a grant which the application is registered for"
+	case r.About() == "response_type" && !implicit:
+		return "code"
+	case r.About() == "response_mode" && (!implicit || p.ImplicitInQuery):
+		return "query; or nothing"
 	default:
 		return expectations[r.About()]
 	}
