@@ -44,6 +44,10 @@ func (w *walk) try(page *reply) (tried []string) {
 			if back.StatusCode != 303 || command == nil && back.param("access_token") == "" || command != nil && back.param("code") == "" {
 				w.Fatalf("%s: %s leads to status %d, %s: %s", title, link[1], back.StatusCode, back.Header.Get("Location"), back.body)
 			}
+			// A code that this server does not show is in the address.
+			if elsewhere := "http://"+back.location().Host != w.URL; elsewhere != strings.Contains(detail, "You go on to") {
+				w.Errorf("%s leads to %s: %s", title, back.location(), detail)
+			}
 			w.words["CODE"] = back.param("code")
 			if command == nil {
 				w.words["ACCESS_TOKEN"] = back.param("access_token")
