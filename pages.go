@@ -162,7 +162,9 @@ func (s *server) handleStart(w http.ResponseWriter, r *http.Request, x *exchange
 		Endpoints       []endpointRow
 		Examples        []example
 		UserInfo        string
-	}{s.accountPage(v, r), s.issuer(), s.profile.Name, s.endpointRows(), examples, s.advertised("userinfo")})
+		Nobody          bool // there are tokens that stand for no user
+	}{s.accountPage(v, r), s.issuer(), s.profile.Name, s.endpointRows(), examples, s.advertised("userinfo"),
+		slices.Contains(s.profile.Grants, "client_credentials") && !s.profile.ClientActsForOwner})
 }
 
 // advertised is the URL of an endpoint, or "" if the profile has none.

@@ -74,7 +74,9 @@ func (w *walk) paste(title, command string) {
 	}
 	for word, member := range map[string]string{"ACCESS_TOKEN": "access_token", "REFRESH_TOKEN": "refresh_token"} {
 		if match := regexp.MustCompile(`"` + member + `":"([^"]*)"`).FindSubmatch(out); match != nil {
-			w.words[word] = string(match[1])
+			if title != "Client credentials" { // such a token stands for nobody
+				w.words[word] = string(match[1])
+			}
 		} else if word == "ACCESS_TOKEN" && strings.Contains(command, "grant_type") {
 			w.Errorf("%s: %s: no token: %s", title, command, out)
 		}
@@ -104,7 +106,7 @@ func TestShown(t *testing.T) {
 	for profile, want := range map[string]struct{ demo, readme, own []string }{
 		"rfc6749": {
 			[]string{"Authorization code", "Refresh token", "Client credentials: none", "Implicit: none", "Password: none", use},
-			[]string{"Authorization code", "Refresh token", "Client credentials: none", "Implicit: none", "Password: none", use},
+			[]string{"Authorization code", "Refresh token", "Client credentials", "Implicit: none", "Password: none", use},
 			[]string{"Authorization code", "Refresh token", "Client credentials", "Implicit", "Password"},
 		},
 		"figshare": {
@@ -114,17 +116,17 @@ func TestShown(t *testing.T) {
 		},
 		"mastodon": {
 			[]string{"Authorization code", "Client credentials: none", use},
-			[]string{"Authorization code", "Client credentials: none", use},
+			[]string{"Authorization code", "Client credentials", use},
 			[]string{"Authorization code", "Client credentials"},
 		},
 		"trackmania": {
 			[]string{"Authorization code", "Refresh token", "Client credentials: none", use},
-			[]string{"Authorization code", "Refresh token", "Client credentials: none", use},
+			[]string{"Authorization code", "Refresh token", "Client credentials", use},
 			[]string{"Authorization code", "Refresh token", "Client credentials"},
 		},
 		"sharesight": {
 			[]string{"Authorization code", "Refresh token", "Client credentials: none", use},
-			[]string{"Authorization code", "Refresh token", "Client credentials: none", use},
+			[]string{"Authorization code", "Refresh token", "Client credentials", use},
 			[]string{"Authorization code", "Refresh token", "Client credentials"},
 		},
 	} {
