@@ -502,8 +502,7 @@ func (s *server) approve(w http.ResponseWriter, x *exchange, request *authorizat
 func (s *server) issueCode(request *authorizationRequest, g *grant, now unixTime) (parameters, error) {
 	c := s.profile.CodeFormat.newCredential(claims{})
 	code := &authorizationCode{
-		id:            c.id,
-		Hash:          c.hash(),
+		stored:        c.stored(),
 		Grant:         g.key,
 		RedirectURI:   request.sentRedirectURI,
 		CodeChallenge: request.codeChallenge,

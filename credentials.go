@@ -30,6 +30,9 @@ func (c credential) hash() []byte {
 	return sum[:]
 }
 
+// stored is what the file has of it.
+func (c credential) stored() stored { return stored{c.id, c.hash()} }
+
 // is reports in constant time whether hash is the credential's.
 func (c credential) is(hash []byte) bool { return subtle.ConstantTimeCompare(hash, c.hash()) == 1 }
 

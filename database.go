@@ -361,8 +361,9 @@ type update struct {
 // its own sync only.
 //
 // A verb may refuse by returning an error; as its neighbours are in the same
-// transaction, it must do so before its first write. A verb that fails later,
-// and a commit that fails, fail the whole batch. Verbs run once, one at a time.
+// transaction, it must do so before its first write, or with a verdict. A verb
+// that fails later, and a commit that fails, fail the whole batch. Verbs run one
+// at a time.
 func (s *store) update(verb func(*tx) error) error {
 	u := &update{verb: verb, wake: make(chan bool, 1)}
 	s.mu.Lock()
@@ -413,7 +414,7 @@ func (s *store) commit(batch []*update) error {
 	for _, u := range batch {
 		before := t.writes
 		u.err = runVerb(u.verb, t)
-		if u.err != nil && t.writes != before {
+		if u.err != nil && t.writes != before && !errors.As(u.err, new(verdict)) {
 			return u.err
 		}
 	}

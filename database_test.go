@@ -168,7 +168,7 @@ func TestManyRecords(t *testing.T) {
 	const live = 12 * sweepSize
 	err = st.update(func(tx *tx) error {
 		for n := range live + 1 {
-			token := accessToken{id: newCredential().id, ClientID: "web", Client: web.ID}
+			token := accessToken{stored: newCredential().stored(), ClientID: "web", Client: web.ID}
 			if n == live {
 				token.Expires = 1
 			}

@@ -120,57 +120,36 @@ func (a *tokenAnswer) facts(tokenType string, now unixTime) facts {
 }
 
 // authorizationCodeGrant exchanges a code (RFC 6749 §4.1.3).
+//
+// Choice: what is refused before the code is spent leaves the code redeemable,
+// and revokes nothing.
 func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*tokenAnswer, error) {
-	presented, ok := s.profile.CodeFormat.parse(body["code"])
-	if !ok {
-		return nil, codeRefused(errUnknown)
-	}
-	check := func(code *authorizationCode, g *grant) error {
-		// The code was issued to this client.
-		if code.Grant.client() != c.ID {
-			return because("code of another client", invalidGrant(rfc6749("4.1.3"), "the code was issued to another client"))
-		}
-		// redirect_uri is the authorization request's, and there if it was there.
-		switch sent := body["redirect_uri"]; {
-		case sent == code.RedirectURI, sent == "" && s.profile.RedirectURINotNeeded:
-		case sent == "":
-			return about("redirect_uri", because("missing", invalidGrant(rfc6749("4.1.3"), "redirect_uri is missing: the authorization request had one")))
-		case code.RedirectURI == "":
-			// It may name what was used by default.
-			if used, err := c.redirectURIFor(""); err != nil || used != sent {
-				return because("redirect_uri differs", invalidGrant(rfc6749("4.1.3"), "redirect_uri is not the one that the authorization request was answered at"))
-			}
-		default:
-			differs := "redirect_uri differs from the one in the authorization request"
-			if difference := onlyDifference(code.RedirectURI, sent); difference != "" {
-				differs += " only by " + difference
-			}
-			if _, err := c.redirectURIFor(sent); err != nil {
-				return because("redirect_uri not registered", invalidGrant(rfc6749("4.1.3"), differs+"; this client has not registered it"))
-			}
-			return because("redirect_uri differs", invalidGrant(rfc6749("4.1.3"), differs))
-		}
-		if code.RedirectURI != "" {
-			// Choice: what has been unregistered since is as if it never was.
-			if _, err := c.redirectURIFor(code.RedirectURI); err != nil {
-				return invalidGrant(rfc6749("4.1.3"), "redirect_uri is no longer registered")
-			}
-		}
-		if err := checkCodeVerifier(code.CodeChallenge, body["code_verifier"]); err != nil {
-			return err
-		}
-		if code.Redeemed || g == nil {
-			return nil // for the store to judge
-		}
-		return c.checkRegistered(rfc6749("5.2"), g.Scope)
-	}
+	presented, _ := s.profile.CodeFormat.parse(body["code"])
 	var answer *tokenAnswer
 	var username string
-	err := s.store.redeemCode(presented, x.now, check, func(g *grant) issuance {
-		var issued issuance
+	err := s.store.redeemCode(presented, x.now, func(code *authorizationCode, spend func() (*grant, error)) (issued issuance, err error) {
+		// The code was issued to this client.
+		if code.Grant.client() != c.ID {
+			return issued, because("code of another client", invalidGrant(rfc6749("4.1.3"), "the code was issued to another client"))
+		}
+		// redirect_uri is the authorization request's, and there if it was there.
+		if err := s.checkSentRedirectURI(c, code.RedirectURI, body["redirect_uri"]); err != nil {
+			return issued, err
+		}
+		if err := checkCodeVerifier(code.CodeChallenge, body["code_verifier"]); err != nil {
+			return issued, err
+		}
+		// The code works once, in time (RFC 6749 §4.1.2).
+		g, err := spend()
+		if err != nil {
+			return issued, err
+		}
+		if err := c.checkRegistered(rfc6749("5.2"), g.Scope); err != nil {
+			return issued, err
+		}
 		username = g.Username
 		issued, answer = s.newTokens(g, c, g.Scope, x.now, s.profile.AccessTokenLifetime)
-		return issued
+		return issued, nil
 	})
 	if err != nil {
 		return nil, codeRefused(err)
@@ -179,7 +158,40 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 	return answer, nil
 }
 
-// codeRefused tells the client why the store did not redeem its code.
+// checkSentRedirectURI compares the redirect_uri of a token request with that of
+// the authorization request; either may be empty (RFC 6749 §4.1.3).
+func (s *server) checkSentRedirectURI(c *client, asked, sent string) error {
+	differs := func(description string) error {
+		return because("redirect_uri differs", invalidGrant(rfc6749("4.1.3"), description))
+	}
+	switch {
+	case sent == "" && asked != "" && !s.profile.RedirectURINotNeeded:
+		return about("redirect_uri", because("missing", invalidGrant(rfc6749("4.1.3"), "redirect_uri is missing: the authorization request had one")))
+	case sent != "" && asked == "":
+		// It may name what was used by default.
+		if used, err := c.redirectURIFor(""); err != nil || used != sent {
+			return differs("redirect_uri is not the one that the authorization request was answered at")
+		}
+	case sent != "" && sent != asked:
+		description := "redirect_uri differs from the one in the authorization request"
+		if difference := onlyDifference(asked, sent); difference != "" {
+			description += " only by " + difference
+		}
+		if _, err := c.redirectURIFor(sent); err != nil {
+			return because("redirect_uri not registered", invalidGrant(rfc6749("4.1.3"), description+"; this client has not registered it"))
+		}
+		return differs(description)
+	}
+	if asked != "" {
+		// Choice: what has been unregistered since is as if it never was.
+		if _, err := c.redirectURIFor(asked); err != nil {
+			return invalidGrant(rfc6749("4.1.3"), "redirect_uri is no longer registered")
+		}
+	}
+	return nil
+}
+
+// codeRefused tells the client why its code cannot be redeemed.
 func codeRefused(err error) error {
 	switch {
 	case errors.Is(err, errUnknown):
@@ -302,40 +314,38 @@ func (s *server) issueForClient(c *client, scope string, now unixTime, lifetime 
 // keeps the scope of the old one. The access token issued before lives on
 // until it expires.
 func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenAnswer, error) {
-	presented, ok := s.profile.RefreshTokenFormat.parse(body["refresh_token"])
-	if !ok {
-		return nil, refreshTokenRefused(errUnknown)
-	}
-	var scope string
-	requested, malformed := parseScope(body["scope"])
-	check := func(token *refreshToken, g *grant) error {
+	presented, _ := s.profile.RefreshTokenFormat.parse(body["refresh_token"])
+	var answer *tokenAnswer
+	var username string
+	err := s.store.rotateRefreshToken(presented, x.now, s.profile.RefreshEndsAccessToken, func(token *refreshToken, spend func() (*grant, error)) (issued issuance, err error) {
+		// The token was issued to this client.
 		if token.Grant.client() != c.ID {
-			return because("refresh token of another client", invalidGrant(rfc6749("6"), "the refresh token was issued to another client"))
+			return issued, because("refresh token of another client", invalidGrant(rfc6749("6"), "the refresh token was issued to another client"))
 		}
-		if token.Used || g == nil {
-			return nil // for the store to judge
+		g, err := spend()
+		if err != nil {
+			return issued, err
 		}
-		scope = g.Scope
+		// The scope asks for no more than was granted.
+		scope := g.Scope
 		if body["scope"] != "" {
-			if malformed != nil {
-				return malformed
+			requested, err := parseScope(body["scope"])
+			if err != nil {
+				return issued, err
 			}
 			known, _ := s.profile.canonicalScope(requested)
 			scope = joinScope(known)
 		}
 		if token := uncovered(g.Scope, scope); token != "" {
 			granted := func(token string) bool { return covers(g.Scope, token) }
-			return tooMuch(rfc6749("6"), token, granted, "the scope asks for more than was granted")
+			return issued, tooMuch(rfc6749("6"), token, granted, "the scope asks for more than was granted")
 		}
-		return c.checkRegistered(rfc6749("6"), scope)
-	}
-	var answer *tokenAnswer
-	var username string
-	err := s.store.rotateRefreshToken(presented, x.now, s.profile.RefreshEndsAccessToken, check, func(g *grant) issuance {
-		var issued issuance
+		if err := c.checkRegistered(rfc6749("6"), scope); err != nil {
+			return issued, err
+		}
 		username = g.Username
 		issued, answer = s.newTokens(g, c, scope, x.now, s.profile.AccessTokenLifetime)
-		return issued
+		return issued, nil
 	})
 	if err != nil {
 		return nil, refreshTokenRefused(err)
@@ -378,8 +388,7 @@ func (s *server) newTokens(g *grant, c *client, scope string, now unixTime, life
 	if c.mayUse("refresh_token", s.profile) {
 		presented := s.profile.RefreshTokenFormat.newCredential(claims{})
 		issued.refresh = &refreshToken{
-			id:      presented.id,
-			Hash:    presented.hash(),
+			stored:  presented.stored(),
 			Grant:   g.key,
 			Access:  issued.access.id,
 			Issued:  now,
@@ -411,7 +420,7 @@ func (s *server) newAccessToken(g *grant, c *client, scope string, now unixTime,
 		g.Expires = later(g.Expires, token.Expires)
 	}
 	presented := s.profile.AccessTokenFormat.newCredential(about)
-	token.id, token.Hash = presented.id, presented.hash()
+	token.stored = presented.stored()
 	return issuance{grant: g, access: token}, &tokenAnswer{id: presented.id, accessToken: presented.String(), expiresIn: lifetime, scope: scope}
 }
 

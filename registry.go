@@ -357,11 +357,10 @@ func (s *store) putSession(new *session, replaced *session) error {
 // session returns the live session of c with its user, or nils.
 func (s *store) session(c credential, now unixTime) (live *session, u *user, err error) {
 	err = s.view(func(t *tx) error {
-		record, err := read[session](t, bucketSessions, c.id[:])
-		if record == nil || !c.is(record.Hash) || record.Expires.expired(now) {
+		record, err := find[session](t, bucketSessions, c)
+		if record == nil || record.Expires.expired(now) {
 			return err
 		}
-		record.id = c.id
 		owner, err := read[user](t, bucketUsers, []byte(record.Username))
 		if owner == nil || owner.ID != record.User || !bytes.Equal(owner.Password.mark(), record.PasswordMark) {
 			return err

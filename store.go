@@ -81,8 +81,7 @@ type grant struct {
 
 // authorizationCode is RFC 6749 §4.1.2's code and what it is bound to.
 type authorizationCode struct {
-	id            uuid.UUID
-	Hash          []byte   `json:"hash"`
+	stored
 	Grant         grantKey `json:"grant"`
 	RedirectURI   string   `json:"redirect_uri,omitempty"` // as in the authorization request; empty if it had none
 	CodeChallenge string   `json:"code_challenge,omitempty"`
@@ -93,8 +92,7 @@ type authorizationCode struct {
 // accessToken hangs on a grant, or, after client credentials, on its client
 // alone: nobody's consent is behind it.
 type accessToken struct {
-	id       uuid.UUID
-	Hash     []byte    `json:"hash"`
+	stored
 	Grant    *grantKey `json:"grant,omitempty"`
 	ClientID string    `json:"client_id"`
 	Client   uuid.UUID `json:"client"` // the client's registration
@@ -106,8 +104,7 @@ type accessToken struct {
 
 // refreshToken is RFC 6749 §1.5's. Used ones stay: a second use is noticed by them.
 type refreshToken struct {
-	id      uuid.UUID
-	Hash    []byte    `json:"hash"`
+	stored
 	Grant   grantKey  `json:"grant"`
 	Access  uuid.UUID `json:"access"` // the access token issued beside it
 	Issued  unixTime  `json:"iat"`
@@ -117,8 +114,7 @@ type refreshToken struct {
 
 // session is a browser that has signed in.
 type session struct {
-	id           uuid.UUID
-	Hash         []byte    `json:"hash"`
+	stored
 	User         uuid.UUID `json:"user"`
 	Username     string    `json:"username"`
 	PasswordMark []byte    `json:"password"` // changes with the password, which ends the session
@@ -159,32 +155,25 @@ func (t *tx) grant(key grantKey) (*grant, error) {
 	return g, err
 }
 
-// code, access and refresh find a record by a credential: unknown id and wrong
-// secret are the same nil.
-func (t *tx) code(c credential) (*authorizationCode, error) {
-	record, err := read[authorizationCode](t, bucketCodes, c.id[:])
-	if record == nil || !c.is(record.Hash) {
-		return nil, err
-	}
-	record.id = c.id
-	return record, nil
+// stored is what a record knows of the credential that it is for.
+type stored struct {
+	id   uuid.UUID // of the credential, and the key
+	Hash []byte    `json:"hash"`
 }
 
-func (t *tx) access(c credential) (*accessToken, error) {
-	record, err := read[accessToken](t, bucketAccess, c.id[:])
-	if record == nil || !c.is(record.Hash) {
-		return nil, err
-	}
-	record.id = c.id
-	return record, nil
-}
+func (s *stored) credential() *stored { return s }
 
-func (t *tx) refresh(c credential) (*refreshToken, error) {
-	record, err := read[refreshToken](t, bucketRefresh, c.id[:])
-	if record == nil || !c.is(record.Hash) {
+// find returns the record of a credential, or nil: an unknown id and a wrong
+// secret are the same.
+func find[T any, R interface {
+	*T
+	credential() *stored
+}](t *tx, bucket []byte, c credential) (R, error) {
+	record, err := read[T](t, bucket, c.id[:])
+	if record == nil || !c.is(R(record).credential().Hash) {
 		return nil, err
 	}
-	record.id = c.id
+	R(record).credential().id = c.id
 	return record, nil
 }
 
@@ -253,7 +242,7 @@ func (i issuance) client() uuid.UUID {
 	return i.access.Client
 }
 
-// The refusals of redeemCode and rotateRefreshToken.
+// Why a credential is worth nothing.
 var (
 	errUnknown = errors.New("unknown")
 	errExpired = errors.New("expired")
@@ -261,111 +250,76 @@ var (
 	errRevoked = errors.New("revoked")
 )
 
-// redeemCode exchanges a code for what issue returns: RFC 6749 §4.1.3 with
-// §4.1.2's once-only rule, in one transaction. check sees the code first, and
-// its grant, which is nil if it was revoked.
-//
-// Choice: what check refuses stays redeemable, and revokes nothing.
-//
-// A code that passes check and was redeemed before is a replay, and its grant
-// is to be revoked. The revocation must be committed although the caller gets
-// an error, and a verb that returns an error commits nothing. So the verb
-// returns nil, and the verdict leaves it by a variable. Returning errReused
-// from the verb itself would look right, pass every test of the answer, and
-// leave the tokens of a stolen code alive.
-func (s *store) redeemCode(c credential, now unixTime, check func(*authorizationCode, *grant) error, issue func(*grant) issuance) error {
-	var verdict error
-	err := s.update(func(t *tx) error {
-		code, err := t.code(c)
-		if err != nil {
-			return err
-		}
+// verdict is an error of a verb that has done something all the same: commit
+// keeps the writes of a verb that returns one, where any other error must come
+// before the first write. The second use of a code is one: the client gets the
+// error, and the tokens issued for the code are revoked. As a plain error it
+// would look right, pass every test of the answer, and leave the tokens of a
+// stolen code alive.
+type verdict struct{ error }
+
+func (v verdict) Unwrap() error { return v.error }
+
+// redeem is what a grant does with a code or a refresh token of type R, in one
+// transaction: it refuses, or calls spend and returns what it issues on the
+// grant. What it refuses before that stays as it was, and revokes nothing.
+type redeem[R any] func(record R, spend func() (*grant, error)) (issuance, error)
+
+// spend returns the grant behind what works once (RFC 6749 §4.1.2, RFC 9700
+// §4.14.2) and marks it as used, or says why it does not: it expired, its grant
+// was revoked, or this is the second use, which revokes the grant.
+func (t *tx) spend(used *bool, expires unixTime, key grantKey, now unixTime) (*grant, error) {
+	switch {
+	case *used:
+		return nil, cmp.Or(t.delete(bucketGrants, key[:]), error(verdict{errReused}))
+	case expires.expired(now):
+		return nil, errExpired
+	}
+	b, err := t.granted(key)
+	if b == nil {
+		return nil, cmp.Or(err, errRevoked)
+	}
+	*used = true
+	return b.grant, nil
+}
+
+// redeemCode exchanges a code for what is issued on its grant (RFC 6749 §4.1.3).
+func (s *store) redeemCode(c credential, now unixTime, redeem redeem[*authorizationCode]) error {
+	return s.update(func(t *tx) error {
+		code, err := find[authorizationCode](t, bucketCodes, c)
 		if code == nil {
-			return errUnknown
+			return cmp.Or(err, errUnknown)
 		}
-		g, err := t.grant(code.Grant)
+		issued, err := redeem(code, func() (*grant, error) { return t.spend(&code.Redeemed, code.Expires, code.Grant, now) })
 		if err != nil {
 			return err
 		}
-		if err := check(code, g); err != nil {
-			return err
-		}
-		if code.Redeemed {
-			verdict = errReused
-			return t.delete(bucketGrants, code.Grant[:])
-		}
-		if code.Expires.expired(now) {
-			return errExpired
-		}
-		b, err := t.granted(code.Grant)
-		if err != nil {
-			return err
-		}
-		if b == nil {
-			return errRevoked
-		}
-		code.Redeemed = true
-		issued := issue(b.grant)
 		issued.code = code
 		return t.putIssued(issued)
 	})
-	if err != nil {
-		return err
-	}
-	return verdict
 }
 
-// rotateRefreshToken exchanges a refresh token for what issue returns, once
-// (RFC 6749 §6, RFC 9700 §4.14.2). check may refuse and changes nothing then.
-// A token used before revokes the grant; see redeemCode for how that verdict
-// leaves the transaction. With endAccess the access token that was issued
-// beside the old refresh token ends with it.
-func (s *store) rotateRefreshToken(c credential, now unixTime, endAccess bool, check func(*refreshToken, *grant) error, issue func(*grant) issuance) error {
-	var verdict error
-	err := s.update(func(t *tx) error {
-		token, err := t.refresh(c)
-		if err != nil {
-			return err
-		}
+// rotateRefreshToken exchanges a refresh token for what is issued on its grant
+// (RFC 6749 §6). With endAccess the access token that was issued beside it ends
+// with it.
+func (s *store) rotateRefreshToken(c credential, now unixTime, endAccess bool, redeem redeem[*refreshToken]) error {
+	return s.update(func(t *tx) error {
+		token, err := find[refreshToken](t, bucketRefresh, c)
 		if token == nil {
-			return errUnknown
+			return cmp.Or(err, errUnknown)
 		}
-		g, err := t.grant(token.Grant)
+		issued, err := redeem(token, func() (*grant, error) { return t.spend(&token.Used, token.Expires, token.Grant, now) })
+		if err == nil && endAccess {
+			err = t.endAccess(token.Access)
+		}
+		if err == nil {
+			err = t.put(bucketRefresh, token.id[:], token)
+		}
 		if err != nil {
 			return err
 		}
-		if err := check(token, g); err != nil {
-			return err
-		}
-		if token.Used {
-			verdict = errReused
-			return t.delete(bucketGrants, token.Grant[:])
-		}
-		if token.Expires.expired(now) {
-			return errExpired
-		}
-		b, err := t.granted(token.Grant)
-		if err != nil {
-			return err
-		}
-		if b == nil {
-			return errRevoked
-		}
-		if endAccess {
-			if err := t.endAccess(token.Access); err != nil {
-				return err
-			}
-		}
-		token.Used = true
-		if err := t.put(bucketRefresh, token.id[:], token); err != nil {
-			return err
-		}
-		return t.putIssued(issue(b.grant))
+		return t.putIssued(issued)
 	})
-	if err != nil {
-		return err
-	}
-	return verdict
 }
 
 // revokeToken ends an access token alone, or a refresh token with all that
@@ -374,7 +328,7 @@ func (s *store) rotateRefreshToken(c credential, now unixTime, endAccess bool, c
 // not there is revoked already.
 func (s *store) revokeToken(access, refresh credential, check func(client uuid.UUID) error) error {
 	return s.update(func(t *tx) error {
-		token, err := t.refresh(refresh)
+		token, err := find[refreshToken](t, bucketRefresh, refresh)
 		if err != nil {
 			return err
 		}
@@ -384,7 +338,7 @@ func (s *store) revokeToken(access, refresh credential, check func(client uuid.U
 			}
 			return t.delete(bucketGrants, token.Grant[:])
 		}
-		bare, err := t.access(access)
+		bare, err := find[accessToken](t, bucketAccess, access)
 		if err != nil || bare == nil {
 			return err
 		}
@@ -561,7 +515,7 @@ type bearer struct {
 // error is errUnknown, errExpired or errRevoked.
 func (s *store) accessToken(c credential, now unixTime) (b *bearer, err error) {
 	err = s.view(func(t *tx) error {
-		token, err := t.access(c)
+		token, err := find[accessToken](t, bucketAccess, c)
 		switch {
 		case err != nil:
 			return err
@@ -584,7 +538,7 @@ func (s *store) accessToken(c credential, now unixTime) (b *bearer, err error) {
 // liveCode returns what a code that can be redeemed stands for, and until when; or nil.
 func (s *store) liveCode(c credential, now unixTime) (b *bearer, expires unixTime, err error) {
 	err = s.view(func(t *tx) error {
-		code, err := t.code(c)
+		code, err := find[authorizationCode](t, bucketCodes, c)
 		if err != nil || code == nil || code.Redeemed || code.Expires.expired(now) {
 			return err
 		}
@@ -598,7 +552,7 @@ func (s *store) liveCode(c credential, now unixTime) (b *bearer, expires unixTim
 // refreshToken returns what a live refresh token stands for; errors as accessToken's.
 func (s *store) refreshToken(c credential, now unixTime) (b *bearer, err error) {
 	err = s.view(func(t *tx) error {
-		token, err := t.refresh(c)
+		token, err := find[refreshToken](t, bucketRefresh, c)
 		switch {
 		case err != nil:
 			return err

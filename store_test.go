@@ -966,7 +966,7 @@ func TestSweep(t *testing.T) {
 		st := i.server.store
 		i.as("alice")
 		code := newCredential().id
-		expired := accessToken{id: newCredential().id, Expires: 1}
+		expired := accessToken{stored: newCredential().stored(), Expires: 1}
 		err := st.update(func(t *tx) error {
 			return errors.Join(
 				t.write(func() error { return t.Bucket(bucketCodes).Put(code[:], []byte("{")) }),
@@ -1001,7 +1001,7 @@ func TestSweep(t *testing.T) {
 					g := i.server.newGrant(u, c, "read", now)
 					issued, _ := i.server.newTokens(g, c, "read", now, 3600)
 					presented := newCredential()
-					issued.code = &authorizationCode{id: presented.id, Hash: presented.hash(), Grant: g.key, Expires: now.after(600), Redeemed: true}
+					issued.code = &authorizationCode{stored: presented.stored(), Grant: g.key, Expires: now.after(600), Redeemed: true}
 					if err := i.server.store.issue(issued); err != nil {
 						t.Error(err)
 					}

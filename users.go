@@ -286,8 +286,7 @@ func (s *server) setCookie(w http.ResponseWriter, value string) {
 func (s *server) signIn(w http.ResponseWriter, v *visitor, u *user, now unixTime) error {
 	c := cookieFormat.newCredential(claims{})
 	live := &session{
-		id:           c.id,
-		Hash:         c.hash(),
+		stored:       c.stored(),
 		User:         u.ID,
 		Username:     u.Username,
 		PasswordMark: u.Password.mark(),
