@@ -25,20 +25,18 @@ type accountRequest struct {
 
 // account guards an account page: who is not signed in gets the sign-in page,
 // and a form counts only with its token (RFC 6749 §10.12).
-func (s *server) account(handle func(http.ResponseWriter, *accountRequest, *exchange)) func(http.ResponseWriter, *http.Request, *exchange) {
-	return func(w http.ResponseWriter, r *http.Request, x *exchange) {
+func (s *server) account(handle func(http.ResponseWriter, *accountRequest, *exchange) error) func(http.ResponseWriter, *http.Request, *exchange) error {
+	return func(w http.ResponseWriter, r *http.Request, x *exchange) error {
 		v, err := s.visitor(r, x.now)
 		if err != nil {
-			s.writeErrorPage(w, x, err)
-			return
+			return err
 		}
 		if v.user == nil {
 			status := http.StatusOK
 			if r.Method == http.MethodPost {
 				status = http.StatusForbidden
 			}
-			s.writeSignIn(w, v, status, signIn{Continue: s.localTarget(r.URL.RequestURI())})
-			return
+			return s.writeSignIn(w, v, status, signIn{Continue: s.localTarget(r.URL.RequestURI())})
 		}
 		x.username = v.user.Username
 		a := &accountRequest{visitor: v, Request: r}
@@ -47,11 +45,10 @@ func (s *server) account(handle func(http.ResponseWriter, *accountRequest, *exch
 				err = v.checkFormToken(a.form.Get("form_token"))
 			}
 			if err != nil {
-				s.writeErrorPage(w, x, err)
-				return
+				return err
 			}
 		}
-		handle(w, a, x)
+		return handle(w, a, x)
 	}
 }
 
@@ -115,16 +112,15 @@ func noApplication() error {
 }
 
 // handleApplications lists the user's applications.
-func (s *server) handleApplications(w http.ResponseWriter, a *accountRequest, x *exchange) {
+func (s *server) handleApplications(w http.ResponseWriter, a *accountRequest, x *exchange) error {
 	owned, err := s.store.clientsOf(a.user.Username, noLimit)
 	if err != nil {
-		s.writeErrorPage(w, x, err)
-		return
+		return err
 	}
 	slices.SortStableFunc(owned, func(a, b *client) int {
 		return strings.Compare(strings.ToLower(a.displayName()), strings.ToLower(b.displayName()))
 	})
-	s.writePage(w, http.StatusOK, "applications.html", struct {
+	return s.writePage(w, http.StatusOK, "applications.html", struct {
 		accountPage
 		Applications part[*client]
 		Full         bool
@@ -326,20 +322,19 @@ type applicationPage struct {
 	Done     string // what has just been done, in a word; see handleEditApplication
 }
 
-func (s *server) writeApplication(w http.ResponseWriter, status int, a *accountRequest, p applicationPage) {
+func (s *server) writeApplication(w http.ResponseWriter, status int, a *accountRequest, p applicationPage) error {
 	p.accountPage = s.accountPage(a.visitor, a.Request)
 	if p.Client != nil {
 		p.Examples = s.examples(a.visitor, p.Client, "")
 	}
-	s.writePage(w, status, "application.html", p)
+	return s.writePage(w, status, "application.html", p)
 }
 
 // handleNewApplication registers an application.
-func (s *server) handleNewApplication(w http.ResponseWriter, a *accountRequest, x *exchange) {
+func (s *server) handleNewApplication(w http.ResponseWriter, a *accountRequest, x *exchange) error {
 	page := applicationPage{Form: s.blankForm()}
 	if a.Method != http.MethodPost {
-		s.writeApplication(w, http.StatusOK, a, page)
-		return
+		return s.writeApplication(w, http.StatusOK, a, page)
 	}
 	page.Form = s.formFrom(a.form)
 	// A form that is sent twice, as a reload does, makes one application: its
@@ -353,24 +348,24 @@ func (s *server) handleNewApplication(w http.ResponseWriter, a *accountRequest, 
 	switch {
 	case errors.As(err, &problems):
 		page.Form = page.Form.withProblems(problems)
-		s.writeApplication(w, http.StatusUnprocessableEntity, a, page)
+		return s.writeApplication(w, http.StatusUnprocessableEntity, a, page)
 	case errors.Is(err, errRegistered):
 		x.clientID = clientID
 		seeOther(w, s.applicationURL(clientID, "registered"))
+		return nil
 	case errors.Is(err, errTooMany):
 		page.Form.Problem = fmt.Sprintf("You have %d applications, which is as many as one may: delete one first.", maxApplications)
-		s.writeApplication(w, http.StatusUnprocessableEntity, a, page)
+		return s.writeApplication(w, http.StatusUnprocessableEntity, a, page)
 	case err != nil:
-		s.writeErrorPage(w, x, err)
-	default:
-		x.clientID = c.ClientID
-		s.writeRegistered(w, a, c, secret, "is registered")
+		return err
 	}
+	x.clientID = c.ClientID
+	return s.writeRegistered(w, a, c, secret, "is registered")
 }
 
 // writeRegistered shows an application's secret, this once, and how to use it.
-func (s *server) writeRegistered(w http.ResponseWriter, a *accountRequest, c *client, secret, what string) {
-	s.writePage(w, http.StatusOK, "registered.html", struct {
+func (s *server) writeRegistered(w http.ResponseWriter, a *accountRequest, c *client, secret, what string) error {
+	return s.writePage(w, http.StatusOK, "registered.html", struct {
 		accountPage
 		Client       *client
 		Secret, What string
@@ -387,6 +382,16 @@ func (s *server) ownClient(a *accountRequest, clientID string) (*client, error) 
 	return c, err
 }
 
+// changeApplication changes the user's application, or deletes it if change
+// returns nil.
+func (s *server) changeApplication(a *accountRequest, clientID string, change func(*client) (*client, error)) error {
+	err := s.store.changeClient(a.user.Username, clientID, change)
+	if errors.Is(err, errUnknown) {
+		return noApplication()
+	}
+	return err
+}
+
 // errChanged keeps a form from undoing what another one has just done.
 var errChanged = errors.New("the application was changed meanwhile")
 
@@ -396,24 +401,22 @@ func (s *server) applicationURL(clientID, done string) string {
 }
 
 // handleEditApplication shows an application to its owner, and changes it.
-func (s *server) handleEditApplication(w http.ResponseWriter, a *accountRequest, x *exchange) {
+func (s *server) handleEditApplication(w http.ResponseWriter, a *accountRequest, x *exchange) error {
 	id := a.URL.Query().Get("id")
 	if a.Method == http.MethodPost {
 		id = a.form.Get("id")
 	}
 	c, err := s.ownClient(a, id)
 	if err != nil {
-		s.writeErrorPage(w, x, err)
-		return
+		return err
 	}
 	x.clientID = c.ClientID
 	page := applicationPage{Client: c, Form: s.formOf(c), Done: a.URL.Query().Get("done")}
 	if a.Method != http.MethodPost {
-		s.writeApplication(w, http.StatusOK, a, page)
-		return
+		return s.writeApplication(w, http.StatusOK, a, page)
 	}
 	page.Form = s.formFrom(a.form)
-	err = s.store.changeClient(a.user.Username, id, func(c *client) (*client, error) {
+	err = s.changeApplication(a, id, func(c *client) (*client, error) {
 		page.Form.Public = c.public() // fixed when it was registered
 		changed, _, err := page.Form.client(s.profile, c.ClientID, c.Owner, c)
 		switch stands := c.version(); {
@@ -430,25 +433,23 @@ func (s *server) handleEditApplication(w http.ResponseWriter, a *accountRequest,
 	switch {
 	case errors.As(err, &problems):
 		page.Form = page.Form.withProblems(problems)
-		s.writeApplication(w, http.StatusUnprocessableEntity, a, page)
+		return s.writeApplication(w, http.StatusUnprocessableEntity, a, page)
 	case errors.Is(err, errChanged):
 		page.Form.Problem = "The application was changed while you were here. Nothing was saved: compare, then save again to make it as it stands below."
-		s.writeApplication(w, http.StatusConflict, a, page)
-	case errors.Is(err, errUnknown):
-		s.writeErrorPage(w, x, noApplication())
+		return s.writeApplication(w, http.StatusConflict, a, page)
 	case err != nil:
-		s.writeErrorPage(w, x, err)
-	default:
-		seeOther(w, s.applicationURL(id, "saved"))
+		return err
 	}
+	seeOther(w, s.applicationURL(id, "saved"))
+	return nil
 }
 
 // handleRegenerateSecret gives an application a new secret; the old one is no
 // good any more.
-func (s *server) handleRegenerateSecret(w http.ResponseWriter, a *accountRequest, x *exchange) {
+func (s *server) handleRegenerateSecret(w http.ResponseWriter, a *accountRequest, x *exchange) error {
 	secret := newClientSecret()
 	var changed *client
-	err := s.store.changeClient(a.user.Username, a.form.Get("id"), func(c *client) (*client, error) {
+	err := s.changeApplication(a, a.form.Get("id"), func(c *client) (*client, error) {
 		if c.public() {
 			return nil, invalidRequest(rfc6749("2.1"), "a public application has no secret")
 		}
@@ -456,35 +457,30 @@ func (s *server) handleRegenerateSecret(w http.ResponseWriter, a *accountRequest
 		changed = c
 		return c, nil
 	})
-	switch {
-	case errors.Is(err, errUnknown):
-		s.writeErrorPage(w, x, noApplication())
-	case err != nil:
-		s.writeErrorPage(w, x, err)
-	default:
-		x.clientID = changed.ClientID
-		s.writeRegistered(w, a, changed, secret, "has a new secret")
+	if err != nil {
+		return err
 	}
+	x.clientID = changed.ClientID
+	return s.writeRegistered(w, a, changed, secret, "has a new secret")
 }
 
 // handleDeleteApplication removes an application, and with it all that was
 // issued to it.
-func (s *server) handleDeleteApplication(w http.ResponseWriter, a *accountRequest, x *exchange) {
-	err := s.store.changeClient(a.user.Username, a.form.Get("id"), func(*client) (*client, error) { return nil, nil })
-	switch {
-	case errors.Is(err, errUnknown):
-		s.writeErrorPage(w, x, noApplication())
-	case err != nil:
-		s.writeErrorPage(w, x, err)
-	default:
-		seeOther(w, s.base+"/account/applications")
+func (s *server) handleDeleteApplication(w http.ResponseWriter, a *accountRequest, x *exchange) error {
+	if err := s.changeApplication(a, a.form.Get("id"), func(*client) (*client, error) { return nil, nil }); err != nil {
+		return err
 	}
+	seeOther(w, s.base+"/account/applications")
+	return nil
 }
 
 // handleAuthorized lists the applications that may act for the user, the last
 // used first among those of a page.
-func (s *server) handleAuthorized(w http.ResponseWriter, a *accountRequest, x *exchange) {
+func (s *server) handleAuthorized(w http.ResponseWriter, a *accountRequest, x *exchange) error {
 	clients, err := s.store.grantees(a.user.ID)
+	if err != nil {
+		return err
+	}
 	type row struct {
 		*permission
 		Asked []scope
@@ -492,20 +488,16 @@ func (s *server) handleAuthorized(w http.ResponseWriter, a *accountRequest, x *e
 	var rows []row
 	shown := partOf(clients, a.URL.Query().Get("page"), authorizedPerPage)
 	for _, registration := range shown.Entries {
-		var of *permission
-		if err == nil {
-			of, err = s.store.permission(a.user.ID, registration, x.now)
+		of, err := s.store.permission(a.user.ID, registration, x.now)
+		if err != nil {
+			return err
 		}
 		if of != nil {
 			rows = append(rows, row{of, s.profile.described(of.Scope)})
 		}
 	}
-	if err != nil {
-		s.writeErrorPage(w, x, err)
-		return
-	}
 	slices.SortStableFunc(rows, func(a, b row) int { return cmp.Compare(max(b.Used, b.Since), max(a.Used, a.Since)) })
-	s.writePage(w, http.StatusOK, "authorized.html", struct {
+	return s.writePage(w, http.StatusOK, "authorized.html", struct {
 		accountPage
 		Applications part[row]
 	}{s.accountPage(a.visitor, a.Request), part[row]{rows, shown.Number, shown.Previous, shown.Next}})
@@ -513,15 +505,15 @@ func (s *server) handleAuthorized(w http.ResponseWriter, a *accountRequest, x *e
 
 // handleRevokeAuthorized ends all that the user granted to an application:
 // codes, tokens and the consent.
-func (s *server) handleRevokeAuthorized(w http.ResponseWriter, a *accountRequest, x *exchange) {
+func (s *server) handleRevokeAuthorized(w http.ResponseWriter, a *accountRequest, x *exchange) error {
 	c, err := s.store.clientNamed(a.form.Get("id"))
 	if err == nil && c != nil {
 		x.clientID = c.ClientID
 		err = s.store.revokeGrants(a.user.ID, c.ID)
 	}
 	if err != nil {
-		s.writeErrorPage(w, x, err)
-		return
+		return err
 	}
 	seeOther(w, s.base+"/account/authorized?"+parameters{{"page", a.form.Get("page")}}.encode())
+	return nil
 }

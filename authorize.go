@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -45,10 +46,10 @@ func (a *authorizationRequest) asked() string {
 
 func (a *authorizationRequest) prompts(value string) bool { return slices.Contains(a.prompt, value) }
 
-// parseRedirection is the first half of parsing: which client asks, and where
+// parseClientAndRedirectURI is the first half of parsing: which client asks, and where
 // the answer goes. Its errors are shown to the user and never sent to the
 // redirect URI, which cannot be trusted yet (RFC 6749 §4.1.2.1).
-func (s *server) parseRedirection(query string) (*authorizationRequest, error) {
+func (s *server) parseClientAndRedirectURI(query string) (*authorizationRequest, error) {
 	query = escapeBytes(query)
 	if err := checkLength(query); err != nil {
 		return nil, err
@@ -110,8 +111,8 @@ const (
 	maxCarried = 48 << 10
 )
 
-// parseRest is the second half. Its errors are sent to the redirect URI.
-func (a *authorizationRequest) parseRest(p *profile) error {
+// parseParameters is the second half. Its errors are sent to the redirect URI.
+func (a *authorizationRequest) parseParameters(p *profile) error {
 	a.responseType = a.values["response_type"] // tells where an error goes: query or fragment
 	a.state = a.values["state"]
 	a.prompt = strings.Fields(a.values["prompt"])
@@ -214,34 +215,26 @@ func isTrue(value string) bool {
 
 // handleAuthorize is the authorization endpoint (RFC 6749 §3.1): who asks,
 // who is there, did they agree, and back to the client.
-func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exchange) {
+func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	if r.Method == http.MethodPost {
-		s.handleAuthorizePost(w, r, x)
-		return
+		return s.handleAuthorizePost(w, r, x)
 	}
-	request, err := s.parseRedirection(r.URL.RawQuery)
+	request, err := s.parseClientAndRedirectURI(r.URL.RawQuery)
 	if err != nil {
-		s.writeErrorPage(w, x, err)
-		return
+		return err
 	}
 	s.asks(x, request)
-	invalid := request.parseRest(s.profile)
+	invalid := request.parseParameters(s.profile)
 
 	if d, err := s.decidedBeforehand(request, x); d != nil || err != nil {
-		switch {
-		case err != nil:
-			s.redirectError(w, x, request, err)
-		case invalid != nil:
-			s.redirectError(w, x, request, invalid)
-		default:
-			s.decide(w, x, request, d)
+		if err := cmp.Or(err, invalid); err != nil {
+			return request.refused(err)
 		}
-		return
+		return s.decide(w, x, request, d)
 	}
 	v, err := s.visitor(r, x.now)
 	if err != nil {
-		s.redirectUnasked(w, x, request, v, err)
-		return
+		return request.refusedUnasked(v, err)
 	}
 	if v.user != nil {
 		x.username = v.user.Username
@@ -251,52 +244,65 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 	// Whatever else is wrong, an anonymous browser is not sent anywhere: the
 	// link may be there to bounce it (RFC 9700 §4.11.2).
 	case v.user == nil && invalid != nil && request.prompts("none"):
-		s.writeErrorPage(w, x, invalid)
+		return invalid
 	case v.user == nil && invalid != nil:
-		s.writeSignIn(w, v, http.StatusOK, ask)
+		return s.writeSignIn(w, v, http.StatusOK, ask)
 	case invalid != nil:
-		s.redirectUnasked(w, x, request, v, invalid)
+		return request.refusedUnasked(v, invalid)
 	case v.user == nil && request.prompts("none"):
-		s.redirectUnasked(w, x, request, v, loginRequired("nobody is signed in, and with prompt none nobody can be asked to"))
+		return request.refusedUnasked(v, loginRequired("nobody is signed in, and with prompt none nobody can be asked to"))
 	case v.user == nil, request.prompts("login"), request.prompts("select_account"):
 		ask.Continue = r.URL.EscapedPath() + "?" + s.profile.withoutSignIn(request.query)
-		s.writeSignIn(w, v, http.StatusOK, ask)
+		return s.writeSignIn(w, v, http.StatusOK, ask)
 	default:
-		s.consent(w, x, request, v)
+		return s.consent(w, x, request, v)
 	}
 }
 
-// redirectUnasked sends an error to the client before the user was asked
-// anything, if the operator registered the client, or the user did. Anybody
-// else may have registered it to send the user a link that bounces here (RFC
-// 9700 §4.11.2).
+// refused sends an error to the client, whose redirect URI is known to be good
+// (RFC 6749 §4.1.2.1).
+func (a *authorizationRequest) refused(err error) error {
+	if err == nil {
+		return nil
+	}
+	return sentBack{err, a}
+}
+
+// sentBack is an error that the authorization endpoint sends to the client by
+// redirect. Any other is told on a page.
+type sentBack struct {
+	error
+	request *authorizationRequest
+}
+
+// refusedUnasked is refused for an error that comes before the user was asked
+// anything. It goes to the client if the operator registered it, or the user
+// did. Anybody else may have registered it to send the user a link that bounces
+// here (RFC 9700 §4.11.2).
 //
 // Deviation: OpenID Connect Core §3.1.2.6 sends it to every client for prompt=none.
-func (s *server) redirectUnasked(w http.ResponseWriter, x *exchange, request *authorizationRequest, v *visitor, err error) {
-	c := request.client
-	if c.RegisteredBy != operator && (v.user == nil || c.Owner != v.user.Username) {
-		s.writeErrorPage(w, x, err)
-		return
+func (a *authorizationRequest) refusedUnasked(v *visitor, err error) error {
+	if c := a.client; c.RegisteredBy != operator && (v.user == nil || c.Owner != v.user.Username) {
+		return err
 	}
-	s.redirectError(w, x, request, err)
+	return a.refused(err)
 }
 
 // handleAuthorizePost makes a request by POST (RFC 6749 §3.1) one by GET: it
 // can then be signed in to, reloaded and gone back to. A parameter in both URL
 // and body is a duplicate.
-func (s *server) handleAuthorizePost(w http.ResponseWriter, r *http.Request, x *exchange) {
+func (s *server) handleAuthorizePost(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	body, err := formBody(r)
 	if err != nil {
-		s.writeErrorPage(w, x, err)
-		return
+		return err
 	}
-	request, err := s.parseRedirection(r.URL.RawQuery + "&" + body)
+	request, err := s.parseClientAndRedirectURI(r.URL.RawQuery + "&" + body)
 	if err != nil {
-		s.writeErrorPage(w, x, err)
-		return
+		return err
 	}
 	s.asks(x, request)
 	seeOther(w, r.URL.EscapedPath()+"?"+request.query)
+	return nil
 }
 
 // decision is what a user says to an authorization request.
@@ -356,23 +362,22 @@ func (p *profile) withoutSignIn(query string) string {
 // granted with it lives, for scopes that it covers. A public client cannot
 // prove that it is the one which the user agreed to (RFC 6749 §10.2), and
 // in the implicit grant none does.
-func (s *server) consent(w http.ResponseWriter, x *exchange, request *authorizationRequest, v *visitor) {
+func (s *server) consent(w http.ResponseWriter, x *exchange, request *authorizationRequest, v *visitor) error {
 	remembered := false
 	if request.responseType == "code" && !request.client.public() && !request.prompts("consent") {
 		var err error
 		remembered, err = s.store.consented(v.user.ID, request.client.ID, x.now, func(g *grant) bool { return s.profile.remembers(g, request.scope) })
 		if err != nil {
-			s.redirectUnasked(w, x, request, v, err)
-			return
+			return request.refusedUnasked(v, err)
 		}
 	}
 	switch {
 	case remembered:
-		s.approve(w, x, request, v.user)
+		return s.approve(w, x, request, v.user)
 	case request.prompts("none"):
-		s.redirectUnasked(w, x, request, v, consentRequired("the user has not agreed to this yet, and with prompt none nobody can be asked to"))
+		return request.refusedUnasked(v, consentRequired("the user has not agreed to this yet, and with prompt none nobody can be asked to"))
 	default:
-		s.writeConsent(w, v, request, pendingConsent{uuid.Must(uuid.NewV7()), request.asked(), x.now.after(consentLifetime), request.query})
+		return s.writeConsent(w, v, request, pendingConsent{uuid.Must(uuid.NewV7()), request.asked(), x.now.after(consentLifetime), request.query})
 	}
 }
 
@@ -396,52 +401,44 @@ func (p pendingConsent) mac(v *visitor) string {
 
 // handleConsent takes the user's decision. All that it acts on is parsed and
 // checked anew: client, redirect URI or scope may be gone by now.
-func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchange) {
+func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	form, err := s.formValues(r)
 	if err != nil {
-		s.writeErrorPage(w, x, err)
-		return
+		return err
 	}
 	v, err := s.visitor(r, x.now)
 	if err != nil {
-		s.writeErrorPage(w, x, err)
-		return
+		return err
 	}
 	id, _ := uuid.Parse(form["id"])
 	expires, _ := strconv.ParseInt(form["expires"], 10, 64)
 	pending := pendingConsent{id, form["asked"], unixTime(expires), form["request"]}
 	if v.user == nil || !sameMAC(pending.mac(v), form["mac"]) {
-		s.writeErrorPage(w, x, outOfDate("You have signed in or out since it was asked. Go back to the application and start again.",
-			refuse(http.StatusForbidden, "access_denied", rfc6749("10.12"), "this form belongs to another sign-in")))
-		return
+		return outOfDate("You have signed in or out since it was asked. Go back to the application and start again.",
+			refuse(http.StatusForbidden, "access_denied", rfc6749("10.12"), "this form belongs to another sign-in"))
 	}
 	x.username = v.user.Username
 	if pending.expires.expired(x.now) {
-		s.writeErrorPage(w, x, outOfDate("It was asked more than half an hour ago. Go back to the application and start again.",
-			invalidRequest(rfc6749("4.1.1"), "this request has expired")))
-		return
+		return outOfDate("It was asked more than half an hour ago. Go back to the application and start again.",
+			invalidRequest(rfc6749("4.1.1"), "this request has expired"))
 	}
-	request, err := s.parseRedirection(pending.query)
+	request, err := s.parseClientAndRedirectURI(pending.query)
 	if err != nil {
-		s.writeErrorPage(w, x, err)
-		return
+		return err
 	}
 	s.asks(x, request)
-	switch invalid := request.parseRest(s.profile); {
+	switch invalid := request.parseParameters(s.profile); {
 	case invalid == nil && request.asked() != pending.asked, invalid != nil && request.sentRedirectURI == "":
-		s.writeErrorPage(w, x, outOfDate("The application has changed since it was asked. Go back to the application and start again.",
-			invalidRequest(rfc6749("4.1.1"), "the client has been changed meanwhile")))
-		return
+		return outOfDate("The application has changed since it was asked. Go back to the application and start again.",
+			invalidRequest(rfc6749("4.1.1"), "the client has been changed meanwhile"))
 	case invalid != nil:
-		s.redirectError(w, x, request, invalid)
-		return
+		return request.refused(invalid)
 	}
 	if form["decision"] != "approve" && form["decision"] != "deny" {
-		s.writeErrorPage(w, x, invalidRequest(rfc6749("4.1.1"), "decision must be approve or deny"))
-		return
+		return invalidRequest(rfc6749("4.1.1"), "decision must be approve or deny")
 	}
 	request.pending = &pending
-	s.decide(w, x, request, &decision{v.user, form["decision"] == "deny"})
+	return s.decide(w, x, request, &decision{v.user, form["decision"] == "deny"})
 }
 
 // outOfDate tells the user why the answer to a question cannot count any more.
@@ -450,33 +447,31 @@ func outOfDate(text string, err error) error {
 }
 
 // decide does what the user decided.
-func (s *server) decide(w http.ResponseWriter, x *exchange, request *authorizationRequest, d *decision) {
+func (s *server) decide(w http.ResponseWriter, x *exchange, request *authorizationRequest, d *decision) error {
 	if !d.deny {
-		s.approve(w, x, request, d.user)
-		return
+		return s.approve(w, x, request, d.user)
 	}
 	x.username = d.user.Username
 	err := s.store.issue(issuance{answers: request.pending})
 	if err == nil {
 		err = accessDenied(rfc6749("4.1.2.1"), "the user denied the request")
 	}
-	s.decisionFailed(w, x, request, err)
+	return request.decisionRefused(err)
 }
 
-// decisionFailed sends a refusal back to the client, but for a second decision:
-// the client has had its answer.
-func (s *server) decisionFailed(w http.ResponseWriter, x *exchange, request *authorizationRequest, err error) {
+// decisionRefused sends an error to the client, but for a second decision: the
+// client has had its answer.
+func (a *authorizationRequest) decisionRefused(err error) error {
 	if errors.Is(err, errAnswered) {
-		s.writeErrorPage(w, x, helped(help{Heading: "You have answered already", Text: "Your first answer has been sent to the application. If you are still here, go back to the application and start again."},
-			invalidRequest(rfc6749("4.1.1"), "this request has been answered already")))
-		return
+		return helped(help{Heading: "You have answered already", Text: "Your first answer has been sent to the application. If you are still here, go back to the application and start again."},
+			invalidRequest(rfc6749("4.1.1"), "this request has been answered already"))
 	}
-	s.redirectError(w, x, request, err)
+	return a.refused(err)
 }
 
 // approve issues what the user granted and sends the browser back with it:
 // a code (RFC 6749 §4.1.2) or an access token (§4.2.2).
-func (s *server) approve(w http.ResponseWriter, x *exchange, request *authorizationRequest, u *user) {
+func (s *server) approve(w http.ResponseWriter, x *exchange, request *authorizationRequest, u *user) error {
 	g := s.newGrant(u, request.client, request.scope, x.now)
 	g.Consented = true
 	x.username, x.grant = u.Username, g.key.id()
@@ -488,13 +483,13 @@ func (s *server) approve(w http.ResponseWriter, x *exchange, request *authorizat
 		answer, err = s.issueCode(request, g, x.now)
 	}
 	if err != nil {
-		s.decisionFailed(w, x, request, err)
-		return
+		return request.decisionRefused(err)
 	}
 	if request.state != "" {
 		answer = append(answer, parameters{{"state", request.state}}...)
 	}
 	s.redirect(w, request, answer)
+	return nil
 }
 
 // issueCode makes an authorization code, bound to all that its redemption is

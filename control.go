@@ -111,7 +111,9 @@ func (s *server) handleControl(w http.ResponseWriter, r *http.Request, x *exchan
 		w.Header().Set("Grantling-Fault", x.fault)
 	}
 	if err == nil {
-		s.writeJSON(w, http.StatusOK, answer)
+		err = s.writeJSON(w, http.StatusOK, answer)
+	}
+	if err == nil {
 		return
 	}
 	status := http.StatusBadRequest

@@ -261,7 +261,9 @@ func (s *server) writeTold(w http.ResponseWriter, x *exchange, t told) {
 			w.Header().Del(name)
 		}
 	}
-	s.writeJSON(w, t.Status, x.fill(body, f))
+	if err := s.writeJSON(w, t.Status, x.fill(body, f)); err != nil {
+		panic(err) // texts and numbers
+	}
 }
 
 // writeErrorPage tells a person what is wrong with a request that leads
@@ -272,8 +274,24 @@ func (s *server) writeErrorPage(w http.ResponseWriter, x *exchange, err error) {
 		s.writeTold(w, x, t)
 		return
 	}
+	s.writeToldPage(w, t)
+}
+
+func (s *server) writeToldPage(w http.ResponseWriter, t told) {
 	setRetryAfter(w, t.refusal)
-	s.writePage(w, t.Status, "error.html", t.refusal)
+	if err := s.writePage(w, t.Status, "error.html", t.refusal); err != nil {
+		panic(err) // the server's own template
+	}
+}
+
+// writeAuthorizationError tells an error of the authorization endpoint: on a
+// page, or to the client (RFC 6749 §4.1.2.1, §4.2.2.1).
+func (s *server) writeAuthorizationError(w http.ResponseWriter, x *exchange, err error) {
+	if back := (sentBack{}); errors.As(err, &back) {
+		s.redirectError(w, x, back.request, back.error)
+		return
+	}
+	s.writeErrorPage(w, x, err)
 }
 
 // writeNowhere tells that a request leads to nothing here: a person on a page,
@@ -306,8 +324,7 @@ func (s *server) redirectError(w http.ResponseWriter, x *exchange, request *auth
 		t.body = members
 		s.writeTold(w, x, t)
 	case t.by == "page" || endpoint == "oob":
-		setRetryAfter(w, t.refusal)
-		s.writePage(w, t.Status, "error.html", t.refusal)
+		s.writeToldPage(w, t)
 	default:
 		if t.Status >= 500 {
 			f["error"] = "server_error" // RFC 6749 §4.1.2.1

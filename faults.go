@@ -316,7 +316,7 @@ func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *h
 	}
 	switch {
 	case f.alter != nil:
-		found.handle(a, r, x)
+		found.answer(a, r, x)
 		if !f.alter(a, f.member) {
 			s.control.faults.settle(f, false)
 			a.send(w)
@@ -335,7 +335,7 @@ func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *h
 	case f.Drop:
 		// Without a word.
 	default:
-		found.handle(a, r, x)
+		found.answer(a, r, x)
 	}
 	s.control.faults.settle(f, true)
 	x.fault = f.id
@@ -377,11 +377,11 @@ func (s *server) stageError(f *stagedFault, found *route, w http.ResponseWriter,
 		staged.Description = "staged by fault " + f.id
 	}
 	if found.endpoint == "authorize" && (f.Status == 0 || f.Status/100 == 3) {
-		if request, err := s.parseRedirection(authorizationQuery(r)); err == nil {
+		if request, err := s.parseClientAndRedirectURI(authorizationQuery(r)); err == nil {
 			s.asks(x, request)
-			request.parseRest(s.profile) // what is wrong there no longer matters
+			request.parseParameters(s.profile) // what is wrong there no longer matters
 			staged.Status = http.StatusBadRequest
-			s.redirectError(w, x, request, staged)
+			found.fail(w, x, request.refused(staged))
 			return
 		}
 	}

@@ -13,17 +13,16 @@ import (
 )
 
 // handleToken is the token endpoint (RFC 6749 §3.2).
-func (s *server) handleToken(w http.ResponseWriter, r *http.Request, x *exchange) {
+func (s *server) handleToken(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	answer, err := s.grantToken(r, x)
 	if err != nil {
-		s.writeError(w, x, err)
-		return
+		return err
 	}
 	x.token = answer.id
 	for name, value := range s.profile.TokenHeaders {
 		w.Header().Set(name, value)
 	}
-	s.writeJSON(w, http.StatusOK, s.profile.TokenAnswer.fill(answer.facts(s.profile.TokenType, x.now)))
+	return s.writeJSON(w, http.StatusOK, s.profile.TokenAnswer.fill(answer.facts(s.profile.TokenType, x.now)))
 }
 
 // grantToken finds out what is asked for and who asks, and leaves the rest to

@@ -54,11 +54,12 @@ func newAsset(name, mediaType string) asset {
 	return asset{mediaType, data, hex.EncodeToString(sum[:6])}
 }
 
-func (a asset) handle(w http.ResponseWriter, r *http.Request, x *exchange) {
+func (a asset) handle(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	w.Header().Del("Pragma")
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
 	w.Header().Set("Content-Type", a.mediaType)
 	w.Write(a.data)
+	return nil
 }
 
 // contentSecurityPolicy has no form-action: browsers apply it to the redirect
@@ -79,19 +80,21 @@ func (p page) Title() string { return p.Profile.Title }
 // Asset returns the URL of an asset as it is now.
 func (p page) Asset(name string) string { return p.Base + "/" + name + "?" + assets[name].version }
 
-func (s *server) writePage(w http.ResponseWriter, status int, name string, data any) {
+func (s *server) writePage(w http.ResponseWriter, status int, name string, data any) error {
 	var b bytes.Buffer
 	if err := pages[name].ExecuteTemplate(&b, "base.html", page{s.base, s.profile, data}); err != nil {
-		panic(err) // the server's own template
+		return err
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
 	w.Write(b.Bytes())
+	return nil
 }
 
-func (s *server) handleHealth(w http.ResponseWriter, r *http.Request, x *exchange) {
+func (s *server) handleHealth(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Write([]byte("ok\n"))
+	return nil
 }
 
 // endpointRow is an endpoint on the start page.
@@ -145,18 +148,17 @@ func (s *server) endpointRows() []endpointRow {
 }
 
 // handleStart shows what runs here and how to try it.
-func (s *server) handleStart(w http.ResponseWriter, r *http.Request, x *exchange) {
+func (s *server) handleStart(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	v, err := s.visitor(r, x.now)
 	var examples []example
 	if err == nil {
 		examples, err = s.startExamples(v)
 	}
 	if err != nil {
-		s.writeErrorPage(w, x, err)
-		return
+		return err
 	}
 	s.keepCookie(w, v)
-	s.writePage(w, http.StatusOK, "start.html", struct {
+	return s.writePage(w, http.StatusOK, "start.html", struct {
 		accountPage
 		Issuer, Profile string
 		Endpoints       []endpointRow
@@ -398,16 +400,16 @@ type signIn struct {
 	Token  string
 }
 
-func (s *server) writeSignIn(w http.ResponseWriter, v *visitor, status int, data signIn) {
+func (s *server) writeSignIn(w http.ResponseWriter, v *visitor, status int, data signIn) error {
 	s.keepCookie(w, v)
 	data.Token = v.formToken()
 	path, query, _ := strings.Cut(data.Continue, "?")
 	if found, _, ok := s.findRoute("GET", path); ok && found.endpoint == "authorize" {
-		if request, err := s.parseRedirection(query); err == nil {
+		if request, err := s.parseClientAndRedirectURI(query); err == nil {
 			data.Client, data.Host = request.client, redirectHost(request.redirectURI)
 		}
 	}
-	s.writePage(w, status, "login.html", data)
+	return s.writePage(w, status, "login.html", data)
 }
 
 // keepCookie gives a browser that has no cookie the one that its forms are bound to.
@@ -418,20 +420,17 @@ func (s *server) keepCookie(w http.ResponseWriter, v *visitor) {
 }
 
 // handleLogin is the sign-in page and its form.
-func (s *server) handleLogin(w http.ResponseWriter, r *http.Request, x *exchange) {
+func (s *server) handleLogin(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	v, err := s.visitor(r, x.now)
 	if err != nil {
-		s.writeErrorPage(w, x, err)
-		return
+		return err
 	}
 	if r.Method != http.MethodPost {
-		s.writeSignIn(w, v, http.StatusOK, signIn{Continue: s.localTarget(r.URL.Query().Get("continue"))})
-		return
+		return s.writeSignIn(w, v, http.StatusOK, signIn{Continue: s.localTarget(r.URL.Query().Get("continue"))})
 	}
 	form, err := s.formValues(r)
 	if err != nil {
-		s.writeErrorPage(w, x, err)
-		return
+		return err
 	}
 	again := signIn{Username: form["username"], Continue: s.localTarget(form["continue"])}
 	if err := v.checkFormToken(form["form_token"]); err != nil {
@@ -440,8 +439,7 @@ func (s *server) handleLogin(w http.ResponseWriter, r *http.Request, x *exchange
 		if again.User = v.user; v.user == nil {
 			again.Problem = "This page was out of date, or your browser keeps no cookies. Sign in again."
 		}
-		s.writeSignIn(w, v, x.refused(err).Status, again)
-		return
+		return s.writeSignIn(w, v, x.refused(err).Status, again)
 	}
 	u, err := s.checkPassword(r.Context(), form["username"], form["password"], source(r), x.now)
 	wait := tooManyTries(0)
@@ -450,21 +448,20 @@ func (s *server) handleLogin(w http.ResponseWriter, r *http.Request, x *exchange
 		refused := x.refused(tooManyGuesses("access_denied", rfc6749("10.10"), int(wait)))
 		again.Problem = "Too many failed tries. Wait a minute and try again."
 		setRetryAfter(w, refused)
-		s.writeSignIn(w, v, refused.Status, again)
+		return s.writeSignIn(w, v, refused.Status, again)
 	case errors.Is(err, errWrongPassword):
 		refused := x.refused(refuse(http.StatusUnprocessableEntity, "access_denied", rfc6749("3.1"), "the username or the password is wrong"))
 		again.Problem = "The username or the password is wrong."
-		s.writeSignIn(w, v, refused.Status, again)
+		return s.writeSignIn(w, v, refused.Status, again)
 	case err != nil:
-		s.writeErrorPage(w, x, err)
-	default:
-		x.username = u.Username
-		if err := s.signIn(w, v, u, x.now); err != nil {
-			s.writeErrorPage(w, x, err)
-			return
-		}
-		seeOther(w, again.Continue)
+		return err
 	}
+	x.username = u.Username
+	if err := s.signIn(w, v, u, x.now); err != nil {
+		return err
+	}
+	seeOther(w, again.Continue)
+	return nil
 }
 
 // localTarget returns target if it is a page of this server to which a
@@ -481,7 +478,7 @@ func (s *server) localTarget(target string) string {
 
 // handleLogout ends the session, here and not only in the browser. From the
 // consent page another user goes on with its request.
-func (s *server) handleLogout(w http.ResponseWriter, r *http.Request, x *exchange) {
+func (s *server) handleLogout(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	v, err := s.visitor(r, x.now)
 	var form values
 	if err == nil {
@@ -495,20 +492,20 @@ func (s *server) handleLogout(w http.ResponseWriter, r *http.Request, x *exchang
 		err = s.store.deleteSession(v.session)
 	}
 	if err != nil {
-		s.writeErrorPage(w, x, err)
-		return
+		return err
 	}
 	s.setCookie(w, "")
+	next := s.base + "/"
 	if request := form["request"]; request != "" {
-		seeOther(w, s.base+s.profile.Endpoints["authorize"][0]+"?"+request)
-		return
+		next = s.base + s.profile.Endpoints["authorize"][0] + "?" + request
 	}
-	seeOther(w, s.base+"/")
+	seeOther(w, next)
+	return nil
 }
 
 // writeConsent asks the user.
-func (s *server) writeConsent(w http.ResponseWriter, v *visitor, request *authorizationRequest, pending pendingConsent) {
-	s.writePage(w, http.StatusOK, "consent.html", struct {
+func (s *server) writeConsent(w http.ResponseWriter, v *visitor, request *authorizationRequest, pending pendingConsent) error {
+	return s.writePage(w, http.StatusOK, "consent.html", struct {
 		Client       *client
 		RedirectHost string
 		User         *user
@@ -572,11 +569,10 @@ func redirectHost(uri string) string {
 // handleOutOfBand shows a code to the user who is to carry it to the client.
 // It shows only a code that is good, to the user that it was issued for: a
 // link to this page cannot talk anybody into another's code.
-func (s *server) handleOutOfBand(w http.ResponseWriter, r *http.Request, x *exchange) {
+func (s *server) handleOutOfBand(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	v, err := s.visitor(r, x.now)
 	if err != nil {
-		s.writeErrorPage(w, x, err)
-		return
+		return err
 	}
 	presented, _ := s.profile.CodeFormat.parse(r.URL.Query().Get("code"))
 	b, expires, err := s.store.liveCode(presented, x.now)
@@ -585,11 +581,10 @@ func (s *server) handleOutOfBand(w http.ResponseWriter, r *http.Request, x *exch
 			invalidRequest(rfc6749("4.1.2"), "there is no code here that is good and yours: it may have been used or have expired"))
 	}
 	if err != nil {
-		s.writeErrorPage(w, x, err)
-		return
+		return err
 	}
 	x.clientID, x.username = b.client.ClientID, b.user.Username
-	s.writePage(w, http.StatusOK, "code.html", struct {
+	return s.writePage(w, http.StatusOK, "code.html", struct {
 		Code, Name string
 		Minutes    unixTime
 	}{presented.String(), b.client.displayName(), (expires - x.now + 59) / 60})

@@ -276,7 +276,7 @@ func TestHelp(t *testing.T) {
 func TestPanic(t *testing.T) {
 	t.Parallel()
 	i := start(t, func(s *server) {
-		s.routes["/bug"] = []*route{{methods: "GET", handle: func(http.ResponseWriter, *http.Request, *exchange) {
+		s.routes["/bug"] = []*route{{methods: "GET", handle: func(http.ResponseWriter, *http.Request, *exchange) error {
 			panic("the detail")
 		}}}
 	})
@@ -1002,7 +1002,7 @@ func TestLog(t *testing.T) {
 		all := &slog.HandlerOptions{Level: slog.LevelDebug}
 		i = start(t, func(s *server) {
 			s.log = slog.New(slog.NewMultiHandler(slog.NewTextHandler(text, all), slog.NewJSONHandler(object, all)))
-			s.routes["/bug"] = []*route{{methods: "GET, POST", handle: func(w http.ResponseWriter, r *http.Request, x *exchange) {
+			s.routes["/bug"] = []*route{{methods: "GET, POST", handle: func(w http.ResponseWriter, r *http.Request, x *exchange) error {
 				form, _ := s.formValues(r)
 				panic(fmt.Sprint("a form of ", len(form)))
 			}}}

@@ -57,16 +57,15 @@ func (g *registration) check(p *profile) error {
 const registrationTries = 1000
 
 // handleRegistration makes a confidential client.
-func (s *server) handleRegistration(w http.ResponseWriter, r *http.Request, x *exchange) {
+func (s *server) handleRegistration(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	c, secret, err := s.registerClient(r, x)
 	if err != nil {
-		s.writeError(w, x, err)
-		return
+		return err
 	}
 	x.clientID = c.ClientID
 	f := s.bearerFacts(&bearer{client: c, scope: c.Scope}, "", x.now)
 	f["client_secret"] = secret
-	s.writeJSON(w, http.StatusOK, s.profile.Registration.Answer.fill(f))
+	return s.writeJSON(w, http.StatusOK, s.profile.Registration.Answer.fill(f))
 }
 
 func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, error) {

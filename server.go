@@ -151,8 +151,8 @@ func realTime() time.Time { return time.Now() }
 type route struct {
 	endpoint string // the name of the protocol endpoint that it is part of, or "" for a page
 	methods  string // as in the Allow header
-	handle   func(http.ResponseWriter, *http.Request, *exchange)
-	fail     func(http.ResponseWriter, *exchange, error) // writes what is wrong before handle is reached
+	handle   func(http.ResponseWriter, *http.Request, *exchange) error
+	fail     func(http.ResponseWriter, *exchange, error) // writes the errors of handle, and those before it
 	anyone   bool                                        // browsers may call it from any origin
 	form     bool                                        // its POSTs come from this server's own pages
 }
@@ -179,7 +179,7 @@ func (s *server) newRoutes() map[string][]*route {
 		return full
 	}
 	endpoints := s.profile.Endpoints
-	add(route{endpoint: "authorize", methods: "GET, POST", handle: s.handleAuthorize, fail: s.writeErrorPage}, here(endpoints["authorize"])...)
+	add(route{endpoint: "authorize", methods: "GET, POST", handle: s.handleAuthorize, fail: s.writeAuthorizationError}, here(endpoints["authorize"])...)
 	add(route{endpoint: "oob", methods: "GET", handle: s.handleOutOfBand, fail: s.writeErrorPage}, here(endpoints["oob"])...)
 	add(route{endpoint: "token", methods: "POST", handle: s.handleToken, fail: s.writeError, anyone: true}, here(endpoints["token"])...)
 	add(route{endpoint: "revoke", methods: "POST", handle: s.handleRevoke, fail: s.writeError, anyone: true}, here(endpoints["revoke"])...)
@@ -187,20 +187,22 @@ func (s *server) newRoutes() map[string][]*route {
 	add(route{endpoint: "registration", methods: "POST", handle: s.handleRegistration, fail: s.writeError, anyone: true}, here(endpoints["registration"])...)
 	for i := range s.profile.Resources {
 		resource := &s.profile.Resources[i]
-		handle := func(w http.ResponseWriter, r *http.Request, x *exchange) { s.handleResource(w, r, x, resource) }
+		handle := func(w http.ResponseWriter, r *http.Request, x *exchange) error {
+			return s.handleResource(w, r, x, resource)
+		}
 		add(route{endpoint: resource.Endpoint, methods: "GET", handle: handle, fail: s.writeBearerError, anyone: true}, here(resource.Paths)...)
 	}
 	for _, path := range endpoints["metadata"] {
 		// RFC 8414 §3.1: the issuer's path stands behind the well-known one.
 		add(route{endpoint: "metadata", methods: "GET", handle: s.handleMetadata, fail: s.writeError, anyone: true}, path+s.base)
 	}
-	page := func(path, methods string, handle func(http.ResponseWriter, *http.Request, *exchange)) {
+	page := func(path, methods string, handle func(http.ResponseWriter, *http.Request, *exchange) error) {
 		add(route{methods: methods, handle: handle, fail: s.writeErrorPage, form: true}, s.base+path)
 	}
 	page("/", "GET", s.handleStart)
 	page("/login", "GET, POST", s.handleLogin)
 	page("/logout", "POST", s.handleLogout)
-	add(route{endpoint: "authorize", methods: "POST", handle: s.handleConsent, fail: s.writeErrorPage, form: true}, s.base+"/consent") // its second half
+	add(route{endpoint: "authorize", methods: "POST", handle: s.handleConsent, fail: s.writeAuthorizationError, form: true}, s.base+"/consent") // its second half
 	page("/account/applications", "GET", s.account(s.handleApplications))
 	page("/account/applications/new", "GET, POST", s.account(s.handleNewApplication))
 	page("/account/applications/edit", "GET, POST", s.account(s.handleEditApplication))
@@ -396,7 +398,14 @@ func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 			return
 		}
 	}
-	found.handle(w, r, x)
+	found.answer(w, r, x)
+}
+
+// answer handles a request, or tells what is wrong with it.
+func (r *route) answer(w http.ResponseWriter, request *http.Request, x *exchange) {
+	if err := r.handle(w, request, x); err != nil {
+		r.fail(w, x, err)
+	}
 }
 
 // isAddressed reports whether a Host is a loopback name or address, or one of
@@ -568,14 +577,15 @@ func marshalJSON(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
-func (s *server) writeJSON(w http.ResponseWriter, status int, body any) {
+func (s *server) writeJSON(w http.ResponseWriter, status int, body any) error {
 	data, err := marshalJSON(body)
 	if err != nil {
-		panic(err) // the server's own types
+		return err
 	}
 	if w.Header().Get("Content-Type") == "" {
 		w.Header().Set("Content-Type", s.profile.JSONType)
 	}
 	w.WriteHeader(status)
 	w.Write(append(data, '\n'))
+	return nil
 }

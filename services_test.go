@@ -126,9 +126,9 @@ func (n *refusals) watch(s *server) http.Handler {
 	for _, routes := range s.routes {
 		for _, r := range routes {
 			handle, fail := r.handle, r.fail
-			r.handle = func(w http.ResponseWriter, r *http.Request, x *exchange) {
+			r.handle = func(w http.ResponseWriter, r *http.Request, x *exchange) error {
 				defer note(w, x)
-				handle(w, r, x)
+				return handle(w, r, x)
 			}
 			r.fail = func(w http.ResponseWriter, x *exchange, err error) {
 				defer note(w, x)

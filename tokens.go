@@ -77,24 +77,20 @@ func (s *server) findToken(text string, now unixTime) (*bearer, error) {
 
 // handleResource answers with what the profile says, about the token's user,
 // its client, or the server itself.
-func (s *server) handleResource(w http.ResponseWriter, r *http.Request, x *exchange, into *resource) {
+func (s *server) handleResource(w http.ResponseWriter, r *http.Request, x *exchange, into *resource) error {
 	if into.Needs == "nothing" {
-		s.writeJSON(w, http.StatusOK, into.Answer.fill(s.serverFacts()))
-		return
+		return s.writeJSON(w, http.StatusOK, into.Answer.fill(s.serverFacts()))
 	}
 	b, err := s.bearerToken(r, x, into)
 	switch {
 	case err != nil:
+		return err
 	case into.Needs == "user" && b.user == nil:
-		err = because("no user", refuse(http.StatusForbidden, "insufficient_scope", rfc6750("3.1"), "this token stands for a client, not for a user"))
+		return because("no user", refuse(http.StatusForbidden, "insufficient_scope", rfc6750("3.1"), "this token stands for a client, not for a user"))
 	case len(into.Scopes) > 0 && !slices.ContainsFunc(into.Scopes, func(scope string) bool { return covers(b.scope, scope) }):
-		err = refuse(http.StatusForbidden, "insufficient_scope", rfc6750("3.1"), "the token does not have the scope that this resource needs")
+		return refuse(http.StatusForbidden, "insufficient_scope", rfc6750("3.1"), "the token does not have the scope that this resource needs")
 	}
-	if err != nil {
-		s.writeBearerError(w, x, err)
-		return
-	}
-	s.writeJSON(w, http.StatusOK, into.Answer.fill(s.bearerFacts(b, s.profile.TokenType, x.now)))
+	return s.writeJSON(w, http.StatusOK, into.Answer.fill(s.bearerFacts(b, s.profile.TokenType, x.now)))
 }
 
 // resourceFacts are the placeholders of the answers of resources and of
@@ -174,32 +170,28 @@ func accountNumber(username string) uint64 {
 // Choice: a client sees the tokens issued to it; one registered with an empty
 // list of grant types is a resource server and sees all. A refresh token is
 // described without token_type.
-func (s *server) handleIntrospect(w http.ResponseWriter, r *http.Request, x *exchange) {
+func (s *server) handleIntrospect(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	body, err := s.bodyValues(r)
 	if err != nil {
-		s.writeError(w, x, err)
-		return
+		return err
 	}
 	c, err := s.authenticateClient(r, body, x)
-	if err == nil && c.public() {
-		err = invalidClient(rfc7662("2.1"), "introspection is for clients that authenticate; this one is public")
-	}
-	if err == nil && body["token"] == "" {
-		err = missing(rfc7662("2.1"), "token")
-	}
-	if err != nil {
-		s.writeError(w, x, err)
-		return
-	}
-	b, tokenType, err := s.describeToken(body["token"], x.now)
 	switch {
 	case err != nil:
-		s.writeError(w, x, err)
-	case b == nil || b.client.ID != c.ID && !c.resourceServer():
-		s.writeJSON(w, http.StatusOK, object{{"active", false}})
-	default:
-		s.writeJSON(w, http.StatusOK, s.profile.IntrospectionAnswer.fill(s.bearerFacts(b, tokenType, x.now)))
+		return err
+	case c.public():
+		return invalidClient(rfc7662("2.1"), "introspection is for clients that authenticate; this one is public")
+	case body["token"] == "":
+		return missing(rfc7662("2.1"), "token")
 	}
+	b, tokenType, err := s.describeToken(body["token"], x.now)
+	if err != nil {
+		return err
+	}
+	if b == nil || b.client.ID != c.ID && !c.resourceServer() {
+		return s.writeJSON(w, http.StatusOK, object{{"active", false}})
+	}
+	return s.writeJSON(w, http.StatusOK, s.profile.IntrospectionAnswer.fill(s.bearerFacts(b, tokenType, x.now)))
 }
 
 // describeToken returns what a live access or refresh token stands for, or
@@ -222,20 +214,17 @@ func (s *server) describeToken(text string, now unixTime) (b *bearer, tokenType 
 // handleRevoke ends a token (RFC 7009 §2). One that is unknown is gone
 // already, which is what the client wants. token_type_hint is not needed: all
 // kinds are looked through (§2.1).
-func (s *server) handleRevoke(w http.ResponseWriter, r *http.Request, x *exchange) {
+func (s *server) handleRevoke(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	body, err := s.bodyValues(r)
 	if err != nil {
-		s.writeError(w, x, err)
-		return
+		return err
 	}
 	c, err := s.authenticateClient(r, body, x)
 	if err != nil {
-		s.writeError(w, x, err)
-		return
+		return err
 	}
 	if body["token"] == "" && !s.profile.RevokesNothing {
-		s.writeError(w, x, missing(rfc7009("2.1"), "token"))
-		return
+		return missing(rfc7009("2.1"), "token")
 	}
 	access, _ := s.profile.AccessTokenFormat.parse(body["token"])
 	refresh, _ := s.profile.RefreshTokenFormat.parse(body["token"])
@@ -246,19 +235,18 @@ func (s *server) handleRevoke(w http.ResponseWriter, r *http.Request, x *exchang
 		return nil
 	})
 	if err != nil {
-		s.writeError(w, x, err)
-		return
+		return err
 	}
 	answer := any(object{}) // RFC 7009 §2.2: it says nothing, but there are clients that parse it
 	if s.profile.RevocationAnswer != nil {
 		answer = s.profile.RevocationAnswer.fill(nil)
 	}
-	s.writeJSON(w, http.StatusOK, answer)
+	return s.writeJSON(w, http.StatusOK, answer)
 }
 
 // handleMetadata describes the server (RFC 8414 §2). What the profile, or
 // every client, does without is left out.
-func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *exchange) {
+func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	offered := func(grantType string) (bool, error) {
 		if !slices.Contains(s.profile.Grants, grantType) {
 			return false, nil
@@ -272,8 +260,7 @@ func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *excha
 	for _, grantType := range s.profile.Grants {
 		ok, err := offered(grantType)
 		if err != nil {
-			s.writeError(w, x, err)
-			return
+			return err
 		}
 		if ok {
 			grantTypes = append(grantTypes, grantType)
@@ -317,5 +304,5 @@ func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *excha
 	o.add("code_challenge_methods_supported", []string{"S256"})
 	o.add("authorization_response_iss_parameter_supported", s.profile.Iss)
 	o.add("prompt_values_supported", []string{"none", "login", "consent", "select_account"})
-	s.writeJSON(w, http.StatusOK, o)
+	return s.writeJSON(w, http.StatusOK, o)
 }
