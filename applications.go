@@ -20,7 +20,6 @@ import (
 type accountRequest struct {
 	*visitor
 	*http.Request
-	form url.Values // of a POST
 }
 
 // account guards an account page: who is not signed in gets the sign-in page,
@@ -41,10 +40,10 @@ func (s *server) account(handle func(http.ResponseWriter, *accountRequest, *exch
 		x.username = v.user.Username
 		a := &accountRequest{visitor: v, Request: r}
 		if r.Method == http.MethodPost {
-			if a.form, err = s.formFields(r); err == nil {
-				err = v.checkFormToken(a.form.Get("form_token"))
+			if x.wrong != nil {
+				return x.wrong
 			}
-			if err != nil {
+			if err := v.checkFormToken(x.form.Get("form_token")); err != nil {
 				return err
 			}
 		}
@@ -124,7 +123,7 @@ func (s *server) handleApplications(w http.ResponseWriter, a *accountRequest, x 
 		accountPage
 		Applications part[*client]
 		Full         bool
-	}{s.accountPage(a.visitor, a.Request), partOf(owned, a.URL.Query().Get("page"), applicationsPerPage), len(owned) >= maxApplications})
+	}{s.accountPage(a.visitor, a.Request), partOf(owned, x.query.values.Get("page"), applicationsPerPage), len(owned) >= maxApplications})
 }
 
 // applicationForm is a form that describes an application, with what is wrong
@@ -336,10 +335,10 @@ func (s *server) handleNewApplication(w http.ResponseWriter, a *accountRequest, 
 	if a.Method != http.MethodPost {
 		return s.writeApplication(w, http.StatusOK, a, page)
 	}
-	page.Form = s.formFrom(a.form)
+	page.Form = s.formFrom(x.form)
 	// A form that is sent twice, as a reload does, makes one application: its
 	// client_id is that form's, and nobody's to choose.
-	clientID := uuid.NewSHA1(uuid.Nil, []byte(a.mac("application", a.form.Encode()))).String()
+	clientID := uuid.NewSHA1(uuid.Nil, []byte(a.mac("application", x.form.Encode()))).String()
 	c, secret, err := page.Form.client(s.profile, clientID, a.user.Username, nil)
 	if err == nil {
 		err = s.store.addClient(c, maxApplications)
@@ -402,20 +401,20 @@ func (s *server) applicationURL(clientID, done string) string {
 
 // handleEditApplication shows an application to its owner, and changes it.
 func (s *server) handleEditApplication(w http.ResponseWriter, a *accountRequest, x *exchange) error {
-	id := a.URL.Query().Get("id")
+	id := x.query.values.Get("id")
 	if a.Method == http.MethodPost {
-		id = a.form.Get("id")
+		id = x.form.Get("id")
 	}
 	c, err := s.ownClient(a, id)
 	if err != nil {
 		return err
 	}
 	x.clientID = c.ClientID
-	page := applicationPage{Client: c, Form: s.formOf(c), Done: a.URL.Query().Get("done")}
+	page := applicationPage{Client: c, Form: s.formOf(c), Done: x.query.values.Get("done")}
 	if a.Method != http.MethodPost {
 		return s.writeApplication(w, http.StatusOK, a, page)
 	}
-	page.Form = s.formFrom(a.form)
+	page.Form = s.formFrom(x.form)
 	err = s.changeApplication(a, id, func(c *client) (*client, error) {
 		page.Form.Public = c.public() // fixed when it was registered
 		changed, _, err := page.Form.client(s.profile, c.ClientID, c.Owner, c)
@@ -449,7 +448,7 @@ func (s *server) handleEditApplication(w http.ResponseWriter, a *accountRequest,
 func (s *server) handleRegenerateSecret(w http.ResponseWriter, a *accountRequest, x *exchange) error {
 	secret := newClientSecret()
 	var changed *client
-	err := s.changeApplication(a, a.form.Get("id"), func(c *client) (*client, error) {
+	err := s.changeApplication(a, x.form.Get("id"), func(c *client) (*client, error) {
 		if c.public() {
 			return nil, invalidRequest(rfc6749("2.1"), "a public application has no secret")
 		}
@@ -467,7 +466,7 @@ func (s *server) handleRegenerateSecret(w http.ResponseWriter, a *accountRequest
 // handleDeleteApplication removes an application, and with it all that was
 // issued to it.
 func (s *server) handleDeleteApplication(w http.ResponseWriter, a *accountRequest, x *exchange) error {
-	if err := s.changeApplication(a, a.form.Get("id"), func(*client) (*client, error) { return nil, nil }); err != nil {
+	if err := s.changeApplication(a, x.form.Get("id"), func(*client) (*client, error) { return nil, nil }); err != nil {
 		return err
 	}
 	seeOther(w, s.base+"/account/applications")
@@ -486,7 +485,7 @@ func (s *server) handleAuthorized(w http.ResponseWriter, a *accountRequest, x *e
 		Asked []scope
 	}
 	var rows []row
-	shown := partOf(clients, a.URL.Query().Get("page"), authorizedPerPage)
+	shown := partOf(clients, x.query.values.Get("page"), authorizedPerPage)
 	for _, registration := range shown.Entries {
 		of, err := s.store.permission(a.user.ID, registration, x.now)
 		if err != nil {
@@ -506,7 +505,7 @@ func (s *server) handleAuthorized(w http.ResponseWriter, a *accountRequest, x *e
 // handleRevokeAuthorized ends all that the user granted to an application:
 // codes, tokens and the consent.
 func (s *server) handleRevokeAuthorized(w http.ResponseWriter, a *accountRequest, x *exchange) error {
-	c, err := s.store.clientNamed(a.form.Get("id"))
+	c, err := s.store.clientNamed(x.form.Get("id"))
 	if err == nil && c != nil {
 		x.clientID = c.ClientID
 		err = s.store.revokeGrants(a.user.ID, c.ID)
@@ -514,6 +513,6 @@ func (s *server) handleRevokeAuthorized(w http.ResponseWriter, a *accountRequest
 	if err != nil {
 		return err
 	}
-	seeOther(w, s.base+"/account/authorized?"+parameters{{"page", a.form.Get("page")}}.encode())
+	seeOther(w, s.base+"/account/authorized?"+parameters{{"page", x.form.Get("page")}}.encode())
 	return nil
 }

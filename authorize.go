@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -49,15 +50,15 @@ func (a *authorizationRequest) prompts(value string) bool { return slices.Contai
 // parseClientAndRedirectURI is the first half of parsing: which client asks, and where
 // the answer goes. Its errors are shown to the user and never sent to the
 // redirect URI, which cannot be trusted yet (RFC 6749 §4.1.2.1).
-func (s *server) parseClientAndRedirectURI(query string) (*authorizationRequest, error) {
-	query = escapeBytes(query)
-	if err := checkLength(query); err != nil {
+func (s *server) parseClientAndRedirectURI(q query) (*authorizationRequest, error) {
+	q.text = escapeBytes(q.text)
+	if err := checkLength(q.text); err != nil {
 		return nil, err
 	}
-	v, faulty, err := parseValues(query)
-	if err != nil {
-		return nil, err
+	if q.err != nil {
+		return nil, q.err
 	}
+	v, faulty := newValues(q.values)
 	for _, name := range []string{"client_id", "redirect_uri"} {
 		if fault, found := faulty[name]; found {
 			return nil, faultyParameter(rfc6749("3.1"), name, fault)
@@ -77,7 +78,7 @@ func (s *server) parseClientAndRedirectURI(query string) (*authorizationRequest,
 	if err != nil {
 		return nil, err
 	}
-	return &authorizationRequest{query: query, values: v, faulty: faulty,
+	return &authorizationRequest{query: q.text, values: v, faulty: faulty,
 		client: c, redirectURI: redirectURI, sentRedirectURI: v["redirect_uri"]}, nil
 }
 
@@ -219,11 +220,11 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 	if r.Method == http.MethodPost {
 		return s.handleAuthorizePost(w, r, x)
 	}
-	request, err := s.parseClientAndRedirectURI(r.URL.RawQuery)
+	request, err := s.parseClientAndRedirectURI(x.query)
 	if err != nil {
 		return err
 	}
-	s.asks(x, request)
+	x.asks(request)
 	invalid := request.parseParameters(s.profile)
 
 	if d, err := s.decidedBeforehand(request, x); d != nil || err != nil {
@@ -292,17 +293,25 @@ func (a *authorizationRequest) refusedUnasked(v *visitor, err error) error {
 // can then be signed in to, reloaded and gone back to. A parameter in both URL
 // and body is a duplicate.
 func (s *server) handleAuthorizePost(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	body, err := formBody(r)
+	if x.wrong != nil {
+		return x.wrong
+	}
+	request, err := s.parseClientAndRedirectURI(x.queryAndForm())
 	if err != nil {
 		return err
 	}
-	request, err := s.parseClientAndRedirectURI(r.URL.RawQuery + "&" + body)
-	if err != nil {
-		return err
-	}
-	s.asks(x, request)
+	x.asks(request)
 	seeOther(w, r.URL.EscapedPath()+"?"+request.query)
 	return nil
+}
+
+// queryAndForm is the authorization request of a POST.
+func (m *sent) queryAndForm() query {
+	all := maps.Clone(m.query.values)
+	for name, values := range m.form {
+		all[name] = slices.Concat(all[name], values)
+	}
+	return query{all.Encode(), all, m.query.err}
 }
 
 // decision is what a user says to an authorization request.
@@ -340,7 +349,7 @@ func (s *server) autoApprover(request *authorizationRequest) (*user, error) {
 func (p *profile) withoutSignIn(query string) string {
 	var kept []string
 	for pair := range strings.SplitSeq(query, "&") {
-		v, _, _ := parseValues(pair)
+		v, _ := newValues(parseQuery(pair).values)
 		if v["prompt"] != "" {
 			rest := slices.DeleteFunc(strings.Fields(v["prompt"]), func(value string) bool { return value == "login" || value == "select_account" })
 			pair = parameters{{"prompt", strings.Join(rest, " ")}}.encode()
@@ -402,7 +411,7 @@ func (p pendingConsent) mac(v *visitor) string {
 // handleConsent takes the user's decision. All that it acts on is parsed and
 // checked anew: client, redirect URI or scope may be gone by now.
 func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	form, err := s.formValues(r)
+	form, err := x.body()
 	if err != nil {
 		return err
 	}
@@ -422,11 +431,11 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 		return outOfDate("It was asked more than half an hour ago. Go back to the application and start again.",
 			invalidRequest(rfc6749("4.1.1"), "this request has expired"))
 	}
-	request, err := s.parseClientAndRedirectURI(pending.query)
+	request, err := s.parseClientAndRedirectURI(parseQuery(pending.query))
 	if err != nil {
 		return err
 	}
-	s.asks(x, request)
+	x.asks(request)
 	switch invalid := request.parseParameters(s.profile); {
 	case invalid == nil && request.asked() != pending.asked, invalid != nil && request.sentRedirectURI == "":
 		return outOfDate("The application has changed since it was asked. Go back to the application and start again.",
@@ -474,13 +483,14 @@ func (a *authorizationRequest) decisionRefused(err error) error {
 func (s *server) approve(w http.ResponseWriter, x *exchange, request *authorizationRequest, u *user) error {
 	g := s.newGrant(u, request.client, request.scope, x.now)
 	g.Consented = true
-	x.username, x.grant = u.Username, g.key.id()
+	x.username = u.Username
+	x.about(g.key.id())
 	var answer parameters
 	var err error
 	if request.responseType == "token" {
-		answer, err = s.implicitGrant(request, g, x.now)
+		answer, err = s.implicitGrant(request, g, x)
 	} else {
-		answer, err = s.issueCode(request, g, x.now)
+		answer, err = s.issueCode(request, g, x)
 	}
 	if err != nil {
 		return request.decisionRefused(err)
@@ -494,14 +504,15 @@ func (s *server) approve(w http.ResponseWriter, x *exchange, request *authorizat
 
 // issueCode makes an authorization code, bound to all that its redemption is
 // checked against (RFC 6749 §4.1.2, RFC 7636 §4.4).
-func (s *server) issueCode(request *authorizationRequest, g *grant, now unixTime) (parameters, error) {
+func (s *server) issueCode(request *authorizationRequest, g *grant, x *exchange) (parameters, error) {
 	c := s.profile.CodeFormat.newCredential(claims{})
+	x.about(c.id)
 	code := &authorizationCode{
 		stored:        c.stored(),
 		Grant:         g.key,
 		RedirectURI:   request.sentRedirectURI,
 		CodeChallenge: request.codeChallenge,
-		Expires:       now.after(s.profile.CodeLifetime),
+		Expires:       x.now.after(s.profile.CodeLifetime),
 	}
 	g.Expires = later(g.Expires, code.Expires)
 	if err := s.store.issue(issuance{grant: g, code: code, answers: request.pending}); err != nil {

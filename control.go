@@ -492,12 +492,12 @@ func (s *server) mintTokens(r *http.Request, x *exchange) (any, error) {
 		if u, err = s.store.userNamed(asked.Username); u == nil {
 			return nil, cmp.Or(err, wrong("username", "names no user"))
 		}
-		answer, err = s.issueForUser(u, c, scope, x.now, lifetime)
+		answer, err = s.issueForUser(u, c, scope, x, lifetime)
 	} else {
 		if !c.mayUse("client_credentials", s.profile) {
 			return nil, wrong("username", "is missing: this client cannot have tokens of its own")
 		}
-		answer, err = s.issueForClient(c, scope, x.now, lifetime)
+		answer, err = s.issueForClient(c, scope, x, lifetime)
 	}
 	if told := new(refusal); errors.As(err, &told) {
 		return nil, wrong("client_id", told.Description)
@@ -547,7 +547,7 @@ func (s *server) latestRequest(r *http.Request, _ *exchange) (any, error) {
 // maxWait is how long an answer may be held: clients have a patience too.
 const maxWait = 30 * time.Second
 
-func (s *server) pickRequests(r *http.Request) ([]object, error) {
+func (s *server) pickRequests(r *http.Request) ([]*loggedRequest, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, errors.New("the query is malformed")

@@ -205,17 +205,14 @@ func (q *faults) add(f *stagedFault) object {
 
 // take returns the first fault in the queue that strikes an exchange, or nil.
 // Who takes one settles it.
-func (q *faults) take(x *exchange) *stagedFault {
+func (q *faults) take(x *exchange, client func() string) *stagedFault {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if x.noted == nil {
-		return nil
-	}
 	for _, f := range q.queue {
 		switch {
 		case f.Endpoint != x.endpoint,
-			f.ClientID != "" && f.ClientID != x.clientID,
-			f.grantType != "" && f.grantType != x.noted.params.Get("grant_type"),
+			f.ClientID != "" && f.ClientID != client(),
+			f.grantType != "" && f.grantType != x.form.Get("grant_type"),
 			f.times != 0 && f.taken >= f.times,
 			f.dice != nil && f.dice.IntN(100) >= *f.Percent:
 			continue
@@ -224,6 +221,11 @@ func (q *faults) take(x *exchange) *stagedFault {
 		return f
 	}
 	return nil
+}
+
+// takeFault returns the fault that strikes an exchange, or nil.
+func (s *server) takeFault(x *exchange) *stagedFault {
+	return s.control.faults.take(x, sync.OnceValue(func() string { return s.claimedClient(x) }))
 }
 
 // settle ends what take began: the fault struck, or waits for another request.
@@ -311,7 +313,7 @@ func (a *stagedAnswer) Write(b []byte) (int, error) {
 // stage answers a request in the way of a fault.
 func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *http.Request, x *exchange) {
 	a := &stagedAnswer{header: w.Header().Clone()}
-	if grantType := x.noted.params.Get("grant_type"); found.endpoint == "token" && slices.Contains(s.profile.tokenGrants(), grantType) {
+	if grantType := x.form.Get("grant_type"); found.endpoint == "token" && slices.Contains(s.profile.tokenGrants(), grantType) {
 		x.grantType = grantType
 	}
 	switch {
@@ -353,7 +355,7 @@ func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *h
 	connection.SetWriteDeadline(time.Time{})
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	defer context.AfterFunc(x.noted.era, cancel)()
+	defer context.AfterFunc(x.era, cancel)()
 	if f.slow {
 		a.sendSlowly(ctx, w, f.delay)
 	} else {
@@ -377,8 +379,8 @@ func (s *server) stageError(f *stagedFault, found *route, w http.ResponseWriter,
 		staged.Description = "staged by fault " + f.id
 	}
 	if found.endpoint == "authorize" && (f.Status == 0 || f.Status/100 == 3) {
-		if request, err := s.parseClientAndRedirectURI(authorizationQuery(r)); err == nil {
-			s.asks(x, request)
+		if request, err := s.parseClientAndRedirectURI(authorizationQuery(x)); err == nil {
+			x.asks(request)
 			request.parseParameters(s.profile) // what is wrong there no longer matters
 			staged.Status = http.StatusBadRequest
 			found.fail(w, x, request.refused(staged))
@@ -394,12 +396,35 @@ func (s *server) stageError(f *stagedFault, found *route, w http.ResponseWriter,
 
 // authorizationQuery is the authorization request that a request to the
 // authorization endpoint, or from its consent page, carries.
-func authorizationQuery(r *http.Request) string {
-	body, _ := formBody(r)
-	if form, _ := url.ParseQuery(body); form.Has("request") {
-		return form.Get("request")
+func authorizationQuery(x *exchange) query {
+	switch {
+	case x.form.Has("request"):
+		return parseQuery(x.form.Get("request"))
+	case x.method == http.MethodPost:
+		return x.queryAndForm()
+	default:
+		return x.query
 	}
-	return strings.Trim(r.URL.RawQuery+"&"+body, "&")
+}
+
+// claimedClient is the client_id that a request names before anything of it is
+// checked: in the Authorization header, as a parameter, in the authorization
+// request that a form carries, or by its access token.
+func (s *server) claimedClient(x *exchange) string {
+	authorization := x.header.Get("Authorization")
+	if c, err := parseBasic(authorization); err == nil {
+		return c.id
+	}
+	for _, form := range []url.Values{x.form, x.query.values, authorizationQuery(x).values} {
+		if form.Has("client_id") {
+			return form.Get("client_id")
+		}
+	}
+	_, token, _ := strings.Cut(authorization, " ")
+	if b, err := s.findToken(strings.TrimLeft(token, " "), x.now); err == nil {
+		return b.client.ClientID
+	}
+	return ""
 }
 
 // statusOf is the status that goes with an error code where the fault has none.

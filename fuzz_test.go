@@ -142,17 +142,12 @@ func FuzzValues(f *testing.F) {
 		f.Add(encoded)
 	}
 	f.Fuzz(func(t *testing.T, encoded string) {
-		v, faulty, err := parseValues(encoded)
-		form, parseError := url.ParseQuery(encoded)
-		if (err != nil) != (parseError != nil) {
-			t.Fatalf("parseValues: %v; url.ParseQuery: %v", err, parseError)
+		form, err := url.ParseQuery(encoded)
+		q := parseQuery(encoded)
+		if (q.err != nil) != (err != nil) {
+			t.Fatalf("parseQuery: %v; url.ParseQuery: %v", q.err, err)
 		}
-		if err != nil {
-			if v != nil || faulty != nil {
-				t.Errorf("%q and %q are left of what cannot be read", v, faulty)
-			}
-			return
-		}
+		v, faulty := newValues(q.values)
 		for name, value := range v {
 			if sent := form[name]; len(sent) != 1 || sent[0] != value || value == "" {
 				t.Errorf("%s is %q, and %q was sent", name, value, sent)
@@ -175,7 +170,7 @@ func FuzzValues(f *testing.F) {
 		for name, value := range v {
 			again.Set(name, value)
 		}
-		if w, faulty, err := parseValues(again.Encode()); err != nil || len(faulty) > 0 || len(w) != len(v) {
+		if w, faulty := newValues(parseQuery(again.Encode()).values); len(faulty) > 0 || len(w) != len(v) {
 			t.Errorf("%q becomes %q, %q, %v", v, w, faulty, err)
 		}
 	})

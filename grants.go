@@ -18,7 +18,6 @@ func (s *server) handleToken(w http.ResponseWriter, r *http.Request, x *exchange
 	if err != nil {
 		return err
 	}
-	x.token = answer.id
 	for name, value := range s.profile.TokenHeaders {
 		w.Header().Set(name, value)
 	}
@@ -28,7 +27,7 @@ func (s *server) handleToken(w http.ResponseWriter, r *http.Request, x *exchange
 // grantToken finds out what is asked for and who asks, and leaves the rest to
 // the grant.
 func (s *server) grantToken(r *http.Request, x *exchange) (*tokenAnswer, error) {
-	body, err := s.bodyValues(r)
+	body, err := x.body()
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +65,7 @@ func (s *server) grantToken(r *http.Request, x *exchange) (*tokenAnswer, error) 
 	case "password":
 		return s.passwordGrant(c, body, r, x)
 	case "client_credentials":
-		return s.clientCredentialsGrant(c, body, x.now)
+		return s.clientCredentialsGrant(c, body, x)
 	default:
 		return s.refreshTokenGrant(c, body, x)
 	}
@@ -94,7 +93,6 @@ func (s *server) checkParameters(grantType string, body values) error {
 
 // tokenAnswer is a successful answer (RFC 6749 §5.1). The profile says how it looks.
 type tokenAnswer struct {
-	id           uuid.UUID // of the access token
 	accessToken  string
 	expiresIn    seconds // 0: never expires
 	refreshToken string  // empty: none
@@ -127,6 +125,7 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 	var answer *tokenAnswer
 	var username string
 	err := s.store.redeemCode(presented, x.now, func(code *authorizationCode, spend func() (*grant, error)) (issued issuance, err error) {
+		x.about(code.Grant.id())
 		// The code was issued to this client.
 		if code.Grant.client() != c.ID {
 			return issued, because("code of another client", invalidGrant(rfc6749("4.1.3"), "the code was issued to another client"))
@@ -148,6 +147,7 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 		}
 		username = g.Username
 		issued, answer = s.newTokens(g, c, g.Scope, x.now, s.profile.AccessTokenLifetime)
+		x.about(issued.tokens()...)
 		return issued, nil
 	})
 	if err != nil {
@@ -231,13 +231,14 @@ func checkCodeVerifier(challenge, verifier string) error {
 //
 // Deviation: RFC 9700 §2.1.2 advises against it; it is for clients that
 // register it by name.
-func (s *server) implicitGrant(request *authorizationRequest, g *grant, now unixTime) (parameters, error) {
-	issued, answer := s.newAccessToken(g, request.client, request.scope, now, s.profile.AccessTokenLifetime)
+func (s *server) implicitGrant(request *authorizationRequest, g *grant, x *exchange) (parameters, error) {
+	issued, answer := s.newAccessToken(g, request.client, request.scope, x.now, s.profile.AccessTokenLifetime)
+	x.about(issued.access.id)
 	issued.answers = request.pending
 	if err := s.store.issue(issued); err != nil {
 		return nil, err
 	}
-	return s.profile.ImplicitAnswer.parameters(answer.facts(s.profile.TokenType, now)), nil
+	return s.profile.ImplicitAnswer.parameters(answer.facts(s.profile.TokenType, x.now)), nil
 }
 
 // passwordGrant takes the user's password from the client (RFC 6749 §4.3).
@@ -259,12 +260,14 @@ func (s *server) passwordGrant(c *client, body values, r *http.Request, x *excha
 		return nil, err
 	}
 	x.username = u.Username
-	return s.issueForUser(u, c, scope, x.now, s.profile.AccessTokenLifetime)
+	return s.issueForUser(u, c, scope, x, s.profile.AccessTokenLifetime)
 }
 
 // issueForUser issues tokens to a client on a new grant of a user's.
-func (s *server) issueForUser(u *user, c *client, scope string, now unixTime, lifetime seconds) (*tokenAnswer, error) {
-	issued, answer := s.newTokens(s.newGrant(u, c, scope, now), c, scope, now, lifetime)
+func (s *server) issueForUser(u *user, c *client, scope string, x *exchange, lifetime seconds) (*tokenAnswer, error) {
+	issued, answer := s.newTokens(s.newGrant(u, c, scope, x.now), c, scope, x.now, lifetime)
+	x.about(issued.grant.key.id())
+	x.about(issued.tokens()...)
 	if err := s.store.issue(issued); err != nil {
 		return nil, err
 	}
@@ -273,17 +276,17 @@ func (s *server) issueForUser(u *user, c *client, scope string, now unixTime, li
 
 // clientCredentialsGrant gives a confidential client a token of its own
 // (RFC 6749 §4.4), without a refresh token (§4.4.3).
-func (s *server) clientCredentialsGrant(c *client, body values, now unixTime) (*tokenAnswer, error) {
+func (s *server) clientCredentialsGrant(c *client, body values, x *exchange) (*tokenAnswer, error) {
 	scope, err := c.grantableScope(body["scope"], s.profile)
 	if err != nil {
 		return nil, err
 	}
-	return s.issueForClient(c, scope, now, s.profile.AccessTokenLifetime)
+	return s.issueForClient(c, scope, x, s.profile.AccessTokenLifetime)
 }
 
 // issueForClient issues an access token to a client for itself. In some profiles
 // it stands for the user who owns the client.
-func (s *server) issueForClient(c *client, scope string, now unixTime, lifetime seconds) (*tokenAnswer, error) {
+func (s *server) issueForClient(c *client, scope string, x *exchange, lifetime seconds) (*tokenAnswer, error) {
 	if s.profile.ClientScopeHasNoForce {
 		scope = ""
 	}
@@ -296,9 +299,10 @@ func (s *server) issueForClient(c *client, scope string, now unixTime, lifetime 
 		if owner == nil {
 			return nil, unauthorizedClient(rfc6749("5.2"), "this client has no owner for whom it could act, and there is not just one user")
 		}
-		g = s.newGrant(owner, c, scope, now)
+		g = s.newGrant(owner, c, scope, x.now)
 	}
-	issued, answer := s.newAccessToken(g, c, scope, now, lifetime)
+	issued, answer := s.newAccessToken(g, c, scope, x.now, lifetime)
+	x.about(issued.tokens()...)
 	if err := s.store.issue(issued); err != nil {
 		return nil, err
 	}
@@ -317,6 +321,7 @@ func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenA
 	var answer *tokenAnswer
 	var username string
 	err := s.store.rotateRefreshToken(presented, x.now, s.profile.RefreshEndsAccessToken, func(token *refreshToken, spend func() (*grant, error)) (issued issuance, err error) {
+		x.about(token.Grant.id())
 		// The token was issued to this client.
 		if token.Grant.client() != c.ID {
 			return issued, because("refresh token of another client", invalidGrant(rfc6749("6"), "the refresh token was issued to another client"))
@@ -344,6 +349,7 @@ func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenA
 		}
 		username = g.Username
 		issued, answer = s.newTokens(g, c, scope, x.now, s.profile.AccessTokenLifetime)
+		x.about(issued.tokens()...)
 		return issued, nil
 	})
 	if err != nil {
@@ -420,7 +426,7 @@ func (s *server) newAccessToken(g *grant, c *client, scope string, now unixTime,
 	}
 	presented := s.profile.AccessTokenFormat.newCredential(about)
 	token.stored = presented.stored()
-	return issuance{grant: g, access: token}, &tokenAnswer{id: presented.id, accessToken: presented.String(), expiresIn: lifetime, scope: scope}
+	return issuance{grant: g, access: token}, &tokenAnswer{accessToken: presented.String(), expiresIn: lifetime, scope: scope}
 }
 
 // later returns the later of two expiries.

@@ -405,7 +405,7 @@ func (s *server) writeSignIn(w http.ResponseWriter, v *visitor, status int, data
 	data.Token = v.formToken()
 	path, query, _ := strings.Cut(data.Continue, "?")
 	if found, _, ok := s.findRoute("GET", path); ok && found.endpoint == "authorize" {
-		if request, err := s.parseClientAndRedirectURI(query); err == nil {
+		if request, err := s.parseClientAndRedirectURI(parseQuery(query)); err == nil {
 			data.Client, data.Host = request.client, redirectHost(request.redirectURI)
 		}
 	}
@@ -426,9 +426,9 @@ func (s *server) handleLogin(w http.ResponseWriter, r *http.Request, x *exchange
 		return err
 	}
 	if r.Method != http.MethodPost {
-		return s.writeSignIn(w, v, http.StatusOK, signIn{Continue: s.localTarget(r.URL.Query().Get("continue"))})
+		return s.writeSignIn(w, v, http.StatusOK, signIn{Continue: s.localTarget(x.query.values.Get("continue"))})
 	}
-	form, err := s.formValues(r)
+	form, err := x.body()
 	if err != nil {
 		return err
 	}
@@ -482,7 +482,7 @@ func (s *server) handleLogout(w http.ResponseWriter, r *http.Request, x *exchang
 	v, err := s.visitor(r, x.now)
 	var form values
 	if err == nil {
-		form, err = s.formValues(r)
+		form, err = x.body()
 	}
 	if err == nil {
 		err = v.checkFormToken(form["form_token"])
@@ -574,7 +574,7 @@ func (s *server) handleOutOfBand(w http.ResponseWriter, r *http.Request, x *exch
 	if err != nil {
 		return err
 	}
-	presented, _ := s.profile.CodeFormat.parse(r.URL.Query().Get("code"))
+	presented, _ := s.profile.CodeFormat.parse(x.query.values.Get("code"))
 	b, expires, err := s.store.liveCode(presented, x.now)
 	if err == nil && (b == nil || s.autoApprove == "" && (v.user == nil || v.user.ID != b.user.ID)) {
 		err = helped(help{Heading: "There is no code here", Text: "It may have been used or have expired. Go back to the application and start again."},

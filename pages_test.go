@@ -1003,7 +1003,7 @@ func TestLog(t *testing.T) {
 		i = start(t, func(s *server) {
 			s.log = slog.New(slog.NewMultiHandler(slog.NewTextHandler(text, all), slog.NewJSONHandler(object, all)))
 			s.routes["/bug"] = []*route{{methods: "GET, POST", handle: func(w http.ResponseWriter, r *http.Request, x *exchange) error {
-				form, _ := s.formValues(r)
+				form, _ := x.body()
 				panic(fmt.Sprint("a form of ", len(form)))
 			}}}
 		})

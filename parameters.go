@@ -48,15 +48,34 @@ const (
 	isNoString  = "must be a string"
 )
 
-// parseValues reads parameters in the form of RFC 6749 Appendix B. Malformed
-// encoding makes all of them unusable.
-func parseValues(encoded string) (v values, faulty map[string]string, err error) {
-	form, err := url.ParseQuery(encoded)
+// sent is what a request says, parsed once.
+type sent struct {
+	query query
+	form  url.Values // of the body; what is malformed is left out
+	lists map[string]bool
+	wrong error // with the body
+}
+
+// query is that of a URL, or an authorization request in its form.
+type query struct {
+	text   string
+	values url.Values // what is malformed is left out
+	err    error
+}
+
+func parseQuery(text string) query {
+	v, err := url.ParseQuery(text)
 	if err != nil {
-		return nil, nil, invalidRequest(rfc6749Appendix("B"), "the parameters are not well-formed application/x-www-form-urlencoded")
+		err = invalidRequest(rfc6749Appendix("B"), "the parameters are not well-formed application/x-www-form-urlencoded")
 	}
-	v, faulty = newValues(form)
-	return v, faulty, nil
+	return query{text, v, err}
+}
+
+// read parses the body of a request that has come to its route.
+func (s *server) read(r *http.Request, x *exchange, to *route) {
+	if r.Method == http.MethodPost || r.ContentLength != 0 {
+		x.form, x.lists, x.wrong = s.parseBody(r, to.bodies)
+	}
 }
 
 // isCredential has the parameters in which any bytes are taken: they are the
@@ -92,39 +111,19 @@ var isParameter = map[string]bool{
 	"scope": true, "state": true, "token": true, "token_type_hint": true, "username": true,
 }
 
-// bodyValues reads the parameters of a POST request from its body alone: what
-// the URL says does not count (RFC 6749 §2.3.1, §3.2). The profile says which
-// types of body there are.
-func (s *server) bodyValues(r *http.Request) (values, error) {
-	form, lists, err := s.parseBody(r, s.profile.Bodies)
-	if err != nil {
-		return nil, err
+// body returns the parameters of a POST request, which are those of its body
+// alone: what the URL says does not count (RFC 6749 §2.3.1, §3.2).
+func (m *sent) body() (values, error) {
+	if m.wrong != nil {
+		return nil, m.wrong
 	}
-	v, faulty := newValues(form)
-	for name := range lists {
+	v, faulty := newValues(m.form)
+	for name := range m.lists {
 		if isParameter[name] {
 			faulty[name] = isNoString
 		}
 	}
 	return v, checkFaulty(rfc6749("3.2"), faulty)
-}
-
-// formFields reads the fields of one of this server's own forms. Unlike a
-// parameter of the protocol a field may occur more than once, as tick boxes
-// do, be empty, and have line breaks.
-func (s *server) formFields(r *http.Request) (url.Values, error) {
-	form, _, err := s.parseBody(r, []string{"form"})
-	return form, err
-}
-
-// formValues reads a form whose fields are like parameters.
-func (s *server) formValues(r *http.Request) (values, error) {
-	form, err := s.formFields(r)
-	if err != nil {
-		return nil, err
-	}
-	v, faulty := newValues(form)
-	return v, checkFaulty(rfc6749("3.1"), faulty)
 }
 
 // bodyTypes are the kinds of body that a profile may take, by media type.
@@ -183,7 +182,7 @@ func (s *server) parseBody(r *http.Request, kinds []string) (form url.Values, li
 	case errors.Is(err, errTooDeep):
 		return nil, nil, malformed(err.Error())
 	case err != nil:
-		return nil, nil, malformed("not well-formed " + mediaType)
+		return form, nil, malformed("not well-formed " + mediaType)
 	}
 	return form, lists, nil
 }
@@ -255,15 +254,6 @@ func parseMultipartForm(body, boundary string) (url.Values, error) {
 		}
 		form.Add(part.FormName(), string(value))
 	}
-}
-
-// formBody reads a body of the one type that an authorization request can have.
-func formBody(r *http.Request) (string, error) {
-	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || mediaType != "application/x-www-form-urlencoded" {
-		return "", otherMediaType(mediaType, "application/x-www-form-urlencoded")
-	}
-	return readBody(r)
 }
 
 func readBody(r *http.Request) (string, error) {

@@ -70,7 +70,7 @@ func (s *server) handleRegistration(w http.ResponseWriter, r *http.Request, x *e
 
 func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, error) {
 	g := s.profile.Registration
-	form, lists, err := s.parseBody(r, s.profile.Bodies)
+	form, lists, err := x.form, x.lists, x.wrong
 	if err != nil {
 		return nil, "", err
 	}

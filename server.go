@@ -154,6 +154,7 @@ type route struct {
 	handle   func(http.ResponseWriter, *http.Request, *exchange) error
 	fail     func(http.ResponseWriter, *exchange, error) // writes the errors of handle, and those before it
 	anyone   bool                                        // browsers may call it from any origin
+	bodies   []string                                    // kinds of body that it takes; nil: forms
 	form     bool                                        // its POSTs come from this server's own pages
 }
 
@@ -168,6 +169,9 @@ var ownPaths = []string{
 func (s *server) newRoutes() map[string][]*route {
 	routes := make(map[string][]*route)
 	add := func(r route, paths ...string) {
+		if r.bodies == nil {
+			r.bodies = []string{"form"}
+		}
 		for _, path := range paths {
 			routes[path] = append(routes[path], &r)
 		}
@@ -181,10 +185,10 @@ func (s *server) newRoutes() map[string][]*route {
 	endpoints := s.profile.Endpoints
 	add(route{endpoint: "authorize", methods: "GET, POST", handle: s.handleAuthorize, fail: s.writeAuthorizationError}, here(endpoints["authorize"])...)
 	add(route{endpoint: "oob", methods: "GET", handle: s.handleOutOfBand, fail: s.writeErrorPage}, here(endpoints["oob"])...)
-	add(route{endpoint: "token", methods: "POST", handle: s.handleToken, fail: s.writeError, anyone: true}, here(endpoints["token"])...)
-	add(route{endpoint: "revoke", methods: "POST", handle: s.handleRevoke, fail: s.writeError, anyone: true}, here(endpoints["revoke"])...)
-	add(route{endpoint: "introspect", methods: "POST", handle: s.handleIntrospect, fail: s.writeError}, here(endpoints["introspect"])...)
-	add(route{endpoint: "registration", methods: "POST", handle: s.handleRegistration, fail: s.writeError, anyone: true}, here(endpoints["registration"])...)
+	add(route{endpoint: "token", methods: "POST", handle: s.handleToken, fail: s.writeError, bodies: s.profile.Bodies, anyone: true}, here(endpoints["token"])...)
+	add(route{endpoint: "revoke", methods: "POST", handle: s.handleRevoke, fail: s.writeError, bodies: s.profile.Bodies, anyone: true}, here(endpoints["revoke"])...)
+	add(route{endpoint: "introspect", methods: "POST", handle: s.handleIntrospect, fail: s.writeError, bodies: s.profile.Bodies}, here(endpoints["introspect"])...)
+	add(route{endpoint: "registration", methods: "POST", handle: s.handleRegistration, fail: s.writeError, bodies: s.profile.Bodies, anyone: true}, here(endpoints["registration"])...)
 	for i := range s.profile.Resources {
 		resource := &s.profile.Resources[i]
 		handle := func(w http.ResponseWriter, r *http.Request, x *exchange) error {
@@ -241,47 +245,53 @@ func (s *server) findRoute(method, path string) (found *route, methods string, o
 	return found, methods, false
 }
 
-// exchange is one request and its answer, as the log tells it.
+// exchange is one request and its answer. Whoever reads or finds something of
+// it notes it here; logs and faults read it here.
 type exchange struct {
-	time      time.Time
-	now       unixTime
+	time time.Time
+	now  unixTime
+
+	// The request.
+	method string
+	path   string
+	header http.Header
+	sent
+
+	// What it is about.
 	endpoint  string
-	method    string
-	path      string
-	clientID  string // of a client that exists
+	clientID  string                // of a client that exists
+	request   *authorizationRequest // that it is part of
 	grantType string
 	username  string // of a user that exists
-	status    int
-	refusal   *refusal // the rule behind an error
-	failure   error    // behind a refusal that tells no details
 
-	error, errorDescription string // as they were answered, in the profile's words
-
-	authorization bool // the request had an Authorization header
-	basic         bool // of the scheme Basic
+	// The answer.
+	status                  int
+	refusal                 *refusal // the rule behind an error
+	failure                 error    // behind a refusal that tells no details
+	error, errorDescription string   // as they were answered, in the profile's words
 
 	// What only the control API needs.
-	decided     *decision // by the user beforehand, or nil
-	request     string    // hash of the authorization request that it is part of, without a demand for a sign-in
-	redirectURI string    // where that is to be answered
-	public      bool      // the client of that request is
-	grant       uuid.UUID // that it is about, see store.origin
-	token       uuid.UUID // access token that it issued
-	fault       string    // id of the fault that changed the answer
-	noted       *noted    // nil: not in the request log
+	era     context.Context // in which it began; nil: it is not logged
+	decided *decision       // by the user beforehand, or nil
+	ids     []uuid.UUID     // of the grant, the code and the tokens that it is about
+	fault   string          // id of the fault that changed the answer
 }
 
 func newExchange(r *http.Request, now time.Time) *exchange {
-	return &exchange{time: now, now: unixTime(now.Unix()), method: shorten(r.Method), path: shorten(r.URL.EscapedPath()),
-		authorization: len(r.Header["Authorization"]) > 0, basic: isBasic(r.Header.Get("Authorization"))}
+	return &exchange{time: now, now: unixTime(now.Unix()), method: shorten(r.Method), path: shorten(r.URL.EscapedPath()), header: r.Header,
+		sent: sent{query: parseQuery(r.URL.RawQuery)}}
+}
+
+// about notes the public ids of what an exchange issued or used.
+func (x *exchange) about(ids ...uuid.UUID) {
+	if x.era != nil {
+		x.ids = append(x.ids, ids...)
+	}
 }
 
 // asks notes the authorization request that an exchange is part of.
-func (s *server) asks(x *exchange, request *authorizationRequest) {
-	x.clientID = request.client.ClientID
-	x.request = string(hashSecret(s.profile.withoutSignIn(request.query)))
-	x.redirectURI = request.redirectURI
-	x.public = request.client.public()
+func (x *exchange) asks(request *authorizationRequest) {
+	x.request, x.clientID = request, request.client.ClientID
 }
 
 // refused notes an error that is about to be written.
@@ -328,7 +338,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.serve(w, r, newExchange(r, s.clock.now()))
 }
 
-// serve is what happens to every request: note it, guard it, find its route,
+// serve is what happens to every request: guard it, find its route, read it,
 // fault it, handle it, record it.
 func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 	w := &recorder{rw, x}
@@ -359,7 +369,7 @@ func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 			s.handleControl(w, r, x)
 			return
 		}
-		s.note(r, x)
+		x.era = s.control.currentEra()
 	}
 
 	// Exact paths: nothing is cleaned up and redirected, which would carry a
@@ -392,8 +402,9 @@ func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 			return
 		}
 	}
+	s.read(r, x, found)
 	if s.control != nil {
-		if f := s.control.faults.take(x); f != nil {
+		if f := s.takeFault(x); f != nil {
 			s.stage(f, found, w, r, x)
 			return
 		}
@@ -467,8 +478,8 @@ const maxBody = 64 << 10
 
 // record tells the log of an exchange, and the control API.
 func (s *server) record(x *exchange, took time.Duration) {
-	if x.noted != nil {
-		s.keep(x, took)
+	if x.era != nil {
+		s.logRequest(x, took)
 	}
 	level := slog.LevelInfo
 	attributes := []slog.Attr{slog.String("method", x.method), slog.String("path", x.path), slog.Int("status", x.status)}

@@ -130,6 +130,17 @@ type issuance struct {
 	answers *pendingConsent // the request that the user was asked about
 }
 
+// tokens returns the ids of the tokens that are issued.
+func (i issuance) tokens() (ids []uuid.UUID) {
+	if i.access != nil {
+		ids = append(ids, i.access.id)
+	}
+	if i.refresh != nil {
+		ids = append(ids, i.refresh.id)
+	}
+	return ids
+}
+
 // The buckets. Keys are ids of 16 bytes but for users (username), clients
 // (client_id), grants (grantKey) and lists of clients (see client.lists).
 // Values are JSON.
@@ -608,43 +619,4 @@ func (t *tx) registered(clientID string, registration uuid.UUID) (*client, error
 		return nil, err
 	}
 	return c, nil
-}
-
-// origin returns what the code or token of an id goes back to, the id of its
-// grant or, after client credentials, its own; and whose it is. Both are empty
-// if the file does not know it.
-func (s *store) origin(id uuid.UUID) (origin uuid.UUID, clientID string, err error) {
-	err = s.view(func(t *tx) error {
-		code, err := read[authorizationCode](t, bucketCodes, id[:])
-		if code != nil {
-			origin, clientID, err = t.originOf(code.Grant)
-		}
-		if err != nil || code != nil {
-			return err
-		}
-		refresh, err := read[refreshToken](t, bucketRefresh, id[:])
-		if refresh != nil {
-			origin, clientID, err = t.originOf(refresh.Grant)
-		}
-		if err != nil || refresh != nil {
-			return err
-		}
-		access, err := read[accessToken](t, bucketAccess, id[:])
-		if access != nil {
-			origin, clientID = id, access.ClientID
-			if access.Grant != nil {
-				origin = access.Grant.id()
-			}
-		}
-		return err
-	})
-	return origin, clientID, err
-}
-
-func (t *tx) originOf(key grantKey) (uuid.UUID, string, error) {
-	g, err := t.grant(key)
-	if g == nil {
-		return key.id(), "", err
-	}
-	return key.id(), g.ClientID, nil
 }

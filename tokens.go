@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -18,14 +17,9 @@ import (
 // Choice: the body (§2.2) is no way in, nor, in most profiles, the query. A
 // token that comes there as well as in the header is refused (§2).
 func (s *server) bearerToken(r *http.Request, x *exchange, into *resource) (*bearer, error) {
-	query := r.URL.Query()
-	ways := len(r.Header["Authorization"])
+	ways := len(r.Header["Authorization"]) + len(x.form["access_token"])
 	for _, name := range s.profile.tokenParameters() {
-		ways += len(query[name])
-	}
-	if body, err := formBody(r); err == nil {
-		form, _ := url.ParseQuery(body) // a token in a malformed body is one too many as well
-		ways += len(form["access_token"])
+		ways += len(x.query.values[name])
 	}
 	if ways > 1 {
 		return nil, invalidRequest(rfc6750("2"), "the request carries more than one access token, or one in two ways")
@@ -39,7 +33,7 @@ func (s *server) bearerToken(r *http.Request, x *exchange, into *resource) (*bea
 	if !slices.ContainsFunc(schemes, func(s string) bool { return strings.EqualFold(s, scheme) }) {
 		presented = ""
 		for _, name := range into.Query {
-			presented = cmp.Or(presented, query.Get(name))
+			presented = cmp.Or(presented, x.query.values.Get(name))
 		}
 		if presented == "" {
 			return nil, noToken(schemes[0])
@@ -52,6 +46,7 @@ func (s *server) bearerToken(r *http.Request, x *exchange, into *resource) (*bea
 	x.clientID = b.client.ClientID
 	if b.user != nil {
 		x.username = b.user.Username
+		x.about(b.grant.key.id())
 	}
 	return b, nil
 }
@@ -171,7 +166,7 @@ func accountNumber(username string) uint64 {
 // list of grant types is a resource server and sees all. A refresh token is
 // described without token_type.
 func (s *server) handleIntrospect(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	body, err := s.bodyValues(r)
+	body, err := x.body()
 	if err != nil {
 		return err
 	}
@@ -215,7 +210,7 @@ func (s *server) describeToken(text string, now unixTime) (b *bearer, tokenType 
 // already, which is what the client wants. token_type_hint is not needed: all
 // kinds are looked through (§2.1).
 func (s *server) handleRevoke(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	body, err := s.bodyValues(r)
+	body, err := x.body()
 	if err != nil {
 		return err
 	}
