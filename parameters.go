@@ -74,7 +74,11 @@ func parseQuery(text string) query {
 // read parses the body of a request that has come to its route.
 func (s *server) read(r *http.Request, x *exchange, to *route) {
 	if r.Method == http.MethodPost || r.ContentLength != 0 {
-		x.form, x.lists, x.wrong = s.parseBody(r, to.bodies)
+		kinds, otherEmpty := to.bodies, s.profile.OtherBodiesEmpty
+		if kinds == nil {
+			kinds, otherEmpty = []string{"form"}, false
+		}
+		x.form, x.lists, x.wrong = parseBody(r, kinds, otherEmpty)
 	}
 }
 
@@ -133,17 +137,18 @@ var bodyTypes = map[string]string{
 	"multipart/form-data":               "multipart",
 }
 
-// parseBody reads a body of one of the kinds. lists has the parameters that a
+// parseBody reads a body of one of the kinds. One of another kind is refused, or
+// counts as empty. lists has the parameters that a
 // JSON body has as an array or object: true for an array of texts, each of
 // which the form has as a value of the name with [] behind it.
-func (s *server) parseBody(r *http.Request, kinds []string) (form url.Values, lists map[string]bool, err error) {
+func parseBody(r *http.Request, kinds []string, otherEmpty bool) (form url.Values, lists map[string]bool, err error) {
 	if r.Header.Get("Content-Encoding") != "" {
 		return nil, nil, unsupportedMediaType(rfc9110("15.5.16"), "the body must not be compressed")
 	}
 	mediaType, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	kind := bodyTypes[mediaType]
 	if err != nil || !slices.Contains(kinds, kind) {
-		if s.profile.OtherBodiesEmpty {
+		if otherEmpty {
 			return nil, nil, nil
 		}
 		var types []string
@@ -164,7 +169,7 @@ func (s *server) parseBody(r *http.Request, kinds []string) (form url.Values, li
 	}
 	switch isObject := strings.HasPrefix(strings.TrimSpace(body), "{"); {
 	case kind == "form" && isObject && json.Valid([]byte(body)):
-		if s.profile.OtherBodiesEmpty {
+		if otherEmpty {
 			return nil, nil, nil
 		}
 		return nil, nil, malformed("JSON, but Content-Type is " + mediaType)

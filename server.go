@@ -169,9 +169,6 @@ var ownPaths = []string{
 func (s *server) newRoutes() map[string][]*route {
 	routes := make(map[string][]*route)
 	add := func(r route, paths ...string) {
-		if r.bodies == nil {
-			r.bodies = []string{"form"}
-		}
 		for _, path := range paths {
 			routes[path] = append(routes[path], &r)
 		}

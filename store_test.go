@@ -914,9 +914,12 @@ func TestFullDisk(t *testing.T) {
 		issued = append(issued, token)
 	}
 	smallest := func() error {
-		return i.server.store.update(func(t *tx) error { return t.delete(bucketSessions, []byte("none")) })
+		return i.server.store.update(func(t *tx) error { return t.write(func() error { return nil }) })
 	}
-	for smallest() == nil {
+	for n := 0; smallest() == nil; n++ {
+		if n == 10_000 {
+			t.Fatal("the disk does not get full")
+		}
 	}
 	i.failing("token", form).wantUnavailable()
 	i.failing("token", withClient("web", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}})).wantUnavailable()
