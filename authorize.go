@@ -202,13 +202,6 @@ func (a *authorizationRequest) parseCodeChallenge(p *profile) error {
 	return nil
 }
 
-// isUnreserved reports whether s has only RFC 3986 §2.3's unreserved characters.
-func isUnreserved(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-._~", r))
-	})
-}
-
 // isTrue reads a parameter of a service's own, as Ruby on Rails does.
 func isTrue(value string) bool {
 	return !slices.Contains([]string{"", "0", "f", "F", "false", "FALSE", "off", "OFF"}, value)
@@ -519,20 +512,6 @@ func (s *server) issueCode(request *authorizationRequest, g *grant, x *exchange)
 		return nil, err
 	}
 	return parameters{{"code", c.String()}}, nil
-}
-
-// parameters are what a redirect carries, in their order.
-type parameters []struct{ name, value string }
-
-func (p parameters) encode() string {
-	var b strings.Builder
-	for i, parameter := range p {
-		if i > 0 {
-			b.WriteByte('&')
-		}
-		b.WriteString(parameter.name + "=" + url.QueryEscape(parameter.value))
-	}
-	return b.String()
 }
 
 // redirect sends the browser back to the client: the one place where a

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"crypto/rand"
-	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
 	"net/http"
@@ -75,18 +73,6 @@ func (c *client) mayUse(grantType string, p *profile) bool {
 // resourceServer reports whether the client only introspects tokens: it is
 // registered with an empty list of grant types.
 func (c *client) resourceServer() bool { return c.GrantTypes != nil && len(c.GrantTypes) == 0 }
-
-// newClientSecret returns a secret of 256 random bits, in 43 characters.
-func newClientSecret() string {
-	var b [32]byte
-	rand.Read(b[:])
-	return base64.RawURLEncoding.EncodeToString(b[:])
-}
-
-func hashSecret(secret string) []byte {
-	sum := sha256.Sum256([]byte(secret))
-	return sum[:]
-}
 
 // grantableScope returns the scope that the client gets for the scope
 // parameter of a request, without repeats (RFC 6749 §3.3).
@@ -250,6 +236,7 @@ var nearMisses = []struct {
 	what    string
 	without func(uri string) string
 }{
+
 	{"the slash at its end", func(uri string) string { return strings.TrimSuffix(uri, "/") }},
 	{"upper and lower case", strings.ToLower},
 	{"its scheme, http or https", func(uri string) string { return strings.Replace(uri, "https://", "http://", 1) }},
@@ -300,88 +287,6 @@ func (c *client) redirectURIFor(requested string) (string, error) {
 	default:
 		return "", because("redirect_uri", invalidRequest(rfc6749("3.1.2.3"), "redirect_uri is missing, and this client has several to choose from"))
 	}
-}
-
-// answerParameters are what the server adds to a redirect URI; it must not
-// have them of its own.
-var answerParameters = []string{"code", "state", "iss", "error", "error_description", "access_token", "token_type", "expires_in", "scope"}
-
-// uriProblem is why a redirect URI cannot be registered.
-type uriProblem struct {
-	reason string // short, for profiles that have words of their own
-	text   string
-}
-
-func (p uriProblem) Error() string { return p.text }
-
-// browserSchemes are those that a browser itself does something with.
-var browserSchemes = []string{"about", "blob", "chrome", "data", "file", "filesystem", "ftp", "javascript", "jar", "resource", "vbscript", "view-source", "ws", "wss"}
-
-// checkRedirectURI refuses to register what cannot work or is dangerous
-// (RFC 6749 §3.1.2, RFC 8252 §7, RFC 9700 §2.6). The error is a uriProblem.
-func checkRedirectURI(uri string, p *profile) error {
-	if uri == outOfBand {
-		return nil
-	}
-	if len(uri) > 2048 {
-		return uriProblem{"too long", "is longer than 2048 characters"}
-	}
-	if strings.ContainsFunc(uri, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("\\\"<>^`{|}", r) }) {
-		return uriProblem{"malformed", "has characters that no URI has"}
-	}
-	if strings.Contains(uri, "#") {
-		return uriProblem{"fragment", "has a fragment (RFC 6749 §3.1.2)"}
-	}
-	u, err := url.Parse(uri)
-	if err != nil || u.Scheme == "" {
-		return uriProblem{"relative", "is not an absolute URI (RFC 6749 §3.1.2)"}
-	}
-	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return uriProblem{"malformed", "has a malformed query"}
-	}
-	for _, name := range answerParameters {
-		if query.Has(name) {
-			return uriProblem{"parameter", "has a parameter " + name + " of its own, which is the server's to add"}
-		}
-	}
-	if !isASCII(u.Host) {
-		return uriProblem{"malformed", "has a host with characters beyond ASCII: such names are written as xn--… (RFC 5890 §2.3.2.1)"}
-	}
-	switch u.Scheme {
-	case "https", "http":
-		switch {
-		case u.Host == "" || u.Hostname() == "":
-			return uriProblem{"relative", "has no host"}
-		case u.User != nil:
-			return uriProblem{"malformed", "has a user name in it"}
-		case strings.Contains(u.Host, "*"):
-			return uriProblem{"malformed", "has a wildcard: redirect URIs are compared exactly (RFC 9700 §2.1)"}
-		case u.Scheme == "http" && !isLoopbackURI(uri) && !p.allowsHost(u.Hostname()):
-			return uriProblem{"insecure", "is http on a host other than 127.0.0.1, [::1] and localhost: use https (RFC 9700 §2.6), or allow the host with -redirect-host"}
-		}
-	default:
-		switch {
-		case !strings.Contains(u.Scheme, ".") && u.Opaque != "": // localhost:8080/cb
-			return uriProblem{"no scheme", "has no scheme, or one that is neither https nor a reversed domain name, as com.example.app (RFC 8252 §7.1)"}
-		case !strings.Contains(u.Scheme, ".") && (!p.AnyScheme || slices.Contains(browserSchemes, u.Scheme)):
-			return uriProblem{"scheme", "has a scheme that is neither https nor a reversed domain name, as com.example.app (RFC 8252 §7.1)"}
-		}
-	}
-	return nil
-}
-
-// allowsHost reports whether the operator allows http redirect URIs on a host.
-//
-// Deviation: RFC 9700 §2.6 allows http on loopback only; services in containers
-// have names instead, and no certificates.
-func (p *profile) allowsHost(host string) bool {
-	return slices.ContainsFunc(p.redirectHosts, func(name string) bool {
-		if parent, below := strings.CutPrefix(name, "*"); below { // .localhost
-			return len(host) > len(parent) && strings.EqualFold(host[len(host)-len(parent):], parent)
-		}
-		return strings.EqualFold(host, name)
-	})
 }
 
 // clientCredentials is how a request says which client sends it (RFC 6749 §2.3.1).

@@ -143,19 +143,6 @@ func (s *server) guardControl(r *http.Request) error {
 	return nil
 }
 
-// hostOf returns the host of an address, without brackets.
-func hostOf(address string) string {
-	if host, _, err := net.SplitHostPort(address); err == nil {
-		return host
-	}
-	return strings.TrimSuffix(strings.TrimPrefix(address, "["), "]")
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
-}
-
 // controlled finds the verb of a request and does it.
 func (s *server) controlled(r *http.Request, x *exchange) (any, error) {
 	path := strings.TrimPrefix(r.URL.EscapedPath(), s.base+controlPath)
@@ -451,10 +438,6 @@ func (s *server) reachedBy(target *url.URL, r *http.Request) bool {
 	_, port, _ := net.SplitHostPort(r.Host)
 	return target.Scheme == scheme && target.Port() == port && isAddressed(target.Hostname(), s.hosts...)
 }
-
-// maxLifetime is the longest that a token can be made to live, in seconds: a
-// hundred years.
-const maxLifetime seconds = 100 * 365 * 24 * 60 * 60
 
 // mintTokens issues what the token endpoint would after a user's consent or by
 // client credentials.

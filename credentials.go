@@ -128,3 +128,15 @@ func signJWT(about claims) string {
 	}
 	return signed + "." + base64.RawURLEncoding.EncodeToString(signature)
 }
+
+// newClientSecret returns a secret of 256 random bits, in 43 characters.
+func newClientSecret() string {
+	var b [32]byte
+	rand.Read(b[:])
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+func hashSecret(secret string) []byte {
+	sum := sha256.Sum256([]byte(secret))
+	return sum[:]
+}

@@ -222,3 +222,26 @@ func (d *document) syntaxError(decoder *json.Decoder, err error) error {
 	}
 	return fmt.Errorf("%s:%d: %w", d.file, d.line(offset), err)
 }
+
+// memberError is what is wrong with one member of a fixture.
+type memberError struct {
+	member string
+	error
+}
+
+func (e memberError) Error() string { return e.member + ": " + e.error.Error() }
+func (e memberError) Unwrap() error { return e.error }
+
+func wrong(member, problem string) error { return memberError{member, errors.New(problem)} }
+
+// memberErrors are all that is wrong with a fixture, in the order of its members.
+type memberErrors []memberError
+
+func (e memberErrors) Error() string { return e[0].Error() }
+
+// add adds a problem if there is one.
+func (e *memberErrors) add(isWrong bool, member, problem string) {
+	if isWrong {
+		*e = append(*e, memberError{member, errors.New(problem)})
+	}
+}

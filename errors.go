@@ -333,3 +333,8 @@ func (s *server) redirectError(w http.ResponseWriter, x *exchange, request *auth
 		s.redirect(w, request, members.parameters(f))
 	}
 }
+
+// isErrorText is the grammar of error and error_description (RFC 6749 §5.2).
+func isErrorText(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r >= 0x7f || r == '"' || r == '\\' })
+}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"slices"
@@ -38,29 +39,6 @@ type clientFixture struct {
 	Scope                   string   `json:"scope"`
 	TokenEndpointAuthMethod string   `json:"token_endpoint_auth_method"`
 	Owner                   string   `json:"owner"`
-}
-
-// memberError is what is wrong with one member of a fixture.
-type memberError struct {
-	member string
-	error
-}
-
-func (e memberError) Error() string { return e.member + ": " + e.error.Error() }
-func (e memberError) Unwrap() error { return e.error }
-
-func wrong(member, problem string) error { return memberError{member, errors.New(problem)} }
-
-// memberErrors are all that is wrong with a fixture, in the order of its members.
-type memberErrors []memberError
-
-func (e memberErrors) Error() string { return e[0].Error() }
-
-// add adds a problem if there is one.
-func (e *memberErrors) add(isWrong bool, member, problem string) {
-	if isWrong {
-		*e = append(*e, memberError{member, errors.New(problem)})
-	}
 }
 
 // loadFixtures reads and checks a file. Errors name file, line and key.
@@ -161,11 +139,6 @@ func (c *clientFixture) problems(p *profile) (all memberErrors) {
 	return all
 }
 
-// isASCII reports whether s is printable ASCII.
-func isASCII(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
-}
-
 // isOpen reports whether a name is what it looks like: it has no control or
 // format characters but those that join and part letters and emoji.
 func isOpen(name string) bool {
@@ -179,11 +152,6 @@ func isVisible(name string) bool {
 	return strings.ContainsFunc(name, func(r rune) bool {
 		return unicode.In(r, unicode.L, unicode.N, unicode.P, unicode.S) && !strings.ContainsRune("\u115f\u1160\u2800\u3164\uffa0", r)
 	})
-}
-
-// isTextOf reports whether s is text of at most so many characters.
-func isTextOf(characters int, s string) bool {
-	return utf8.RuneCountInString(s) <= characters && isText(s)
 }
 
 func (c *clientFixture) public() bool { return c.TokenEndpointAuthMethod == "none" }
@@ -340,4 +308,57 @@ func (s *server) warnOwnerless(files []*fixtures) error {
 
 func (f *fixtures) hasUser(username string) bool {
 	return slices.ContainsFunc(f.Users, func(u userFixture) bool { return u.Username == username })
+}
+
+// furnish puts users and clients into the store and tells on stderr how to
+// begin.
+func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
+	b := newBanner(s, o)
+	var users []*user
+	var clients []*client
+	empty, err := s.store.empty()
+	switch {
+	case err != nil:
+		return err
+	case files != nil:
+		var secrets map[string]string
+		if users, clients, secrets, err = s.prepareFixtures(files...); err != nil {
+			return err
+		}
+		for _, clientID := range slices.Sorted(maps.Keys(secrets)) {
+			b.line("client %s has the secret %s (shown once)", clientID, secrets[clientID])
+		}
+	case empty:
+		password := newPassword()
+		users = []*user{s.newUser(&userFixture{Username: "alice", Password: password, Name: "Alice"}, nil)}
+		demo, secret := newDemo(s.profile)
+		clients = []*client{demo}
+		b.demo(demo, password, secret)
+	default:
+		demo, err := s.store.clientNamed("demo")
+		if err != nil {
+			return err
+		}
+		if alice, err := s.store.userNamed("alice"); err != nil {
+			return err
+		} else if demo != nil && alice != nil {
+			b.demo(demo, "", "")
+		}
+	}
+	if s.autoApprove != "" && !hasUser(users, s.autoApprove) {
+		if u, err := s.store.userNamed(s.autoApprove); u == nil {
+			if err == nil {
+				err = usageError{fmt.Errorf("-auto-approve %s: there is no such user", s.autoApprove)}
+			}
+			return err
+		}
+	}
+	// Told before it is stored: a start that is interrupted here loses neither
+	// password nor secret.
+	b.writeTo(stderr)
+	stderr.flush()
+	if err := s.store.register(users, clients); err != nil {
+		return err
+	}
+	return s.warnOwnerless(files)
 }

@@ -428,19 +428,3 @@ func (s *server) newAccessToken(g *grant, c *client, scope string, now unixTime,
 	token.stored = presented.stored()
 	return issuance{grant: g, access: token}, &tokenAnswer{accessToken: presented.String(), expiresIn: lifetime, scope: scope}
 }
-
-// later returns the later of two expiries.
-func later(a, b unixTime) unixTime {
-	if a == 0 || b == 0 {
-		return 0
-	}
-	return max(a, b)
-}
-
-// earlier returns the earlier of two expiries.
-func earlier(a, b unixTime) unixTime {
-	if a == 0 || b == 0 {
-		return max(a, b)
-	}
-	return min(a, b)
-}

@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 )
@@ -87,4 +88,41 @@ func (o *outlet) openLog(format string) *slog.Logger {
 		o.log = slog.New(slog.NewTextHandler(o, nil))
 	}
 	return o.log
+}
+
+// news tells what is said for the first time in an hour from what is repeated.
+// Its zero value is ready.
+type news struct {
+	mu   sync.Mutex
+	told map[string]unixTime
+}
+
+func (n *news) isNews(text string, now unixTime) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if at, found := n.told[text]; found && at <= now && now < at+60*60 {
+		return false
+	}
+	if n.told == nil || len(n.told) >= maxNews {
+		n.told = make(map[string]unixTime)
+	}
+	n.told[text] = now
+	return true
+}
+
+// maxNews is how many texts are remembered before all are forgotten.
+const maxNews = 10_000
+
+// newsLog is a log of net/http's, which says once a second that it cannot
+// accept connections.
+type newsLog struct {
+	news
+	log *slog.Logger
+}
+
+func (l *newsLog) Write(line []byte) (int, error) {
+	if text := strings.TrimSpace(string(line)); l.isNews(text, unixTime(realTime().Unix())) {
+		l.log.Warn(text)
+	}
+	return len(line), nil
 }

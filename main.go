@@ -10,32 +10,30 @@
 //
 // # Reading order
 //
-//	main.go          flags, start, stop
-//	log.go           standard output and error, which nobody need read
-//	banner.go        what a person reads first
-//	server.go        the route table, and what happens to every request
-//	parameters.go    what a request says: query, form, JSON, multipart, RFC 6749 §3.1, §3.2, Appendix B
-//	authorize.go     the authorization endpoint, RFC 6749 §3.1, §4.1.1, §4.1.2, §4.2; PKCE, RFC 7636 §4.3
-//	grants.go        the token endpoint, RFC 6749 §3.2, §4.1.3, §4.3, §4.4, §5, §6
-//	clients.go       clients, their authentication, redirect URIs, RFC 6749 §2, §3.1.2
-//	tokens.go        using, describing and ending tokens, RFC 6750, 7662, 7009, 8414
-//	errors.go        every error and how it is written, RFC 6749 §4.1.2.1, §5.2, RFC 6750 §3
-//	store.go         grants, codes and tokens, and the verbs on them
-//	registry.go      users, clients and sessions in the store
-//	database.go      the bbolt file, transactions, the group commit
-//	sweep.go         removing what has expired
-//	credentials.go   codes and tokens, and how they look, RFC 6749 §1.4, §10.10
-//	users.go         users, passwords, guess limits, browser sessions, RFC 6749 §10.10, §10.12
-//	pages.go         what people see
-//	applications.go  registering applications, and who may act for a user
-//	profile.go       what differs between services
-//	shape.go         JSON answers with placeholders
-//	registration.go  clients that register themselves, RFC 7591
-//	control.go       the control API for test suites
-//	faults.go        failures on demand
-//	requests.go      the request log
-//	fixtures.go      users and clients from a file
-//	document.go      JSON files whose errors name line and key
+//	main.go                flags, start, stop
+//	server.go              the route table, and what happens to every request
+//	parameters.go          what a request says, RFC 6749 §3.1, §3.2, Appendix B
+//	authorize.go           the authorization endpoint, RFC 6749 §3.1, §4.1.1, §4.1.2, §4.2; PKCE, RFC 7636 §4.3
+//	grants.go              the token endpoint, RFC 6749 §3.2, §4.1.3, §4.3, §4.4, §5, §6
+//	clients.go             clients, their authentication, redirect URIs, RFC 6749 §2, §3.1.2
+//	tokens.go              using, describing and ending tokens, RFC 6750, 7662, 7009
+//	errors.go              every error and how it is written, RFC 6749 §4.1.2.1, §5.2, RFC 6750 §3
+//	credentials.go         codes, tokens and secrets, and how they look, RFC 6749 §1.4, §10.10
+//	store.go               grants, codes and tokens, and the verbs on them
+//
+// That is the core. The rest can be skipped:
+//
+//	store_*.go             users and clients, transactions, the file, the sweeper
+//	users.go               users, passwords, guess limits, browser sessions, RFC 6749 §10.10, §10.12
+//	metadata.go            the issuer and what it tells of itself, RFC 8414
+//	origins.go             which hosts and origins may call
+//	pages.go, pages_*.go   what people see
+//	profile.go, profile_*  what differs between services, as data
+//	registration.go        clients that register themselves, and what may be registered, RFC 7591
+//	control.go, control_*  the control API for test suites: faults, and the request log
+//	fixtures.go            users and clients from a file
+//	document.go            JSON files whose errors name line and key
+//	banner.go, log.go      what the command prints
 package main
 
 import (
@@ -47,7 +45,6 @@ import (
 	"io"
 	"log"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -399,137 +396,4 @@ func baseURL(o *options, addr net.Addr) string {
 	}
 	_, port, _ := net.SplitHostPort(addr.String())
 	return scheme + net.JoinHostPort(host, port)
-}
-
-// sweepForever removes what has expired, every second.
-func (s *server) sweepForever(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			s.sweepAndTell(ctx)
-		}
-	}
-}
-
-// sweepAndTell sweeps and logs what went wrong, each thing once an hour: a
-// record that cannot be read stays so.
-func (s *server) sweepAndTell(ctx context.Context) {
-	err := s.sweepSome(ctx, sweepTime)
-	if err == nil {
-		return
-	}
-	for line := range strings.SplitSeq(err.Error(), "\n") {
-		if s.sweepErrors.isNews(line, unixTime(s.clock.now().Unix())) {
-			s.log.Error("sweep", "failure", line)
-		}
-	}
-}
-
-// news tells what is said for the first time in an hour from what is repeated.
-// Its zero value is ready.
-type news struct {
-	mu   sync.Mutex
-	told map[string]unixTime
-}
-
-func (n *news) isNews(text string, now unixTime) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if at, found := n.told[text]; found && at <= now && now < at+60*60 {
-		return false
-	}
-	if n.told == nil || len(n.told) >= maxNews {
-		n.told = make(map[string]unixTime)
-	}
-	n.told[text] = now
-	return true
-}
-
-// maxNews is how many texts are remembered before all are forgotten.
-const maxNews = 10_000
-
-// newsLog is a log of net/http's, which says once a second that it cannot
-// accept connections.
-type newsLog struct {
-	news
-	log *slog.Logger
-}
-
-func (l *newsLog) Write(line []byte) (int, error) {
-	if text := strings.TrimSpace(string(line)); l.isNews(text, unixTime(realTime().Unix())) {
-		l.log.Warn(text)
-	}
-	return len(line), nil
-}
-
-// sweepTime is how long the sweeper looks for something to remove at a time.
-const sweepTime = 50 * time.Millisecond
-
-// sweepSome goes once through the records, or as far as it gets in a time, and
-// on as long as it finds something to remove.
-func (s *server) sweepSome(ctx context.Context, within time.Duration) error {
-	for began := realTime(); ctx.Err() == nil; {
-		removed, err := s.store.sweep(unixTime(s.clock.now().Unix()))
-		if err != nil || removed == 0 && (!s.store.midRound() || realTime().Sub(began) > within) {
-			return err
-		}
-	}
-	return nil
-}
-
-// furnish puts users and clients into the store and tells on stderr how to
-// begin.
-func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
-	b := newBanner(s, o)
-	var users []*user
-	var clients []*client
-	empty, err := s.store.empty()
-	switch {
-	case err != nil:
-		return err
-	case files != nil:
-		var secrets map[string]string
-		if users, clients, secrets, err = s.prepareFixtures(files...); err != nil {
-			return err
-		}
-		for _, clientID := range slices.Sorted(maps.Keys(secrets)) {
-			b.line("client %s has the secret %s (shown once)", clientID, secrets[clientID])
-		}
-	case empty:
-		password := newPassword()
-		users = []*user{s.newUser(&userFixture{Username: "alice", Password: password, Name: "Alice"}, nil)}
-		demo, secret := newDemo(s.profile)
-		clients = []*client{demo}
-		b.demo(demo, password, secret)
-	default:
-		demo, err := s.store.clientNamed("demo")
-		if err != nil {
-			return err
-		}
-		if alice, err := s.store.userNamed("alice"); err != nil {
-			return err
-		} else if demo != nil && alice != nil {
-			b.demo(demo, "", "")
-		}
-	}
-	if s.autoApprove != "" && !hasUser(users, s.autoApprove) {
-		if u, err := s.store.userNamed(s.autoApprove); u == nil {
-			if err == nil {
-				err = usageError{fmt.Errorf("-auto-approve %s: there is no such user", s.autoApprove)}
-			}
-			return err
-		}
-	}
-	// Told before it is stored: a start that is interrupted here loses neither
-	// password nor secret.
-	b.writeTo(stderr)
-	stderr.flush()
-	if err := s.store.register(users, clients); err != nil {
-		return err
-	}
-	return s.warnOwnerless(files)
 }

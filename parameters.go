@@ -272,3 +272,34 @@ func readBody(r *http.Request) (string, error) {
 	}
 	return string(body), nil
 }
+
+// isUnreserved reports whether s has only RFC 3986 §2.3's unreserved characters.
+func isUnreserved(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-._~", r))
+	})
+}
+
+// parameters are what a redirect carries, in their order.
+type parameters []struct{ name, value string }
+
+func (p parameters) encode() string {
+	var b strings.Builder
+	for i, parameter := range p {
+		if i > 0 {
+			b.WriteByte('&')
+		}
+		b.WriteString(parameter.name + "=" + url.QueryEscape(parameter.value))
+	}
+	return b.String()
+}
+
+// isASCII reports whether s is printable ASCII.
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
+}
+
+// isTextOf reports whether s is text of at most so many characters.
+func isTextOf(characters int, s string) bool {
+	return utf8.RuneCountInString(s) <= characters && isText(s)
+}

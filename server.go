@@ -1,17 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/rsa"
-	"encoding/json"
-	"fmt"
 	"log/slog"
-	"maps"
 	"net/http"
-	"net/url"
-	"path"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -19,7 +13,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode"
 
 	"github.com/google/uuid"
 )
@@ -72,58 +65,6 @@ func newServer(p *profile, st *store, issuer string, log *slog.Logger) (*server,
 	s.routes = s.newRoutes()
 	return s, nil
 }
-
-// issuer is the base URL that others reach this server by, as it was given.
-func (s *server) issuer() string { return *s.told.Load() }
-
-// setIssuer makes a URL of the same path the issuer. All that has it in it
-// follows.
-func (s *server) setIssuer(issuer string) error {
-	u, err := checkIssuer(issuer)
-	if err != nil {
-		return err
-	}
-	if strings.TrimSuffix(u.Path, "/") != s.base {
-		return wrong("issuer", "must have the same path as before: "+cmp.Or(s.base, "none"))
-	}
-	s.told.Store(&issuer)
-	return s.crossOrigin.AddTrustedOrigin(u.Scheme + "://" + u.Host)
-}
-
-// checkIssuer parses an issuer (RFC 8414 §2).
-//
-// Deviation: it may be http on any host: one service of several on a laptop has
-// no certificate.
-func checkIssuer(issuer string) (*url.URL, error) {
-	u, err := url.Parse(issuer)
-	switch {
-	case strings.ContainsFunc(issuer, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }):
-		return nil, fmt.Errorf("issuer %q has blanks or control characters", issuer)
-	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
-		return nil, fmt.Errorf("issuer %q is not a URL with https:// or http://", issuer)
-	case strings.Contains(issuer+"/", "/.well-known/"):
-		return nil, fmt.Errorf("issuer %q is the URL of a metadata document; the issuer has no /.well-known/ (RFC 8414 §3)", issuer)
-	case u.RawQuery != "" || u.ForceQuery || strings.Contains(issuer, "#"):
-		return nil, fmt.Errorf("issuer %q has a query or a fragment (RFC 8414 §2)", issuer)
-	case u.User != nil || path.Clean("/"+u.Path) != "/"+strings.TrimPrefix(strings.TrimSuffix(u.Path, "/"), "/"):
-		return nil, fmt.Errorf("issuer %q has a user name or a path that is not clean", issuer)
-	}
-	return u, nil
-}
-
-// url is where a path of this server is. An issuer may end in a slash, which
-// does not count there.
-func (s *server) url(path string) string { return strings.TrimSuffix(s.issuer(), "/") + path }
-
-// origin is the issuer without its path.
-func (s *server) origin() string { return strings.TrimSuffix(s.url(""), s.base) }
-
-func (s *server) issuerHost() string {
-	_, host, _ := strings.Cut(s.origin(), "://")
-	return hostOf(host)
-}
-
-func (s *server) https() bool { return strings.HasPrefix(s.issuer(), "https://") }
 
 // clock is the server's only source of time.
 type clock struct {
@@ -416,20 +357,6 @@ func (r *route) answer(w http.ResponseWriter, request *http.Request, x *exchange
 	}
 }
 
-// isAddressed reports whether a Host is a loopback name or address, or one of
-// the names.
-func isAddressed(host string, names ...string) bool {
-	host = strings.TrimSuffix(hostOf(host), ".")
-	return isLoopback(host) || slices.ContainsFunc(names, func(name string) bool { return host != "" && strings.EqualFold(name, host) })
-}
-
-// misdirected refuses a request for another host. A web page can have its own
-// name resolved to this machine, and would then be of this server's origin.
-func (s *server) misdirected() error {
-	return helped(help{Heading: "This server does not go by this name", Text: "It listens on this machine only. Open " + s.issuer() + " instead, or start it with this name as -control-host."},
-		refuse(http.StatusMisdirectedRequest, "misdirected_request", rfc9110("7.4"), "Host must be localhost, a loopback address, the host of the issuer "+s.issuer()+" or one of -control-host"))
-}
-
 // handleNotFound answers where there is nothing.
 func (s *server) handleNotFound(w http.ResponseWriter, r *http.Request, x *exchange) {
 	if !strings.Contains(r.URL.Path, "/.well-known/openid-configuration") {
@@ -442,21 +369,6 @@ func (s *server) handleNotFound(w http.ResponseWriter, r *http.Request, x *excha
 		description += "; its metadata is at " + s.origin() + paths[0] + s.base
 	}
 	s.writeError(w, x, refuse(http.StatusNotFound, "not_found", rfc8414("3"), description))
-}
-
-// maxAllowedHeaders is how many header names a preflight may ask for.
-const maxAllowedHeaders = 50
-
-// allowedHeaders are the names of header fields that a browser may send from
-// any origin: those that endpoints read, and what else it asks for.
-func allowedHeaders(asked string) string {
-	names := []string{"Authorization", "Content-Type"}
-	for name := range strings.SplitSeq(asked, ",") {
-		if name = strings.TrimSpace(name); isToken(name) && len(name) <= 100 && len(names) < maxAllowedHeaders {
-			names = append(names, name)
-		}
-	}
-	return strings.Join(names, ", ")
 }
 
 // setDefaults sets what every answer has in its header; an asset says of its
@@ -499,90 +411,6 @@ func (s *server) record(x *exchange, took time.Duration) {
 	}
 	attributes = append(attributes, slog.Float64("duration_ms", float64(took.Microseconds())/1000))
 	s.log.LogAttrs(context.Background(), level, "request", attributes...)
-}
-
-// isHeader reports whether an answer may have such a header field (RFC 9110 §5.1, §5.5).
-func isHeader(name, value string) bool { return isToken(name) && isText(value) }
-
-// framingHeaders are the server's own to set: they say where an answer ends, and
-// how it travels (RFC 9112 §6).
-var framingHeaders = []string{"Connection", "Content-Encoding", "Content-Length", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
-
-// checkHeaders refuses what is no header field, one that is there twice, and
-// one that would break the framing of the answer.
-func checkHeaders(member string, headers map[string]string) error {
-	seen := make(map[string]bool)
-	for _, name := range slices.Sorted(maps.Keys(headers)) {
-		key := http.CanonicalHeaderKey(name)
-		if !isHeader(name, headers[name]) {
-			return wrong(member+"."+name, "is no header (RFC 9110 §5)")
-		}
-		if seen[key] {
-			return wrong(member+"."+name, "is there twice")
-		}
-		if slices.Contains(framingHeaders, key) {
-			return wrong(member+"."+name, "is the server's own to set, as are all of "+strings.Join(framingHeaders, ", ")+" (RFC 9112 §6)")
-		}
-		seen[key] = true
-	}
-	return nil
-}
-
-// isToken reports whether s is a token of RFC 9110 §5.6.2.
-func isToken(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r) })
-}
-
-// object is a JSON object whose members keep the order in which they are added.
-type object []member
-
-type member struct {
-	name  string
-	value any
-}
-
-func (o *object) add(name string, value any) { *o = append(*o, member{name, value}) }
-
-// text is the value of a member, if that is text.
-func (o object) text(name string) string {
-	for _, m := range o {
-		if text, ok := m.value.(string); ok && m.name == name {
-			return text
-		}
-	}
-	return ""
-}
-
-func (o object) MarshalJSON() ([]byte, error) {
-	var b bytes.Buffer
-	b.WriteByte('{')
-	for i, m := range o {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		name, err := marshalJSON(m.name)
-		if err != nil {
-			return nil, err
-		}
-		value, err := marshalJSON(m.value)
-		if err != nil {
-			return nil, err
-		}
-		b.Write(name)
-		b.WriteByte(':')
-		b.Write(value)
-	}
-	b.WriteByte('}')
-	return b.Bytes(), nil
-}
-
-// marshalJSON leaves & as it is, so that URLs can be copied out of the JSON.
-func marshalJSON(v any) ([]byte, error) {
-	var b bytes.Buffer
-	encoder := json.NewEncoder(&b)
-	encoder.SetEscapeHTML(false)
-	err := encoder.Encode(v)
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
 func (s *server) writeJSON(w http.ResponseWriter, status int, body any) error {

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -88,78 +87,6 @@ func (s *server) handleResource(w http.ResponseWriter, r *http.Request, x *excha
 	return s.writeJSON(w, http.StatusOK, into.Answer.fill(s.bearerFacts(b, s.profile.TokenType, x.now)))
 }
 
-// resourceFacts are the placeholders of the answers of resources and of
-// introspection. What ends in _text is a number as text.
-var resourceFacts = append([]string{
-	"access_token", "token_type", "scope", "scopes", "iat", "exp", "expires_in",
-	"client_id", "client_name", "client_uri", "client_number", "client_number_text", "client_scopes", "redirect_uri", "redirect_uris",
-	"username", "name", "display_name", "first_name", "last_name", "email", "account_uuid", "account_number", "account_number_text",
-}, openFacts...)
-
-// openFacts are those that need no token.
-var openFacts = []string{"issuer", "base_url", "host"}
-
-// serverFacts are what openFacts stand for.
-func (s *server) serverFacts() facts {
-	_, host, _ := strings.Cut(s.url(""), "://")
-	return facts{"issuer": s.issuer(), "base_url": s.url(""), "host": host}
-}
-
-// bearerFacts are what is known of a token, its client and its user.
-func (s *server) bearerFacts(b *bearer, tokenType string, now unixTime) facts {
-	f := s.serverFacts()
-	set := func(name, value string) {
-		if value != "" {
-			f[name] = value
-		}
-	}
-	set("access_token", b.text)
-	set("token_type", tokenType)
-	set("scope", b.scope)
-	f["scopes"] = strings.Fields(b.scope)
-	f["iat"] = b.issued
-	if b.expires != 0 {
-		f["exp"], f["expires_in"] = b.expires, b.expires-now
-	}
-	set("client_id", b.client.ClientID)
-	set("client_name", b.client.displayName())
-	set("client_uri", b.client.URI)
-	f["client_number"] = accountNumber("client " + b.client.ClientID)
-	f["client_number_text"] = fmt.Sprint(f["client_number"])
-	f["client_scopes"] = strings.Fields(b.client.Scope)
-	set("redirect_uri", strings.Join(b.client.RedirectURIs, "\n"))
-	f["redirect_uris"] = append([]string{}, b.client.RedirectURIs...) // never null
-	if u := b.user; u != nil {
-		first, last, _ := strings.Cut(u.displayName(), " ")
-		set("username", u.Username)
-		set("name", u.Name)
-		set("display_name", u.displayName())
-		set("first_name", first)
-		set("last_name", last)
-		set("email", u.Email)
-		set("account_uuid", accountUUID(u.Username).String())
-		f["account_number"] = accountNumber(u.Username)
-		f["account_number_text"] = fmt.Sprint(f["account_number"])
-	}
-	return f
-}
-
-// accountUUID is the account identifier of services that have UUIDs: the same
-// for the same username everywhere.
-func accountUUID(username string) uuid.UUID {
-	return uuid.NewSHA1(uuid.NameSpaceURL, []byte("grantling:user:"+username))
-}
-
-// accountNumber is that of services that count: up to 2^48, which every
-// language's numbers hold.
-func accountNumber(username string) uint64 {
-	var n uint64
-	for _, b := range accountUUID(username).NodeID() { // six of its bytes
-		n = n<<8 | uint64(b)
-	}
-	return n + 1
-}
-
 // handleIntrospect tells a client what a token is good for (RFC 7662 §2).
 //
 // Choice: a client sees the tokens issued to it; one registered with an empty
@@ -237,67 +164,4 @@ func (s *server) handleRevoke(w http.ResponseWriter, r *http.Request, x *exchang
 		answer = s.profile.RevocationAnswer.fill(nil)
 	}
 	return s.writeJSON(w, http.StatusOK, answer)
-}
-
-// handleMetadata describes the server (RFC 8414 §2). What the profile, or
-// every client, does without is left out.
-func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	offered := func(grantType string) (bool, error) {
-		if !slices.Contains(s.profile.Grants, grantType) {
-			return false, nil
-		}
-		if grantType != "password" && grantType != "implicit" {
-			return true, nil
-		}
-		return s.store.anyNames(grantType)
-	}
-	grantTypes := []string{}
-	for _, grantType := range s.profile.Grants {
-		ok, err := offered(grantType)
-		if err != nil {
-			return err
-		}
-		if ok {
-			grantTypes = append(grantTypes, grantType)
-		}
-	}
-	responseTypes, responseModes := []string{}, []string{}
-	if slices.Contains(grantTypes, "authorization_code") {
-		responseTypes, responseModes = append(responseTypes, "code"), append(responseModes, "query")
-	}
-	if slices.Contains(grantTypes, "implicit") {
-		responseTypes = append(responseTypes, "token")
-		if !s.profile.ImplicitInQuery {
-			responseModes = append(responseModes, "fragment")
-		}
-	}
-	confidential := []string{"client_secret_basic", "client_secret_post"}
-	all := append(confidential[:2:2], "none")
-
-	o := object{{"issuer", s.issuer()}}
-	add := func(name, endpoint string) {
-		if paths := s.profile.paths(endpoint); len(paths) > 0 {
-			o.add(name, s.url(paths[0]))
-		}
-	}
-	add("authorization_endpoint", "authorize")
-	add("token_endpoint", "token")
-	if scopes := s.profile.scopeNames(); len(scopes) > 0 {
-		o.add("scopes_supported", scopes)
-	}
-	o.add("response_types_supported", responseTypes)
-	o.add("response_modes_supported", responseModes)
-	o.add("grant_types_supported", grantTypes)
-	o.add("token_endpoint_auth_methods_supported", all)
-	if add("revocation_endpoint", "revoke"); len(s.profile.Endpoints["revoke"]) > 0 {
-		o.add("revocation_endpoint_auth_methods_supported", all)
-	}
-	if add("introspection_endpoint", "introspect"); len(s.profile.Endpoints["introspect"]) > 0 {
-		o.add("introspection_endpoint_auth_methods_supported", confidential)
-	}
-	add("userinfo_endpoint", "userinfo")
-	o.add("code_challenge_methods_supported", []string{"S256"})
-	o.add("authorization_response_iss_parameter_supported", s.profile.Iss)
-	o.add("prompt_values_supported", []string{"none", "login", "consent", "select_account"})
-	return s.writeJSON(w, http.StatusOK, o)
 }

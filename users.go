@@ -321,3 +321,19 @@ func (v *visitor) checkFormToken(token string) error {
 	}
 	return nil
 }
+
+// accountUUID is the account identifier of services that have UUIDs: the same
+// for the same username everywhere.
+func accountUUID(username string) uuid.UUID {
+	return uuid.NewSHA1(uuid.NameSpaceURL, []byte("grantling:user:"+username))
+}
+
+// accountNumber is that of services that count: up to 2^48, which every
+// language's numbers hold.
+func accountNumber(username string) uint64 {
+	var n uint64
+	for _, b := range accountUUID(username).NodeID() { // six of its bytes
+		n = n<<8 | uint64(b)
+	}
+	return n + 1
+}

@@ -170,3 +170,111 @@ func eachPlaceholder(value any, check func(text string) error) error {
 	}
 	return nil
 }
+
+// object is a JSON object whose members keep the order in which they are added.
+type object []member
+
+type member struct {
+	name  string
+	value any
+}
+
+func (o *object) add(name string, value any) { *o = append(*o, member{name, value}) }
+
+// text is the value of a member, if that is text.
+func (o object) text(name string) string {
+	for _, m := range o {
+		if text, ok := m.value.(string); ok && m.name == name {
+			return text
+		}
+	}
+	return ""
+}
+
+func (o object) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	for i, m := range o {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		name, err := marshalJSON(m.name)
+		if err != nil {
+			return nil, err
+		}
+		value, err := marshalJSON(m.value)
+		if err != nil {
+			return nil, err
+		}
+		b.Write(name)
+		b.WriteByte(':')
+		b.Write(value)
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+// marshalJSON leaves & as it is, so that URLs can be copied out of the JSON.
+func marshalJSON(v any) ([]byte, error) {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+}
+
+// resourceFacts are the placeholders of the answers of resources and of
+// introspection. What ends in _text is a number as text.
+var resourceFacts = append([]string{
+	"access_token", "token_type", "scope", "scopes", "iat", "exp", "expires_in",
+	"client_id", "client_name", "client_uri", "client_number", "client_number_text", "client_scopes", "redirect_uri", "redirect_uris",
+	"username", "name", "display_name", "first_name", "last_name", "email", "account_uuid", "account_number", "account_number_text",
+}, openFacts...)
+
+// openFacts are those that need no token.
+var openFacts = []string{"issuer", "base_url", "host"}
+
+// serverFacts are what openFacts stand for.
+func (s *server) serverFacts() facts {
+	_, host, _ := strings.Cut(s.url(""), "://")
+	return facts{"issuer": s.issuer(), "base_url": s.url(""), "host": host}
+}
+
+// bearerFacts are what is known of a token, its client and its user.
+func (s *server) bearerFacts(b *bearer, tokenType string, now unixTime) facts {
+	f := s.serverFacts()
+	set := func(name, value string) {
+		if value != "" {
+			f[name] = value
+		}
+	}
+	set("access_token", b.text)
+	set("token_type", tokenType)
+	set("scope", b.scope)
+	f["scopes"] = strings.Fields(b.scope)
+	f["iat"] = b.issued
+	if b.expires != 0 {
+		f["exp"], f["expires_in"] = b.expires, b.expires-now
+	}
+	set("client_id", b.client.ClientID)
+	set("client_name", b.client.displayName())
+	set("client_uri", b.client.URI)
+	f["client_number"] = accountNumber("client " + b.client.ClientID)
+	f["client_number_text"] = fmt.Sprint(f["client_number"])
+	f["client_scopes"] = strings.Fields(b.client.Scope)
+	set("redirect_uri", strings.Join(b.client.RedirectURIs, "\n"))
+	f["redirect_uris"] = append([]string{}, b.client.RedirectURIs...) // never null
+	if u := b.user; u != nil {
+		first, last, _ := strings.Cut(u.displayName(), " ")
+		set("username", u.Username)
+		set("name", u.Name)
+		set("display_name", u.displayName())
+		set("first_name", first)
+		set("last_name", last)
+		set("email", u.Email)
+		set("account_uuid", accountUUID(u.Username).String())
+		f["account_number"] = accountNumber(u.Username)
+		f["account_number_text"] = fmt.Sprint(f["account_number"])
+	}
+	return f
+}

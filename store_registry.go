@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 )
@@ -395,4 +396,74 @@ func (s *store) signingKey() (key *rsa.PrivateKey, err error) {
 		return err
 	})
 	return key, err
+}
+
+// session is a browser that has signed in.
+type session struct {
+	stored
+	User         uuid.UUID `json:"user"`
+	Username     string    `json:"username"`
+	PasswordMark []byte    `json:"password"` // changes with the password, which ends the session
+	Expires      unixTime  `json:"exp"`
+}
+
+// grantees returns the registrations of the clients that a user granted
+// something to, the newest first. Some of it may have expired.
+func (s *store) grantees(user uuid.UUID) (clients []uuid.UUID, err error) {
+	err = s.view(func(t *tx) error {
+		key := t.before(bucketGrants, slices.Concat(user[:], uuid.Max[:]))
+		for bytes.HasPrefix(key, user[:]) {
+			clients = append(clients, grantKey(key).client())
+			key = t.before(bucketGrants, key[:32]) // behind all others of this client
+		}
+		return nil
+	})
+	return clients, err
+}
+
+// permission is what a user granted to one client and that still lives.
+type permission struct {
+	Client *client
+	Scope  []string // no more than one request may ask for
+	More   bool     // there may be more of it
+	Since  unixTime
+	Used   unixTime // when something was last issued on it; 0: not yet
+}
+
+// permission returns what a user granted to a client, or nil.
+func (s *store) permission(user, registration uuid.UUID, now unixTime) (p *permission, err error) {
+	err = s.view(func(t *tx) error {
+		looked, size, seen := 0, 0, make(map[string]bool)
+		for g, err := range t.newestGrants(user, registration) {
+			if err != nil {
+				return err
+			}
+			looked++
+			if g.Expires.expired(now) {
+				continue
+			}
+			if p == nil {
+				c, err := t.registered(g.ClientID, registration)
+				if c == nil {
+					return err // the client is gone
+				}
+				p = &permission{Client: c, Since: g.Issued}
+			}
+			p.Since, p.Used = min(p.Since, g.Issued), max(p.Used, g.Used)
+			for token := range strings.FieldsSeq(g.Scope) {
+				switch {
+				case seen[token]:
+				case len(p.Scope) == maxScope || size+len(token) > maxScopeSize:
+					p.More = true
+				default:
+					p.Scope, seen[token], size = append(p.Scope, token), true, size+len(token)
+				}
+			}
+		}
+		if p != nil && looked == maxGrants {
+			p.More = true
+		}
+		return nil
+	})
+	return p, err
 }

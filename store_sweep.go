@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"strings"
+	"time"
 )
 
 // sweepSize is how many records the sweeper looks at, and removes at the most,
@@ -123,4 +126,47 @@ func (s *store) sweepBucket(bucket []byte, dead func(*tx, []byte) (bool, error))
 		return nil
 	})
 	return removed, errors.Join(append(unread, err)...)
+}
+
+// sweepForever removes what has expired, every second.
+func (s *server) sweepForever(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			s.sweepAndTell(ctx)
+		}
+	}
+}
+
+// sweepAndTell sweeps and logs what went wrong, each thing once an hour: a
+// record that cannot be read stays so.
+func (s *server) sweepAndTell(ctx context.Context) {
+	err := s.sweepSome(ctx, sweepTime)
+	if err == nil {
+		return
+	}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		if s.sweepErrors.isNews(line, unixTime(s.clock.now().Unix())) {
+			s.log.Error("sweep", "failure", line)
+		}
+	}
+}
+
+// sweepTime is how long the sweeper looks for something to remove at a time.
+const sweepTime = 50 * time.Millisecond
+
+// sweepSome goes once through the records, or as far as it gets in a time, and
+// on as long as it finds something to remove.
+func (s *server) sweepSome(ctx context.Context, within time.Duration) error {
+	for began := realTime(); ctx.Err() == nil; {
+		removed, err := s.store.sweep(unixTime(s.clock.now().Unix()))
+		if err != nil || removed == 0 && (!s.store.midRound() || realTime().Sub(began) > within) {
+			return err
+		}
+	}
+	return nil
 }

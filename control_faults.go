@@ -160,11 +160,6 @@ func newStagedFault(f fault, p *profile) (*stagedFault, error) {
 	return staged, nil
 }
 
-// isErrorText is the grammar of error and error_description (RFC 6749 §5.2).
-func isErrorText(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r >= 0x7f || r == '"' || r == '\\' })
-}
-
 // fill takes from preset what f does not say itself.
 func (f *fault) fill(preset fault) {
 	if f.Status == 0 {

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// issuer is the base URL that others reach this server by, as it was given.
+func (s *server) issuer() string { return *s.told.Load() }
+
+// setIssuer makes a URL of the same path the issuer. All that has it in it
+// follows.
+func (s *server) setIssuer(issuer string) error {
+	u, err := checkIssuer(issuer)
+	if err != nil {
+		return err
+	}
+	if strings.TrimSuffix(u.Path, "/") != s.base {
+		return wrong("issuer", "must have the same path as before: "+cmp.Or(s.base, "none"))
+	}
+	s.told.Store(&issuer)
+	return s.crossOrigin.AddTrustedOrigin(u.Scheme + "://" + u.Host)
+}
+
+// checkIssuer parses an issuer (RFC 8414 §2).
+//
+// Deviation: it may be http on any host: one service of several on a laptop has
+// no certificate.
+func checkIssuer(issuer string) (*url.URL, error) {
+	u, err := url.Parse(issuer)
+	switch {
+	case strings.ContainsFunc(issuer, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }):
+		return nil, fmt.Errorf("issuer %q has blanks or control characters", issuer)
+	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
+		return nil, fmt.Errorf("issuer %q is not a URL with https:// or http://", issuer)
+	case strings.Contains(issuer+"/", "/.well-known/"):
+		return nil, fmt.Errorf("issuer %q is the URL of a metadata document; the issuer has no /.well-known/ (RFC 8414 §3)", issuer)
+	case u.RawQuery != "" || u.ForceQuery || strings.Contains(issuer, "#"):
+		return nil, fmt.Errorf("issuer %q has a query or a fragment (RFC 8414 §2)", issuer)
+	case u.User != nil || path.Clean("/"+u.Path) != "/"+strings.TrimPrefix(strings.TrimSuffix(u.Path, "/"), "/"):
+		return nil, fmt.Errorf("issuer %q has a user name or a path that is not clean", issuer)
+	}
+	return u, nil
+}
+
+// url is where a path of this server is. An issuer may end in a slash, which
+// does not count there.
+func (s *server) url(path string) string { return strings.TrimSuffix(s.issuer(), "/") + path }
+
+// origin is the issuer without its path.
+func (s *server) origin() string { return strings.TrimSuffix(s.url(""), s.base) }
+
+func (s *server) issuerHost() string {
+	_, host, _ := strings.Cut(s.origin(), "://")
+	return hostOf(host)
+}
+
+func (s *server) https() bool { return strings.HasPrefix(s.issuer(), "https://") }
+
+// handleMetadata describes the server (RFC 8414 §2). What the profile, or
+// every client, does without is left out.
+func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	offered := func(grantType string) (bool, error) {
+		if !slices.Contains(s.profile.Grants, grantType) {
+			return false, nil
+		}
+		if grantType != "password" && grantType != "implicit" {
+			return true, nil
+		}
+		return s.store.anyNames(grantType)
+	}
+	grantTypes := []string{}
+	for _, grantType := range s.profile.Grants {
+		ok, err := offered(grantType)
+		if err != nil {
+			return err
+		}
+		if ok {
+			grantTypes = append(grantTypes, grantType)
+		}
+	}
+	responseTypes, responseModes := []string{}, []string{}
+	if slices.Contains(grantTypes, "authorization_code") {
+		responseTypes, responseModes = append(responseTypes, "code"), append(responseModes, "query")
+	}
+	if slices.Contains(grantTypes, "implicit") {
+		responseTypes = append(responseTypes, "token")
+		if !s.profile.ImplicitInQuery {
+			responseModes = append(responseModes, "fragment")
+		}
+	}
+	confidential := []string{"client_secret_basic", "client_secret_post"}
+	all := append(confidential[:2:2], "none")
+
+	o := object{{"issuer", s.issuer()}}
+	add := func(name, endpoint string) {
+		if paths := s.profile.paths(endpoint); len(paths) > 0 {
+			o.add(name, s.url(paths[0]))
+		}
+	}
+	add("authorization_endpoint", "authorize")
+	add("token_endpoint", "token")
+	if scopes := s.profile.scopeNames(); len(scopes) > 0 {
+		o.add("scopes_supported", scopes)
+	}
+	o.add("response_types_supported", responseTypes)
+	o.add("response_modes_supported", responseModes)
+	o.add("grant_types_supported", grantTypes)
+	o.add("token_endpoint_auth_methods_supported", all)
+	if add("revocation_endpoint", "revoke"); len(s.profile.Endpoints["revoke"]) > 0 {
+		o.add("revocation_endpoint_auth_methods_supported", all)
+	}
+	if add("introspection_endpoint", "introspect"); len(s.profile.Endpoints["introspect"]) > 0 {
+		o.add("introspection_endpoint_auth_methods_supported", confidential)
+	}
+	add("userinfo_endpoint", "userinfo")
+	o.add("code_challenge_methods_supported", []string{"S256"})
+	o.add("authorization_response_iss_parameter_supported", s.profile.Iss)
+	o.add("prompt_values_supported", []string{"none", "login", "consent", "select_account"})
+	return s.writeJSON(w, http.StatusOK, o)
+}

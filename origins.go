@@ -1,0 +1,50 @@
+package main
+
+import (
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// isAddressed reports whether a Host is a loopback name or address, or one of
+// the names.
+func isAddressed(host string, names ...string) bool {
+	host = strings.TrimSuffix(hostOf(host), ".")
+	return isLoopback(host) || slices.ContainsFunc(names, func(name string) bool { return host != "" && strings.EqualFold(name, host) })
+}
+
+// misdirected refuses a request for another host. A web page can have its own
+// name resolved to this machine, and would then be of this server's origin.
+func (s *server) misdirected() error {
+	return helped(help{Heading: "This server does not go by this name", Text: "It listens on this machine only. Open " + s.issuer() + " instead, or start it with this name as -control-host."},
+		refuse(http.StatusMisdirectedRequest, "misdirected_request", rfc9110("7.4"), "Host must be localhost, a loopback address, the host of the issuer "+s.issuer()+" or one of -control-host"))
+}
+
+// maxAllowedHeaders is how many header names a preflight may ask for.
+const maxAllowedHeaders = 50
+
+// allowedHeaders are the names of header fields that a browser may send from
+// any origin: those that endpoints read, and what else it asks for.
+func allowedHeaders(asked string) string {
+	names := []string{"Authorization", "Content-Type"}
+	for name := range strings.SplitSeq(asked, ",") {
+		if name = strings.TrimSpace(name); isToken(name) && len(name) <= 100 && len(names) < maxAllowedHeaders {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// hostOf returns the host of an address, without brackets.
+func hostOf(address string) string {
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		return host
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(address, "["), "]")
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}
