@@ -131,103 +131,103 @@ func TestAuthorize(t *testing.T) {
 		{"4.1.1/the valid request of a public client", query("native"), consent},
 		{"4.1.1/no PKCE from a confidential client", query("web", "code_challenge", absent, "code_challenge_method", absent), consent},
 
-		{"4.1.2.1/R2 no client_id", query("web", "client_id", absent), page},
-		{"4.1.2.1/R2 empty client_id", query("web", "client_id", ""), page},
-		{"4.1.2.1/R2 unknown client_id", query("web", "client_id", "nope"), page},
-		{"4.1.2.1/R2 client_id in another case", query("web", "client_id", "WEB"), page},
-		{"4.1.2.1/R2 deleted client", query("web", "client_id", "deleted"), page},
-		{"4.1.2.1/R2 very long client_id", query("web", "client_id", strings.Repeat("x", 20_000)), page},
+		{"4.1.2.1 R2 no client_id", query("web", "client_id", absent), page},
+		{"4.1.2.1 R2 empty client_id", query("web", "client_id", ""), page},
+		{"4.1.2.1 R2 unknown client_id", query("web", "client_id", "nope"), page},
+		{"4.1.2.1 R2 client_id in another case", query("web", "client_id", "WEB"), page},
+		{"4.1.2.1 R2 deleted client", query("web", "client_id", "deleted"), page},
+		{"4.1.2.1 R2 very long client_id", query("web", "client_id", strings.Repeat("x", 20_000)), page},
 
-		{"3.1.2.4/R3 unregistered redirect_uri", query("web", "redirect_uri", "https://evil.example/"), page},
-		{"3.1.2.4/R3 redirect_uri of another client", query("web", "redirect_uri", "https://other.example/cb"), page},
+		{"3.1.2.4 R3 unregistered redirect_uri", query("web", "redirect_uri", "https://evil.example/"), page},
+		{"3.1.2.4 R3 redirect_uri of another client", query("web", "redirect_uri", "https://other.example/cb"), page},
 
-		{"3.1.2.3/R5 omitted redirect_uri, one registered", query("web", "redirect_uri", absent), consent},
-		{"3.1.2.3/R5 empty redirect_uri, one registered", query("web", "redirect_uri", ""), consent},
-		{"3.1.2.3/R5 omitted redirect_uri, two registered", query("two", "redirect_uri", absent), page},
-		{"3.1.2.3/R5 empty redirect_uri, two registered", query("two", "redirect_uri", ""), page},
-		{"3.1.2.3/R5 second of two", query("two", "redirect_uri", there+"2"), consent},
-		{"3.1.2.2/R5 omitted redirect_uri, none registered", query("none", "redirect_uri", absent), page},
-		{"3.1.2.2/R5 a redirect_uri, none registered", query("none", "redirect_uri", there), page},
+		{"3.1.2.3 R5 omitted redirect_uri, one registered", query("web", "redirect_uri", absent), consent},
+		{"3.1.2.3 R5 empty redirect_uri, one registered", query("web", "redirect_uri", ""), consent},
+		{"3.1.2.3 R5 omitted redirect_uri, two registered", query("two", "redirect_uri", absent), page},
+		{"3.1.2.3 R5 empty redirect_uri, two registered", query("two", "redirect_uri", ""), page},
+		{"3.1.2.3 R5 second of two", query("two", "redirect_uri", there+"2"), consent},
+		{"3.1.2.2 R5 omitted redirect_uri, none registered", query("none", "redirect_uri", absent), page},
+		{"3.1.2.2 R5 a redirect_uri, none registered", query("none", "redirect_uri", there), page},
 
-		{"3.1.1/R6 no response_type", query("web", "response_type", absent), "invalid_request"},
-		{"3.1.1/R6 empty response_type", query("web", "response_type", ""), "invalid_request"},
-		{"3.1.1/R6 unknown response_type", query("web", "response_type", "foo"), "unsupported_response_type"},
-		{"3.1.1/R6 response_type in capitals", query("web", "response_type", "CODE"), "unsupported_response_type"},
-		{"3.1.1/R6 response_type code token", query("legacy", "response_type", "code token"), "unsupported_response_type"},
-		{"3.1.1/R6 response_type code code", query("web", "response_type", "code code"), "unsupported_response_type"},
-		{"3.1.1/R6 response_type with a blank", query("web", "response_type", "code "), "unsupported_response_type"},
-		{"3.1.1/R6 response_type id_token", query("web", "response_type", "id_token"), "unsupported_response_type"},
-		{"3.1.1/R6 response_type none", query("web", "response_type", "none"), "unsupported_response_type"},
+		{"3.1.1 R6 no response_type", query("web", "response_type", absent), "invalid_request"},
+		{"3.1.1 R6 empty response_type", query("web", "response_type", ""), "invalid_request"},
+		{"3.1.1 R6 unknown response_type", query("web", "response_type", "foo"), "unsupported_response_type"},
+		{"3.1.1 R6 response_type in capitals", query("web", "response_type", "CODE"), "unsupported_response_type"},
+		{"3.1.1 R6 response_type code token", query("legacy", "response_type", "code token"), "unsupported_response_type"},
+		{"3.1.1 R6 response_type code code", query("web", "response_type", "code code"), "unsupported_response_type"},
+		{"3.1.1 R6 response_type with a blank", query("web", "response_type", "code "), "unsupported_response_type"},
+		{"3.1.1 R6 response_type id_token", query("web", "response_type", "id_token"), "unsupported_response_type"},
+		{"3.1.1 R6 response_type none", query("web", "response_type", "none"), "unsupported_response_type"},
 
-		{"4.2.2.1/R7 implicit, not registered for", query("web", "response_type", "token"), "unauthorized_client"},
-		{"4.2.2.1/R7 implicit, public client", query("native", "response_type", "token"), "unauthorized_client"},
-		{"4.2.1/R7 implicit, registered for", query("legacy", "response_type", "token"), consent},
-		{"4.1.2.1/R7 code, not registered for", query("machine", "redirect_uri", there), "unauthorized_client"},
+		{"4.2.2.1 R7 implicit, not registered for", query("web", "response_type", "token"), "unauthorized_client"},
+		{"4.2.2.1 R7 implicit, public client", query("native", "response_type", "token"), "unauthorized_client"},
+		{"4.2.1 R7 implicit, registered for", query("legacy", "response_type", "token"), consent},
+		{"4.1.2.1 R7 code, not registered for", query("machine", "redirect_uri", there), "unauthorized_client"},
 
-		{"3.1/R8 client_id twice", valid + "&client_id=web", page},
-		{"3.1/R8 redirect_uri twice", valid + "&redirect_uri=" + url.QueryEscape(there), page},
-		{"3.1/R8 redirect_uri twice, one empty", valid + "&redirect_uri=", page},
-		{"3.1/R8 response_type twice", valid + "&response_type=code", "invalid_request"},
-		{"3.1/R8 scope twice", valid + "&scope=read+write", "invalid_request"},
-		{"3.1/R8 code_challenge twice", valid + "&code_challenge=" + challengeOf(verifier), "invalid_request"},
-		{"3.1/R8 code_challenge_method twice", valid + "&code_challenge_method=S256", "invalid_request"},
-		{"3.1/R8 response_mode twice", valid + "&response_mode=query&response_mode=query", "invalid_request"},
-		{"3.1/R8 prompt twice", valid + "&prompt=consent&prompt=consent", "invalid_request"},
-		{"3.1/R8 the name once encoded", valid + "&%73cope=read", "invalid_request"},
+		{"3.1 R8 client_id twice", valid + "&client_id=web", page},
+		{"3.1 R8 redirect_uri twice", valid + "&redirect_uri=" + url.QueryEscape(there), page},
+		{"3.1 R8 redirect_uri twice, one empty", valid + "&redirect_uri=", page},
+		{"3.1 R8 response_type twice", valid + "&response_type=code", "invalid_request"},
+		{"3.1 R8 scope twice", valid + "&scope=read+write", "invalid_request"},
+		{"3.1 R8 code_challenge twice", valid + "&code_challenge=" + challengeOf(verifier), "invalid_request"},
+		{"3.1 R8 code_challenge_method twice", valid + "&code_challenge_method=S256", "invalid_request"},
+		{"3.1 R8 response_mode twice", valid + "&response_mode=query&response_mode=query", "invalid_request"},
+		{"3.1 R8 prompt twice", valid + "&prompt=consent&prompt=consent", "invalid_request"},
+		{"3.1 R8 the name once encoded", valid + "&%73cope=read", "invalid_request"},
 
-		{"3.1/R10 unknown parameter", valid + "&extra=foobar", consent},
-		{"3.1/R10 unknown parameter twice", valid + "&extra=1&extra=2", consent},
-		{"3.1/R10 unknown parameter with control bytes", valid + "&extra=%00%0d%0a%ff", consent},
+		{"3.1 R10 unknown parameter", valid + "&extra=foobar", consent},
+		{"3.1 R10 unknown parameter twice", valid + "&extra=1&extra=2", consent},
+		{"3.1 R10 unknown parameter with control bytes", valid + "&extra=%00%0d%0a%ff", consent},
 
-		{"3.1/R11 empty scope", query("web", "scope", ""), consent},
-		{"3.1/R11 empty code_challenge of a public client", query("native", "code_challenge", "", "code_challenge_method", ""), "invalid_request"},
-		{"3.1/R11 empty response_mode", query("web", "response_mode", ""), consent},
+		{"3.1 R11 empty scope", query("web", "scope", ""), consent},
+		{"3.1 R11 empty code_challenge of a public client", query("native", "code_challenge", "", "code_challenge_method", ""), "invalid_request"},
+		{"3.1 R11 empty response_mode", query("web", "response_mode", ""), consent},
 
-		{"B/R12 semicolon", "client_id=web;redirect_uri=https://evil.example", page},
-		{"B/R12 semicolon in a value", valid + "&extra=a;b", page},
-		{"B/R12 bad percent-encoding", query("web", "state", absent) + "&state=%zz", page},
-		{"B/R12 cut percent-encoding", valid + "&extra=%a", page},
-		{"B/R12 bare percent sign", valid + "&%", page},
-		{"B/R12 bare percent sign alone", "%", page},
-		{"3.1/R12 redirect_uri[] is unknown", valid + "&redirect_uri[]=https://evil.example/", consent},
-		{"3.1/R12 redirect_uri[] is not redirect_uri", query("two", "redirect_uri", absent) + "&redirect_uri[]=" + url.QueryEscape(there), page},
-		{"3.1/R12 scope[a] is unknown", valid + "&scope[a]=bogus", consent},
-		{"3.1/R12 client_id[] is not client_id", query("web", "client_id", absent) + "&client_id[]=web", page},
+		{"B R12 semicolon", "client_id=web;redirect_uri=https://evil.example", page},
+		{"B R12 semicolon in a value", valid + "&extra=a;b", page},
+		{"B R12 bad percent-encoding", query("web", "state", absent) + "&state=%zz", page},
+		{"B R12 cut percent-encoding", valid + "&extra=%a", page},
+		{"B R12 bare percent sign", valid + "&%", page},
+		{"B R12 bare percent sign alone", "%", page},
+		{"3.1 R12 redirect_uri[] is unknown", valid + "&redirect_uri[]=https://evil.example/", consent},
+		{"3.1 R12 redirect_uri[] is not redirect_uri", query("two", "redirect_uri", absent) + "&redirect_uri[]=" + url.QueryEscape(there), page},
+		{"3.1 R12 scope[a] is unknown", valid + "&scope[a]=bogus", consent},
+		{"3.1 R12 client_id[] is not client_id", query("web", "client_id", absent) + "&client_id[]=web", page},
 
-		{"A/R13 NUL in client_id", query("web", "client_id", "web\x00"), page},
-		{"A/R13 CRLF in client_id", query("web", "client_id", "web\r\n"), page},
-		{"A/R13 no UTF-8 in client_id", query("web", "client_id", "web\xff"), page},
-		{"A/R13 NUL in redirect_uri", query("web", "redirect_uri", there+"\x00"), page},
-		{"A/R13 CRLF in redirect_uri", query("web", "redirect_uri", there+"\r\nX: y"), page},
-		{"A/R13 no UTF-8 in redirect_uri", query("web", "redirect_uri", there+"\xff"), page},
-		{"A/R13 NUL in scope", query("web", "scope", "read\x00"), "invalid_request"},
-		{"A/R13 CRLF in scope", query("web", "scope", "read\r\nwrite"), "invalid_request"},
-		{"A/R13 no UTF-8 in scope", query("web", "scope", "read\xff"), "invalid_request"},
-		{"A/R13 NUL in response_type", query("web", "response_type", "code\x00"), "invalid_request"},
-		{"A/R13 CRLF in response_type", query("web", "response_type", "code\r\n"), "invalid_request"},
-		{"A/R13 no UTF-8 in response_type", query("web", "response_type", "code\xff"), "invalid_request"},
-		{"A/R13 DEL in code_challenge", query("web", "code_challenge", "\x7f"), "invalid_request"},
+		{"A R13 NUL in client_id", query("web", "client_id", "web\x00"), page},
+		{"A R13 CRLF in client_id", query("web", "client_id", "web\r\n"), page},
+		{"A R13 no UTF-8 in client_id", query("web", "client_id", "web\xff"), page},
+		{"A R13 NUL in redirect_uri", query("web", "redirect_uri", there+"\x00"), page},
+		{"A R13 CRLF in redirect_uri", query("web", "redirect_uri", there+"\r\nX: y"), page},
+		{"A R13 no UTF-8 in redirect_uri", query("web", "redirect_uri", there+"\xff"), page},
+		{"A R13 NUL in scope", query("web", "scope", "read\x00"), "invalid_request"},
+		{"A R13 CRLF in scope", query("web", "scope", "read\r\nwrite"), "invalid_request"},
+		{"A R13 no UTF-8 in scope", query("web", "scope", "read\xff"), "invalid_request"},
+		{"A R13 NUL in response_type", query("web", "response_type", "code\x00"), "invalid_request"},
+		{"A R13 CRLF in response_type", query("web", "response_type", "code\r\n"), "invalid_request"},
+		{"A R13 no UTF-8 in response_type", query("web", "response_type", "code\xff"), "invalid_request"},
+		{"A R13 DEL in code_challenge", query("web", "code_challenge", "\x7f"), "invalid_request"},
 
-		{"3.3/R14 scope not registered", query("web", "scope", "bogus"), "invalid_scope"},
-		{"3.3/R14 scope partly registered", query("web", "scope", "read admin"), "invalid_scope"},
-		{"3.3/R14 scope in capitals", query("web", "scope", "READ"), "invalid_scope"},
-		{"3.3/R14 malformed scope", query("web", "scope", `read"x`), "invalid_scope"},
-		{"3.3/R14 malformed scope, any scope registered", query("any", "scope", `read"x`, "redirect_uri", there), "invalid_scope"},
-		{"3.3/R14 scope beyond ASCII", query("any", "scope", "réad", "redirect_uri", there), "invalid_scope"},
-		{"3.3/R14 scope with two blanks", query("web", "scope", "read  write"), "invalid_scope"},
-		{"3.3/R14 any scope, any registered", query("any", "scope", "whatever:you.like", "redirect_uri", there), consent},
-		{"3.3/R16 R177 scope of 100 tokens", query("any", "scope", repeated("s", 100), "redirect_uri", there), consent},
-		{"3.3/R16 R177 scope of 101 tokens", query("any", "scope", repeated("s", 101), "redirect_uri", there), "invalid_scope"},
-		{"3.3/R16 R177 scope of 2000 characters", query("any", "scope", strings.Repeat("s", 2000), "redirect_uri", there), consent},
-		{"3.3/R16 R177 scope of 2001 characters", query("any", "scope", strings.Repeat("s", 2001), "redirect_uri", there), "invalid_scope"},
-		{"3.3/R14 less scope", query("web", "scope", "write"), consent},
+		{"3.3 R14 scope not registered", query("web", "scope", "bogus"), "invalid_scope"},
+		{"3.3 R14 scope partly registered", query("web", "scope", "read admin"), "invalid_scope"},
+		{"3.3 R14 scope in capitals", query("web", "scope", "READ"), "invalid_scope"},
+		{"3.3 R14 malformed scope", query("web", "scope", `read"x`), "invalid_scope"},
+		{"3.3 R14 malformed scope, any scope registered", query("any", "scope", `read"x`, "redirect_uri", there), "invalid_scope"},
+		{"3.3 R14 scope beyond ASCII", query("any", "scope", "réad", "redirect_uri", there), "invalid_scope"},
+		{"3.3 R14 scope with two blanks", query("web", "scope", "read  write"), "invalid_scope"},
+		{"3.3 R14 any scope, any registered", query("any", "scope", "whatever:you.like", "redirect_uri", there), consent},
+		{"3.3 R16 R177 scope of 100 tokens", query("any", "scope", repeated("s", 100), "redirect_uri", there), consent},
+		{"3.3 R16 R177 scope of 101 tokens", query("any", "scope", repeated("s", 101), "redirect_uri", there), "invalid_scope"},
+		{"3.3 R16 R177 scope of 2000 characters", query("any", "scope", strings.Repeat("s", 2000), "redirect_uri", there), consent},
+		{"3.3 R16 R177 scope of 2001 characters", query("any", "scope", strings.Repeat("s", 2001), "redirect_uri", there), "invalid_scope"},
+		{"3.3 R14 less scope", query("web", "scope", "write"), consent},
 
-		{"4.1.2/R38 response_mode query", query("web", "response_mode", "query"), consent},
-		{"4.1.2/R38 response_mode fragment with code", query("web", "response_mode", "fragment"), "invalid_request"},
-		{"4.2.2/R38 response_mode query with token", query("legacy", "response_type", "token", "response_mode", "query"), "invalid_request"},
-		{"4.2.2/R38 response_mode fragment with token", query("legacy", "response_type", "token", "response_mode", "fragment"), consent},
-		{"4.1.2/R38 unknown response_mode", query("web", "response_mode", "foo"), "invalid_request"},
-		{"4.1.2/R38 response_mode form_post", query("web", "response_mode", "form_post"), "invalid_request"},
+		{"4.1.2 R38 response_mode query", query("web", "response_mode", "query"), consent},
+		{"4.1.2 R38 response_mode fragment with code", query("web", "response_mode", "fragment"), "invalid_request"},
+		{"4.2.2 R38 response_mode query with token", query("legacy", "response_type", "token", "response_mode", "query"), "invalid_request"},
+		{"4.2.2 R38 response_mode fragment with token", query("legacy", "response_type", "token", "response_mode", "fragment"), consent},
+		{"4.1.2 R38 unknown response_mode", query("web", "response_mode", "foo"), "invalid_request"},
+		{"4.1.2 R38 response_mode form_post", query("web", "response_mode", "form_post"), "invalid_request"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -248,7 +248,7 @@ func TestAuthorize(t *testing.T) {
 func TestAuthorizeMethods(t *testing.T) {
 	t.Parallel()
 	i := start(t)
-	t.Run("3.1/R1 POST is as GET", func(t *testing.T) {
+	t.Run("3.1 R1 POST is as GET", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		for _, b := range []*browser{i.as("bob"), i.browser()} {
@@ -262,7 +262,7 @@ func TestAuthorizeMethods(t *testing.T) {
 			}
 		}
 	})
-	t.Run("3.1/R1 POST with an error", func(t *testing.T) {
+	t.Run("3.1 R1 POST with an error", func(t *testing.T) {
 		t.Parallel()
 		b := i.in(t).as("alice")
 		r := b.post(b.endpoint("authorize"), changed("web", "scope", "bogus"))
@@ -270,7 +270,7 @@ func TestAuthorizeMethods(t *testing.T) {
 		b.post(b.endpoint("authorize"), changed("web", "redirect_uri", "https://evil.example/")).wantNowhere(http.StatusBadRequest, "evil.example")
 		b.do("POST", b.endpoint("authorize"), `{"client_id":"web"}`, "Content-Type", "application/json").wantPage(http.StatusUnsupportedMediaType)
 	})
-	t.Run("3.1/R33 POST keeps every byte", func(t *testing.T) {
+	t.Run("3.1 R33 POST keeps every byte", func(t *testing.T) {
 		t.Parallel()
 		b := i.in(t).as("alice")
 		request := changed("web", "state", absent).Encode()
@@ -293,7 +293,7 @@ func TestAuthorizeMethods(t *testing.T) {
 			}
 		}
 	})
-	t.Run("3.1/R9 a parameter in URL and body", func(t *testing.T) {
+	t.Run("3.1 R9 a parameter in URL and body", func(t *testing.T) {
 		t.Parallel()
 		b := i.in(t).as("alice")
 		for name, value := range map[string]string{"client_id": "native", "redirect_uri": redirectURIs["native"]} {
@@ -306,7 +306,7 @@ func TestAuthorizeMethods(t *testing.T) {
 		b.get(r.location().String()).wantRedirect("invalid_request", "xyz")
 	})
 	for _, method := range []string{"PUT", "DELETE", "PATCH", "TRACE", "OPTIONS", "NONSENSE"} {
-		t.Run("3.1/R1 "+method, func(t *testing.T) {
+		t.Run("3.1 R1 "+method, func(t *testing.T) {
 			t.Parallel()
 			b := i.in(t).as("alice")
 			r := b.do(method, b.endpoint("authorize")+"?"+authorization("web").Encode(), "")
@@ -349,27 +349,27 @@ func TestAuthorizeRedirectURIComesFirst(t *testing.T) {
 		"control bytes":          changed("web", "redirect_uri", evil, "state", "\r\n").Encode(),
 		"bad encoding":           changed("web", "redirect_uri", evil).Encode() + "&state=%zz",
 	} {
-		t.Run("4.1.2.1/R4 "+name, func(t *testing.T) {
+		t.Run("4.1.2.1 R4 "+name, func(t *testing.T) {
 			t.Parallel()
 			i := i.in(t)
 			i.as("alice").authorizeRaw(query).wantNowhere(http.StatusBadRequest, "evil.example")
 			i.browser().authorizeRaw(query).wantNowhere(http.StatusBadRequest, "evil.example")
 		})
 	}
-	t.Run("4.1.2.1/R4 auto-approve", func(t *testing.T) {
+	t.Run("4.1.2.1 R4 auto-approve", func(t *testing.T) {
 		t.Parallel()
 		i := start(t, func(s *server) { s.autoApprove = "alice" })
 		i.browser().authorize(changed("web", "redirect_uri", evil, "scope", "bogus")).wantNowhere(http.StatusBadRequest, "evil.example")
 		i.browser().authorize(changed("web", "redirect_uri", evil)).wantNowhere(http.StatusBadRequest, "evil.example")
 	})
-	t.Run("4.1.2.1/R4 denial", func(t *testing.T) {
+	t.Run("4.1.2.1 R4 denial", func(t *testing.T) {
 		t.Parallel()
 		b := i.in(t).as("alice")
 		page := b.authorize(authorization("web"))
 		form := page.form(url.Values{"decision": {"deny"}, "request": {changed("web", "redirect_uri", evil).Encode()}})
 		b.post(page.action(), form).wantNowhere(http.StatusForbidden, "evil.example")
 	})
-	t.Run("4.1.2.1/R4 storage failure", func(t *testing.T) {
+	t.Run("4.1.2.1 R4 storage failure", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		b := i.as("alice")
@@ -402,13 +402,13 @@ func TestAuthorizeWithoutState(t *testing.T) {
 	i := start(t)
 	b := i.as("alice")
 	for name, request := range map[string]url.Values{
-		"4.1.2/R34 omitted":                changed("web", "state", absent),
-		"3.1/R11 empty":                    changed("web", "state", ""),
-		"4.2.2/R34 omitted, implicit":      changed("legacy", "response_type", "token", "state", absent),
-		"4.1.2.1/R34 omitted, an error":    changed("web", "state", absent, "scope", "bogus"),
-		"4.1.2.1/R11 empty, an error":      changed("web", "state", "", "scope", "bogus"),
-		"4.2.2.1/R34 omitted, token":       changed("web", "state", absent, "response_type", "token"),
-		"4.1.2.1/R34 omitted, prompt none": changed("native", "state", absent, "prompt", "none"),
+		"4.1.2 R34 omitted":                changed("web", "state", absent),
+		"3.1 R11 empty":                    changed("web", "state", ""),
+		"4.2.2 R34 omitted, implicit":      changed("legacy", "response_type", "token", "state", absent),
+		"4.1.2.1 R34 omitted, an error":    changed("web", "state", absent, "scope", "bogus"),
+		"4.1.2.1 R11 empty, an error":      changed("web", "state", "", "scope", "bogus"),
+		"4.2.2.1 R34 omitted, token":       changed("web", "state", absent, "response_type", "token"),
+		"4.1.2.1 R34 omitted, prompt none": changed("native", "state", absent, "prompt", "none"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -418,7 +418,7 @@ func TestAuthorizeWithoutState(t *testing.T) {
 			}
 		})
 	}
-	t.Run("3.1/R8 twice", func(t *testing.T) {
+	t.Run("3.1 R8 twice", func(t *testing.T) {
 		t.Parallel()
 		for _, second := range []string{"xyz", "other", ""} {
 			b.in(t).authorizeRaw(authorization("web").Encode()+"&state="+second).wantRedirect("invalid_request", "")
@@ -442,14 +442,14 @@ func TestAuthorizeScope(t *testing.T) {
 		"write":           "write",
 		"":                "read write",
 	} {
-		t.Run("3.3/R14 scope "+sent, func(t *testing.T) {
+		t.Run("3.3 R14 scope "+sent, func(t *testing.T) {
 			t.Parallel()
 			if got := scopeOf(i.in(t), url.Values{"scope": {sent}}); got != want {
 				t.Errorf("granted %q, want %q", got, want)
 			}
 		})
 	}
-	t.Run("3.3/R14 the default of both endpoints", func(t *testing.T) {
+	t.Run("3.3 R14 the default of both endpoints", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		r := i.post(i.endpoint("token"), withClient("web", url.Values{"grant_type": {"client_credentials"}}))
@@ -472,7 +472,7 @@ func TestAuthorizeAnonymous(t *testing.T) {
 		"missing PKCE":           changed("native", "code_challenge", absent, "code_challenge_method", absent),
 		"no text in state":       changed("web", "state", "\xff"),
 	} {
-		t.Run("9700 4.11.2/R15 "+name, func(t *testing.T) {
+		t.Run("9700 4.11.2 R15 "+name, func(t *testing.T) {
 			t.Parallel()
 			i.in(t).browser().authorize(request).wantSignIn()
 		})
@@ -483,12 +483,12 @@ func TestAuthorizeAnonymous(t *testing.T) {
 		"unknown response_type": changed("web", "response_type", "foo", "prompt", "none"),
 		"none with others":      changed("web", "prompt", "none login"),
 	} {
-		t.Run("9700 4.11.2/R15 prompt none, "+name, func(t *testing.T) {
+		t.Run("9700 4.11.2 R15 prompt none, "+name, func(t *testing.T) {
 			t.Parallel()
 			i.in(t).browser().authorize(request).wantPage(http.StatusBadRequest)
 		})
 	}
-	t.Run("9700 4.11.2/R15 the error comes after the sign-in", func(t *testing.T) {
+	t.Run("9700 4.11.2 R15 the error comes after the sign-in", func(t *testing.T) {
 		t.Parallel()
 		b := i.in(t).browser()
 		b.continueAs("alice", "wonderland", b.authorize(changed("web", "scope", "bogus"))).wantRedirect("invalid_scope", "xyz")
@@ -618,8 +618,8 @@ func TestAuthorizeTooLarge(t *testing.T) {
 		header string
 		want   []int
 	}{
-		{"9110 15.5.15/R16 64 KB of query", strings.Repeat("x", 64<<10), "", []int{http.StatusRequestURITooLong, http.StatusRequestHeaderFieldsTooLarge, http.StatusBadRequest}},
-		{"6585 5/R16 2 MB of header", "", strings.Repeat("x", 2<<20), []int{http.StatusRequestHeaderFieldsTooLarge}},
+		{"9110 15.5.15 R16 64 KB of query", strings.Repeat("x", 64<<10), "", []int{http.StatusRequestURITooLong, http.StatusRequestHeaderFieldsTooLarge, http.StatusBadRequest}},
+		{"6585 5 R16 2 MB of header", "", strings.Repeat("x", 2<<20), []int{http.StatusRequestHeaderFieldsTooLarge}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			u, _ := url.Parse(base)
@@ -663,14 +663,14 @@ func TestAuthorizeAnswer(t *testing.T) {
 		decision        string
 		query, fragment string
 	}{
-		{"4.1.2/R30 code", authorization("web"), "approve", "code iss state", ""},
-		{"4.1.2.1/R35 denial", authorization("native"), "deny", "error error_description iss state", ""},
-		{"4.1.2.1/R37 error of code", changed("web", "scope", "bogus"), "", "error error_description iss state", ""},
-		{"4.1.2.1/R37 error of no response_type", changed("web", "response_type", absent), "", "error error_description iss state", ""},
-		{"4.2.2/R36 token", changed("legacy", "response_type", "token", "scope", "read"), "approve", "", "access_token expires_in iss scope state token_type"},
-		{"4.2.2.1/R35 denial of token", changed("legacy", "response_type", "token"), "deny", "", "error error_description iss state"},
-		{"4.2.2.1/R37 error of token", changed("legacy", "response_type", "token", "scope", "bogus"), "", "", "error error_description iss state"},
-		{"4.2.2.1/R37 token, grant not allowed", changed("web", "response_type", "token"), "", "", "error error_description iss state"},
+		{"4.1.2 R30 code", authorization("web"), "approve", "code iss state", ""},
+		{"4.1.2.1 R35 denial", authorization("native"), "deny", "error error_description iss state", ""},
+		{"4.1.2.1 R37 error of code", changed("web", "scope", "bogus"), "", "error error_description iss state", ""},
+		{"4.1.2.1 R37 error of no response_type", changed("web", "response_type", absent), "", "error error_description iss state", ""},
+		{"4.2.2 R36 token", changed("legacy", "response_type", "token", "scope", "read"), "approve", "", "access_token expires_in iss scope state token_type"},
+		{"4.2.2.1 R35 denial of token", changed("legacy", "response_type", "token"), "deny", "", "error error_description iss state"},
+		{"4.2.2.1 R37 error of token", changed("legacy", "response_type", "token", "scope", "bogus"), "", "", "error error_description iss state"},
+		{"4.2.2.1 R37 token, grant not allowed", changed("web", "response_type", "token"), "", "", "error error_description iss state"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -728,7 +728,7 @@ func TestAuthorizeFormsAreNotSentOn(t *testing.T) {
 	i := start(t)
 	form := url.Values{"username": {"alice"}, "password": {"wonderland"}}
 	for _, path := range []string{"/login/", "//login", "/./login", "/x/../login", "//evil.example/login", "/consent/", "//consent", "//oauth/authorize", "/oauth//token"} {
-		t.Run("9700 4.12/R31 "+path, func(t *testing.T) {
+		t.Run("9700 4.12 R31 "+path, func(t *testing.T) {
 			t.Parallel()
 			answer := i.in(t).browser().wire("POST", path, form.Encode())
 			if !strings.HasPrefix(answer, "HTTP/1.1 404 ") || strings.Contains(answer, "Location:") {
@@ -736,7 +736,7 @@ func TestAuthorizeFormsAreNotSentOn(t *testing.T) {
 			}
 		})
 	}
-	t.Run("9700 4.12/R31 sign-in and consent", func(t *testing.T) {
+	t.Run("9700 4.12 R31 sign-in and consent", func(t *testing.T) {
 		t.Parallel()
 		b := i.in(t).browser()
 		page := b.authorize(authorization("web"))
@@ -758,19 +758,19 @@ func TestAuthorizeState(t *testing.T) {
 	alice := i.as("alice")
 	const odd = "a b+c%2B&d=e#f?g/h\"i'j<k>l;m~n\\o:*)(|{}[]^`@!$,"
 	for name, state := range map[string]string{
-		"4.1.2/R32 all sorts of characters": odd,
-		"4.1.2/R32 9a:* <&)":                "9a:* <&)",
-		"4.1.2/R32 blanks around":           "  x  ",
-		"4.1.2/R32 a plus":                  "+",
-		"4.1.2/R32 encoded already":         "%41%2541",
-		"4.1.2/R32 an entity":               "&amp;&lt;&#39;",
-		"4.1.2/R32 placeholders":            "${error} ${state} ${description?} ${nothing} $${status}",
-		"4.1.2/R32 2 KB of them":            strings.Repeat(odd, 2<<10/len(odd)),
-		"4.1.2/R33 beyond ASCII":            "é\u2028\U0001f600\ufffd\u0085",
-		"4.1.2/R34 1 KB":                    strings.Repeat("s", 1<<10),
-		"4.1.2/R34 4 KB":                    strings.Repeat("s", 4<<10),
-		"4.1.2/R34 8 KB":                    strings.Repeat("s", 8<<10),
-		"4.1.2/R34 8 KB of percent signs":   strings.Repeat("%", 8<<10),
+		"4.1.2 R32 all sorts of characters": odd,
+		"4.1.2 R32 9a:* <&)":                "9a:* <&)",
+		"4.1.2 R32 blanks around":           "  x  ",
+		"4.1.2 R32 a plus":                  "+",
+		"4.1.2 R32 encoded already":         "%41%2541",
+		"4.1.2 R32 an entity":               "&amp;&lt;&#39;",
+		"4.1.2 R32 placeholders":            "${error} ${state} ${description?} ${nothing} $${status}",
+		"4.1.2 R32 2 KB of them":            strings.Repeat(odd, 2<<10/len(odd)),
+		"4.1.2 R33 beyond ASCII":            "é\u2028\U0001f600\ufffd\u0085",
+		"4.1.2 R34 1 KB":                    strings.Repeat("s", 1<<10),
+		"4.1.2 R34 4 KB":                    strings.Repeat("s", 4<<10),
+		"4.1.2 R34 8 KB":                    strings.Repeat("s", 8<<10),
+		"4.1.2 R34 8 KB of percent signs":   strings.Repeat("%", 8<<10),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -791,12 +791,12 @@ func TestAuthorizeState(t *testing.T) {
 		})
 	}
 	for name, state := range map[string]string{"no UTF-8": "\xff\xfe", "LF": "\n", "NUL": "\x00", "CRLF": "a\r\nSet-Cookie: x=1", "DEL": "\x7f", "a surrogate": "\xed\xa0\x80"} {
-		t.Run("A.5/R33 "+name, func(t *testing.T) {
+		t.Run("A.5 R33 "+name, func(t *testing.T) {
 			t.Parallel()
 			alice.in(t).authorize(changed("web", "state", state)).wantRedirect("invalid_request", "")
 		})
 	}
-	t.Run("4.1.2/R32 characters that browsers do not encode", func(t *testing.T) {
+	t.Run("4.1.2 R32 characters that browsers do not encode", func(t *testing.T) {
 		t.Parallel()
 		b := i.in(t).browser()
 		const state = "a\\b|c^d`e{f}[g]'(h)*!"
@@ -875,7 +875,7 @@ func TestAuthorizeIssuer(t *testing.T) {
 		"token, scope": alice.authorize(changed("legacy", "response_type", "token", "scope", "bogus")),
 	} {
 		if got := r.param("iss"); got != issuer || issuer == nil {
-			t.Errorf("9207 2/R40 %s: iss %q, want %q", name, got, issuer)
+			t.Errorf("9207 2 R40 %s: iss %q, want %q", name, got, issuer)
 		}
 	}
 	r := i.post(i.endpoint("token"), exchangeOf("web", "nonsense"))

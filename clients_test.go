@@ -70,7 +70,7 @@ func (r *reply) wantBasicChallenge(want bool) {
 func TestClientAuthentication(t *testing.T) {
 	t.Parallel()
 
-	t.Run("2.3.1/R82 Basic", func(t *testing.T) {
+	t.Run("2.3.1 R82 Basic", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		i.furnish(`{"clients": [{"client_id": "an:id", "client_secret": "a b+c%&:/é", "redirect_uris": []}]}`)
@@ -94,7 +94,7 @@ func TestClientAuthentication(t *testing.T) {
 		}
 	})
 
-	t.Run("2.3.1/R83 malformed Basic", func(t *testing.T) {
+	t.Run("2.3.1 R83 malformed Basic", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		i.furnish(`{"clients": [{"client_id": "pad", "client_secret": "secret", "redirect_uris": []}]}`)
@@ -149,7 +149,7 @@ func TestClientAuthentication(t *testing.T) {
 		i.wantAlive(access)
 	})
 
-	t.Run("5.2/R84 failed authentication", func(t *testing.T) {
+	t.Run("5.2 R84 failed authentication", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		for _, request := range clientRequests("unknown") {
@@ -168,7 +168,7 @@ func TestClientAuthentication(t *testing.T) {
 		}
 	})
 
-	t.Run("2.3/R85 R86 header and body", func(t *testing.T) {
+	t.Run("2.3 R85 R86 header and body", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		web := basicHeader("web", "web-secret")
@@ -217,7 +217,7 @@ func TestClientAuthentication(t *testing.T) {
 		i.wantAlive(access) // nothing was revoked
 	})
 
-	t.Run("3.2.1/R87 R88 without proof", func(t *testing.T) {
+	t.Run("3.2.1 R87 R88 without proof", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		code := i.code("web")
@@ -257,7 +257,7 @@ func TestClientAuthentication(t *testing.T) {
 		i.refresh("web", refresh).wantToken()
 	})
 
-	t.Run("2.3/R88 R89 public client", func(t *testing.T) {
+	t.Run("2.3 R88 R89 public client", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		// A record without a hash, or with an empty one, has no secret to match.
@@ -325,7 +325,7 @@ func TestClientAuthentication(t *testing.T) {
 		i.refresh("native", refresh).wantToken()
 	})
 
-	t.Run("2.3.1/R90 another secret", func(t *testing.T) {
+	t.Run("2.3.1 R90 another secret", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		access, refresh := i.tokens("web")
@@ -364,7 +364,7 @@ func TestClientAuthentication(t *testing.T) {
 		i.wantDead(access, refresh)
 	})
 
-	t.Run("2.3.1/R91 guessing", func(t *testing.T) {
+	t.Run("2.3.1 R91 guessing", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		// At once, and spread over the endpoints: a try is a try.

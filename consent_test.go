@@ -78,13 +78,13 @@ func TestConsentForgery(t *testing.T) {
 			return b.post(page.action(), page.form(url.Values{"decision": {"approve"}}), "Sec-Fetch-Site", "same-site")
 		},
 	} {
-		t.Run("10.12/R58 "+name, func(t *testing.T) {
+		t.Run("10.12 R58 "+name, func(t *testing.T) {
 			t.Parallel()
 			b := start(t).as("alice")
 			b.wantNoCode(forge(b, b.authorize(authorization("web"))), http.StatusForbidden)
 		})
 	}
-	t.Run("10.12/R58 denial", func(t *testing.T) {
+	t.Run("10.12 R58 denial", func(t *testing.T) {
 		t.Parallel()
 		b := start(t).as("alice")
 		page := b.authorize(authorization("web"))
@@ -93,7 +93,7 @@ func TestConsentForgery(t *testing.T) {
 		form.Del("mac")
 		b.post(page.action(), form).wantPage(http.StatusForbidden)
 	})
-	t.Run("10.12/R58 GET", func(t *testing.T) {
+	t.Run("10.12 R58 GET", func(t *testing.T) {
 		t.Parallel()
 		b := start(t).as("alice")
 		page := b.authorize(authorization("web"))
@@ -101,7 +101,7 @@ func TestConsentForgery(t *testing.T) {
 		b.wantNoCode(b.get(page.action()+"?"+form.Encode()), http.StatusMethodNotAllowed)
 		b.authorizeRaw(authorization("web").Encode() + "&" + form.Encode()).wantConsent()
 	})
-	t.Run("10.12/R58 no decision", func(t *testing.T) {
+	t.Run("10.12 R58 no decision", func(t *testing.T) {
 		t.Parallel()
 		b := start(t).as("alice")
 		for _, decision := range [][]string{nil, {""}, {"yes"}, {"APPROVE"}, {"approve", "deny"}, {"approve", "approve"}} {
@@ -109,7 +109,7 @@ func TestConsentForgery(t *testing.T) {
 			b.wantNoCode(b.post(page.action(), page.form(url.Values{"decision": decision})), http.StatusBadRequest)
 		}
 	})
-	t.Run("10.12/R58 the honest browser", func(t *testing.T) {
+	t.Run("10.12 R58 the honest browser", func(t *testing.T) {
 		t.Parallel()
 		b := start(t).as("alice")
 		page := b.authorize(authorization("web"))
@@ -125,18 +125,18 @@ func TestConsentSession(t *testing.T) {
 	t.Parallel()
 	i := start(t)
 	alice, bob := i.as("alice"), i.as("bob")
-	t.Run("10.12/R59 of another user", func(t *testing.T) {
+	t.Run("10.12 R59 of another user", func(t *testing.T) {
 		t.Parallel()
 		page := alice.in(t).authorize(authorization("web"))
 		bob.in(t).wantNoCode(bob.in(t).decide(page, "approve"), http.StatusForbidden)
 		alice.in(t).wantNoCode(bob.in(t).decide(page, "deny"), http.StatusForbidden)
 	})
-	t.Run("10.12/R59 of nobody", func(t *testing.T) {
+	t.Run("10.12 R59 of nobody", func(t *testing.T) {
 		t.Parallel()
 		page := alice.in(t).authorize(authorization("web"))
 		alice.in(t).wantNoCode(i.in(t).browser().decide(page, "approve"), http.StatusForbidden)
 	})
-	t.Run("10.12/R61 after sign-out", func(t *testing.T) {
+	t.Run("10.12 R61 after sign-out", func(t *testing.T) {
 		t.Parallel()
 		b := i.in(t).as("alice")
 		page := b.authorize(authorization("web"))
@@ -148,14 +148,14 @@ func TestConsentSession(t *testing.T) {
 		b.signIn("alice", "wonderland")
 		b.wantNoCode(b.decide(page, "approve"), http.StatusForbidden)
 	})
-	t.Run("10.12/R61 after another sign-in", func(t *testing.T) {
+	t.Run("10.12 R61 after another sign-in", func(t *testing.T) {
 		t.Parallel()
 		b := i.in(t).as("alice")
 		page := b.authorize(authorization("web"))
 		b.signIn("bob", "builder")
 		b.wantNoCode(b.decide(page, "approve"), http.StatusForbidden)
 	})
-	t.Run("10.12/R59 switching the user", func(t *testing.T) {
+	t.Run("10.12 R59 switching the user", func(t *testing.T) {
 		t.Parallel()
 		b := i.in(t).as("alice")
 		page := b.authorize(authorization("native"))
@@ -191,7 +191,7 @@ func TestConsentFields(t *testing.T) {
 		"another MAC":       {"mac": {strings.Repeat("A", 43)}},
 		"an empty MAC":      {"mac": {""}},
 	} {
-		t.Run("4.1.1/R60 "+name, func(t *testing.T) {
+		t.Run("4.1.1 R60 "+name, func(t *testing.T) {
 			t.Parallel()
 			b := alice.in(t)
 			page := b.authorize(request)
@@ -205,7 +205,7 @@ func TestConsentFields(t *testing.T) {
 			b.post(page.action(), form).wantPage(http.StatusForbidden)
 		})
 	}
-	t.Run("4.1.1/R60 fields of other names", func(t *testing.T) {
+	t.Run("4.1.1 R60 fields of other names", func(t *testing.T) {
 		t.Parallel()
 		b := alice.in(t)
 		page := b.authorize(request)
@@ -228,7 +228,7 @@ func TestConsentFields(t *testing.T) {
 // R62: one decision a request, and not for ever.
 func TestConsentOnce(t *testing.T) {
 	t.Parallel()
-	t.Run("4.1.1/R62 twice", func(t *testing.T) {
+	t.Run("4.1.1 R62 twice", func(t *testing.T) {
 		t.Parallel()
 		b := start(t).as("alice")
 		page := b.authorize(authorization("native"))
@@ -261,7 +261,7 @@ func TestConsentOnce(t *testing.T) {
 			b.fill("/account/authorized/revoke", url.Values{"id": {"native"}})
 		}},
 	} {
-		t.Run("4.1.1/R62 "+row.name, func(t *testing.T) {
+		t.Run("4.1.1 R62 "+row.name, func(t *testing.T) {
 			t.Parallel()
 			i := start(t)
 			b := i.as("alice")
@@ -283,7 +283,7 @@ func TestConsentOnce(t *testing.T) {
 			}
 		})
 	}
-	t.Run("4.2.1/R62 implicit", func(t *testing.T) {
+	t.Run("4.2.1 R62 implicit", func(t *testing.T) {
 		t.Parallel()
 		b := start(t).as("alice")
 		page := b.authorize(changed("legacy", "response_type", "token"))
@@ -292,7 +292,7 @@ func TestConsentOnce(t *testing.T) {
 		}
 		b.decide(page, "approve").wantPage(http.StatusBadRequest)
 	})
-	t.Run("4.1.1/R62 at the same time", func(t *testing.T) {
+	t.Run("4.1.1 R62 at the same time", func(t *testing.T) {
 		t.Parallel()
 		b := start(t).as("alice")
 		page := b.authorize(authorization("native"))
@@ -322,7 +322,7 @@ func TestConsentOnce(t *testing.T) {
 			t.Errorf("%d answers", answers)
 		}
 	})
-	t.Run("4.1.1/R62 two tabs", func(t *testing.T) {
+	t.Run("4.1.1 R62 two tabs", func(t *testing.T) {
 		t.Parallel()
 		b := start(t).as("alice")
 		one, two := b.authorize(authorization("native")), b.authorize(authorization("native2"))
@@ -334,7 +334,7 @@ func TestConsentOnce(t *testing.T) {
 		}
 	})
 	for _, decision := range []string{"approve", "deny"} {
-		t.Run("4.1.1/R62 too late to "+decision, func(t *testing.T) {
+		t.Run("4.1.1 R62 too late to "+decision, func(t *testing.T) {
 			t.Parallel()
 			i := start(t)
 			b := i.as("alice")
@@ -360,16 +360,16 @@ func TestConsentChecksAnew(t *testing.T) {
 		change func(*instance)
 		want   string // status of a page, or the error of a redirect
 	}{
-		{"4.1.2.1/R63 client deleted", func(i *instance) { i.server.store.deleteClient("web") }, "400"},
-		{"4.1.2.1/R63 client deleted and made anew", func(i *instance) {
+		{"4.1.2.1 R63 client deleted", func(i *instance) { i.server.store.deleteClient("web") }, "400"},
+		{"4.1.2.1 R63 client deleted and made anew", func(i *instance) {
 			i.server.store.deleteClient("web")
 			i.furnish(`{"clients": [{"client_id": "web", "client_secret": "web-secret", "redirect_uris": ["https://cb.example/cb"], "scope": "read write"}]}`)
 		}, "400"},
-		{"4.1.2.1/R63 redirect URI removed", replaced(`{"client_id": "web", "client_secret": "web-secret", "redirect_uris": ["https://cb.example/new"], "scope": "read write"}`), "400"},
-		{"4.1.2.1/R63 all redirect URIs removed", replaced(`{"client_id": "web", "client_secret": "web-secret", "redirect_uris": [], "scope": "read write"}`), "400"},
-		{"3.3/R63 scope removed", replaced(`{"client_id": "web", "client_secret": "web-secret", "redirect_uris": ["https://cb.example/cb"], "scope": "read"}`), "invalid_scope"},
-		{"4.1.2.1/R63 grant type removed", replaced(`{"client_id": "web", "client_secret": "web-secret", "redirect_uris": ["https://cb.example/cb"], "grant_types": ["client_credentials"]}`), "unauthorized_client"},
-		{"4.1.2.1/R63 user deleted", func(i *instance) { i.server.store.deleteUser("alice") }, "403"},
+		{"4.1.2.1 R63 redirect URI removed", replaced(`{"client_id": "web", "client_secret": "web-secret", "redirect_uris": ["https://cb.example/new"], "scope": "read write"}`), "400"},
+		{"4.1.2.1 R63 all redirect URIs removed", replaced(`{"client_id": "web", "client_secret": "web-secret", "redirect_uris": [], "scope": "read write"}`), "400"},
+		{"3.3 R63 scope removed", replaced(`{"client_id": "web", "client_secret": "web-secret", "redirect_uris": ["https://cb.example/cb"], "scope": "read"}`), "invalid_scope"},
+		{"4.1.2.1 R63 grant type removed", replaced(`{"client_id": "web", "client_secret": "web-secret", "redirect_uris": ["https://cb.example/cb"], "grant_types": ["client_credentials"]}`), "unauthorized_client"},
+		{"4.1.2.1 R63 user deleted", func(i *instance) { i.server.store.deleteUser("alice") }, "403"},
 	} {
 		for _, decision := range []string{"approve", "deny"} {
 			t.Run(row.name+", "+decision, func(t *testing.T) {
@@ -404,7 +404,7 @@ func TestConsentLeftOut(t *testing.T) {
 		"nothing":                          shown,
 	} {
 		for _, decision := range []string{"approve", "deny"} {
-			t.Run("4.1.1/R63 "+name+", "+decision, func(t *testing.T) {
+			t.Run("4.1.1 R63 "+name+", "+decision, func(t *testing.T) {
 				t.Parallel()
 				i := start(t)
 				i.furnish(`{"clients": [{"client_id": "web", "client_secret": "web-secret", ` + shown + `}]}`)
@@ -425,7 +425,7 @@ func TestConsentLeftOut(t *testing.T) {
 // R64: whose consent is remembered, and for what.
 func TestConsentRemembered(t *testing.T) {
 	t.Parallel()
-	t.Run("10.2/R64 confidential client", func(t *testing.T) {
+	t.Run("10.2 R64 confidential client", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		b := i.as("alice")
@@ -447,7 +447,7 @@ func TestConsentRemembered(t *testing.T) {
 		b.decide(b.authorize(authorization("web")), "deny").wantRedirect("access_denied", "xyz") // a denial is no consent
 		b.authorize(authorization("web")).wantConsent()
 	})
-	t.Run("10.2/R64 subset of what was granted", func(t *testing.T) {
+	t.Run("10.2 R64 subset of what was granted", func(t *testing.T) {
 		t.Parallel()
 		b := start(t).as("alice")
 		b.approve(authorization("web"))
@@ -457,7 +457,7 @@ func TestConsentRemembered(t *testing.T) {
 			}
 		}
 	})
-	t.Run("8252 8.6/R64 public client", func(t *testing.T) {
+	t.Run("8252 8.6 R64 public client", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		b := i.as("alice")
@@ -466,7 +466,7 @@ func TestConsentRemembered(t *testing.T) {
 		b.authorize(changed("native", "scope", "read")).wantConsent()
 		b.authorize(changed("native", "prompt", "none")).wantRedirect("consent_required", "xyz")
 	})
-	t.Run("4.3/R64 a password is no consent", func(t *testing.T) {
+	t.Run("4.3 R64 a password is no consent", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		_, refresh := i.token(passwordOf("legacy", "alice", "wonderland")).wantToken()
@@ -476,7 +476,7 @@ func TestConsentRemembered(t *testing.T) {
 		b.authorize(authorization("legacy")).wantConsent()
 		b.authorize(changed("legacy", "prompt", "none")).wantRedirect("consent_required", "xyz")
 	})
-	t.Run("10.2/R64 until it is revoked", func(t *testing.T) {
+	t.Run("10.2 R64 until it is revoked", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		b := i.as("alice")
@@ -484,14 +484,14 @@ func TestConsentRemembered(t *testing.T) {
 		i.post(i.endpoint("revoke"), withClient("web", url.Values{"token": {refresh}}))
 		b.authorize(authorization("web")).wantConsent()
 	})
-	t.Run("10.2/R64 as long as it lives", func(t *testing.T) {
+	t.Run("10.2 R64 as long as it lives", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		i.as("alice").approve(authorization("web")) // a code that is never redeemed
 		i.advance(10 * time.Minute)
 		i.as("alice").authorize(authorization("web")).wantConsent()
 	})
-	t.Run("10.2/R64 of a client that was deleted and came again", func(t *testing.T) {
+	t.Run("10.2 R64 of a client that was deleted and came again", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		b := i.as("alice")
@@ -507,7 +507,7 @@ func TestConsentRemembered(t *testing.T) {
 // R65: what the page tells, and that nobody's name is markup.
 func TestConsentPage(t *testing.T) {
 	t.Parallel()
-	t.Run("10.2/R65 tells who, what and where", func(t *testing.T) {
+	t.Run("10.2 R65 tells who, what and where", func(t *testing.T) {
 		t.Parallel()
 		page := start(t).as("alice").authorize(authorization("web"))
 		for _, want := range []string{"Web app", "cb.example", ">alice<", "Alice Liddell", ">read<", ">write<", `href="https://cb.example/"`} {
@@ -520,7 +520,7 @@ func TestConsentPage(t *testing.T) {
 			t.Errorf("Cache-Control %s, Referrer-Policy %s", page.Header.Get("Cache-Control"), page.Header.Get("Referrer-Policy"))
 		}
 	})
-	t.Run("4.1.1/R65 is small however long the request is", func(t *testing.T) {
+	t.Run("4.1.1 R65 is small however long the request is", func(t *testing.T) {
 		t.Parallel()
 		b := start(t).as("alice")
 		request := changed("native", "state", strings.Repeat("&", 2000))
@@ -530,14 +530,14 @@ func TestConsentPage(t *testing.T) {
 			t.Errorf("%d bytes beside the request", n)
 		}
 	})
-	t.Run("10.2/R65 names the host of the request", func(t *testing.T) {
+	t.Run("10.2 R65 names the host of the request", func(t *testing.T) {
 		t.Parallel()
 		b := start(t).as("alice")
 		if page := b.authorize(changed("native", "redirect_uri", "http://127.0.0.1:51004/cb")); !strings.Contains(page.body, "127.0.0.1:51004<") {
 			t.Errorf("%s", page.body)
 		}
 	})
-	t.Run("10.2/R65 whom nobody answers for", func(t *testing.T) {
+	t.Run("10.2 R65 whom nobody answers for", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		alice, bob := i.as("alice"), i.as("bob")
@@ -575,7 +575,7 @@ func TestConsentPage(t *testing.T) {
 		app := mastodon.post("/api/v1/apps", url.Values{"client_name": {"App"}, "redirect_uris": {"https://app.example/cb"}, "website": {"https://google.com/"}, "scopes": {"read write"}})
 		marked(mastodon, app.json["client_id"].(string), "https://app.example/cb", "This application registered itself")
 	})
-	t.Run("10.14/R65 client_uri that is a script", func(t *testing.T) {
+	t.Run("10.14 R65 client_uri that is a script", func(t *testing.T) {
 		t.Parallel()
 		for _, uri := range []string{"javascript:alert(1)", "javascript://cb.example/%0aalert(1)", "data:text/html,x", "//cb.example/", "cb.example"} {
 			if (&clientFixture{ClientID: "x", ClientURI: uri}).check(new(profile)) == nil {
@@ -584,7 +584,7 @@ func TestConsentPage(t *testing.T) {
 		}
 	})
 	for _, markup := range []string{`<img src=x onerror=1>`, `"><svg/onload=1>`, `'><svg/onload=1>`, `</title><script>x</script>`, `javascript:alert(1)`} {
-		t.Run("10.14/R65 "+markup, func(t *testing.T) {
+		t.Run("10.14 R65 "+markup, func(t *testing.T) {
 			t.Parallel()
 			i := start(t)
 			name := strings.ReplaceAll(markup, `"`, `\"`)
@@ -811,7 +811,7 @@ func TestOutOfBand(t *testing.T) {
 		redeem(b.instance, code).wantToken()
 		b.get(b.URL + r.Header.Get("Location")).wantPage(http.StatusBadRequest)
 	})
-	t.Run("3.1.2.3/R5 without redirect_uri", func(t *testing.T) {
+	t.Run("3.1.2.3 R5 without redirect_uri", func(t *testing.T) {
 		t.Parallel()
 		b := alice.in(t)
 		r := b.approve(changed("cli", "redirect_uri", absent))
@@ -877,7 +877,7 @@ func TestErrorPage(t *testing.T) {
 	}{
 		{"4.1.2.1/unknown client", changed("web", "client_id", "nope").Encode(), "invalid_client", "client_id", "client_id; the client_id of an application that is registered here; RFC 6749 §4.1.2.1"},
 		{"4.1.1/no client_id", changed("web", "client_id", absent).Encode(), "invalid_request", "client_id", "client_id; the client_id of an application that is registered here; RFC 6749 §4.1.1"},
-		{"3.1.2.4/R3 names the problem", changed("web", "redirect_uri", "https://evil.example/").Encode(), "invalid_request", "redirect_uri",
+		{"3.1.2.4 R3 names the problem", changed("web", "redirect_uri", "https://evil.example/").Encode(), "invalid_request", "redirect_uri",
 			"redirect_uri; one of the redirect URIs that the application registered, character by character; only the port of http on a loopback host may differ; RFC 6749 §3.1.2.3"},
 		{"3.1/duplicate", authorization("web").Encode() + "&redirect_uri=x", "invalid_request", "redirect_uri occurs more than once", "redirect_uri; once at the most; RFC 6749 §3.1"},
 		{"A/not UTF-8", changed("web", "client_id", "x\xff").Encode(), "invalid_request", "client_id has control characters or is not UTF-8", "client_id; text in UTF-8 without control characters; RFC 6749 Appendix A"},

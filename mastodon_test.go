@@ -186,7 +186,7 @@ func testDoorkeeperAuthorize(t *testing.T, i *instance, code string) {
 			`{"error":"access_denied","error_description":"The resource owner or authorization server denied the request.","state":"xyz"}`,
 			"Content-Type", "application/json; charset=utf-8")
 	})
-	t.Run("authorize/R32 deny out of band, placeholders in state", func(t *testing.T) {
+	t.Run("authorize R32 deny out of band, placeholders in state", func(t *testing.T) {
 		t.Parallel()
 		b := i.in(t).as("bob")
 		const state = "${description} ${state?} ${nothing}"
@@ -349,16 +349,16 @@ func TestMastodon(t *testing.T) {
 		{"accounts/access_token", func(i *instance) *reply { return i.get(accountPath + "?access_token=" + userToken(i)) }, 200, account("alice", "Alice Liddell"), nil},
 		{"accounts/bearer_token", func(i *instance) *reply { return i.get(accountPath + "?bearer_token=" + userToken(i)) }, 200, account("alice", "Alice Liddell"), nil},
 		{"accounts/app", bearer(accountPath, func(i *instance) string { return appToken(i) }), 422, `{"error":"This method requires an authenticated user"}`, []string{"WWW-Authenticate", ""}},
-		twice("accounts/R140 two parameters", func(i *instance, token string) *reply {
+		twice("accounts R140 two parameters", func(i *instance, token string) *reply {
 			return i.get(accountPath + "?access_token=" + token + "&bearer_token=" + token)
 		}),
-		twice("accounts/R140 bearer_token twice", func(i *instance, token string) *reply {
+		twice("accounts R140 bearer_token twice", func(i *instance, token string) *reply {
 			return i.get(accountPath + "?bearer_token=" + token + "&bearer_token=" + token)
 		}),
-		twice("accounts/R140 header and bearer_token", func(i *instance, token string) *reply {
+		twice("accounts R140 header and bearer_token", func(i *instance, token string) *reply {
 			return i.get(accountPath+"?bearer_token="+token, "Authorization", "Bearer "+token)
 		}),
-		twice("accounts/R140 bearer_token and body", func(i *instance, token string) *reply {
+		twice("accounts R140 bearer_token and body", func(i *instance, token string) *reply {
 			return i.browser().do("GET", accountPath+"?bearer_token="+token, "access_token="+token)
 		}),
 		refused("accounts/none", 401, "The access token is invalid", func(i *instance) *reply { return i.get(accountPath) }),

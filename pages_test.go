@@ -414,7 +414,7 @@ func TestMetadata(t *testing.T) {
 	t.Parallel()
 	i := start(t)
 
-	t.Run("3.2/R145 the members", func(t *testing.T) {
+	t.Run("3.2 R145 the members", func(t *testing.T) {
 		t.Parallel()
 		r := i.in(t).get("/.well-known/oauth-authorization-server")
 		if r.StatusCode != 200 || r.Header.Get("Content-Type") != "application/json" || r.json["issuer"] != i.URL {
@@ -442,7 +442,7 @@ func TestMetadata(t *testing.T) {
 		}
 	})
 
-	t.Run("3.1/R145 an issuer with a path", func(t *testing.T) {
+	t.Run("3.1 R145 an issuer with a path", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t).behind("https://as.example/tenant")
 		r := i.get("/.well-known/oauth-authorization-server/tenant")
@@ -469,7 +469,7 @@ func TestMetadata(t *testing.T) {
 		}
 	})
 
-	t.Run("2/R145 bad issuers", func(t *testing.T) {
+	t.Run("2 R145 bad issuers", func(t *testing.T) {
 		t.Parallel()
 		for _, issuer := range []string{"", "as.example", "//as.example", "ftp://as.example", "https://", "https:as.example", "https://as.example?x=y", "https://as.example?",
 			"https://as.example#x", "https://as.example#", "https://u:p@as.example", "https://as.example/a/../b", "https://as.example//a", "https://as.example:x", "https://as.example/%zz"} {
@@ -497,7 +497,7 @@ func TestMetadata(t *testing.T) {
 		}
 	}
 
-	t.Run("2/R146 the truth", func(t *testing.T) {
+	t.Run("2 R146 the truth", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		r := i.get(i.endpoint("metadata"))
@@ -526,7 +526,7 @@ func TestMetadata(t *testing.T) {
 		}
 	})
 
-	t.Run("2/R146 client authentication", func(t *testing.T) {
+	t.Run("2 R146 client authentication", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		r := i.get(i.endpoint("metadata"))
@@ -562,7 +562,7 @@ func TestMetadata(t *testing.T) {
 		}
 	})
 
-	t.Run("2/R146 what no client may use is not there", func(t *testing.T) {
+	t.Run("2 R146 what no client may use is not there", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		if err := i.server.store.deleteClient("legacy"); err != nil {
@@ -574,7 +574,7 @@ func TestMetadata(t *testing.T) {
 		want(t, r, "response_modes_supported", "query")
 	})
 
-	t.Run("2/R146 what the profile lacks is not there", func(t *testing.T) {
+	t.Run("2 R146 what the profile lacks is not there", func(t *testing.T) {
 		t.Parallel()
 		i := start(t, func(s *server) {
 			s.profile.Grants = []string{"authorization_code"}

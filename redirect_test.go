@@ -144,51 +144,51 @@ func TestRedirectURI(t *testing.T) {
 		clientID string
 		uris     []string
 	}{
-		{"3.1.2.3/R17 simple string comparison", "web", []string{
+		{"3.1.2.3 R17 simple string comparison", "web", []string{
 			"https://cb.example/cb/", "https://cb.example/cb1", "https://cb.example/c", "https://cb.example/CB", "https://cb.example/Cb",
 			"https://cb.example/c%62", "https://cb.example/%63b", "https://cb.example//cb", "https://cb.example/cb;x", "https://cb.example/cb;",
 			"https://cb.example/cb ", " https://cb.example/cb", "https://cb.example/cb\u00a0", "https://cb.example/./cb", "https://cb.example/cb/.",
 			"https://cb.example/", "https://cb.example", "https://cb.example/other/cb", "https://cb.example/cb.html", "https://cb.example/cb,https://evil.example/",
 			"https://cb.example/cb https://evil.example/",
 		}},
-		{"3.1.2.3/R17 of a URI that ends with a slash", "slash", []string{"https://cb.example", "https://cb.example//", "https://cb.example/x", "https://cb.example/?"}},
-		{"3.1.2.3/R17 of a URI without a path", "host", []string{"https://cb.example/", "https://cb.example.evil.example", "https://cb.example:443", "https://cb.example@evil.example"}},
-		{"3.1.2.3/R17 of a private-use scheme", "app", []string{"com.example.app:/", "com.example.app:/cb/", "com.example.app://cb", "com.example.app:cb", "com.example.App:/cb", "com.example.app2:/cb"}},
+		{"3.1.2.3 R17 of a URI that ends with a slash", "slash", []string{"https://cb.example", "https://cb.example//", "https://cb.example/x", "https://cb.example/?"}},
+		{"3.1.2.3 R17 of a URI without a path", "host", []string{"https://cb.example/", "https://cb.example.evil.example", "https://cb.example:443", "https://cb.example@evil.example"}},
+		{"3.1.2.3 R17 of a private-use scheme", "app", []string{"com.example.app:/", "com.example.app:/cb/", "com.example.app://cb", "com.example.app:cb", "com.example.App:/cb", "com.example.app2:/cb"}},
 
-		{"3.1.2.3/R18 query added", "web", []string{"https://cb.example/cb?", "https://cb.example/cb?x=1", "https://cb.example/cb&x=1", "https://cb.example/cb%3fx=1"}},
-		{"3.1.2.3/R18 query changed", "query", []string{
+		{"3.1.2.3 R18 query added", "web", []string{"https://cb.example/cb?", "https://cb.example/cb?x=1", "https://cb.example/cb&x=1", "https://cb.example/cb%3fx=1"}},
+		{"3.1.2.3 R18 query changed", "query", []string{
 			"https://cb.example/cb", "https://cb.example/cb?", "https://cb.example/cb?b=1&foo=bar", "https://cb.example/cb?foo=bar", "https://cb.example/cb?foo=bar&b=1&x=1",
 			"https://cb.example/cb?foo=bar&b=1&", "https://cb.example/cb?foo=bar&b=2", "https://cb.example/cb?foo=bar&B=1", "https://cb.example/cb?foo=b%61r&b=1",
 			"https://cb.example/cb?x=1&foo=bar&b=1", "https://cb.example/cb?foo=bar&amp;b=1", "https://cb.example/cb??foo=bar&b=1",
 		}},
 
-		{"3.1.2/R19 fragment", "web", []string{"https://cb.example/cb#x", "https://cb.example/cb#", "https://cb.example/#/cb", "https://cb.example/cb%23x"}},
-		{"3.1.2/R19 fragment, loopback", "native", []string{"http://127.0.0.1/cb#", "http://127.0.0.1/cb#x", "http://127.0.0.1:80#/cb", "http://127.0.0.1#/cb", "http://127.0.0.1#@evil.example/cb"}},
+		{"3.1.2 R19 fragment", "web", []string{"https://cb.example/cb#x", "https://cb.example/cb#", "https://cb.example/#/cb", "https://cb.example/cb%23x"}},
+		{"3.1.2 R19 fragment, loopback", "native", []string{"http://127.0.0.1/cb#", "http://127.0.0.1/cb#x", "http://127.0.0.1:80#/cb", "http://127.0.0.1#/cb", "http://127.0.0.1#@evil.example/cb"}},
 
-		{"9700 2.1/R20 other hosts", "web", []string{
+		{"9700 2.1 R20 other hosts", "web", []string{
 			"https://evilcb.example/cb", "https://x.cb.example/cb", "https://cb.example.evil.example/cb", "https://cb.example:443/cb", "https://cb.example:/cb",
 			"https://CB.EXAMPLE/cb", "https://Cb.example/cb", "HTTPS://cb.example/cb", "https://cb.example./cb", "http://cb.example/cb", "https://cb.exampl\u0435/cb",
 			"https://cb\u3002example/cb", "https://cb.example\u200b/cb", "https://xn--cb-.example/cb", "https://cb-example/cb", "https://cbxexample/cb", "https://example/cb", "https://cb%2eexample/cb",
 		}},
 
-		{"9700 4.1.3/R22 user names", "web", []string{
+		{"9700 4.1.3 R22 user names", "web", []string{
 			"https://cb.example@evil.example/cb", "https://cb.example%40evil.example/cb", "https://cb.example:443@evil.example/cb", "https://u:p@cb.example/cb",
 			"https://u@cb.example/cb", "https://@cb.example/cb", "https://:@cb.example/cb", "https://evil.example/@cb.example/cb", "https://evil.example#@cb.example/cb",
 			"https://evil.example?@cb.example/cb", "https://evil.example/https://cb.example/cb",
 		}},
-		{"9700 4.1.3/R22 user names, loopback", "native", []string{
+		{"9700 4.1.3 R22 user names, loopback", "native", []string{
 			"http://127.0.0.1:80@evil.example/cb", "http://127.0.0.1:80%40evil.example/cb", "http://127.0.0.1%25@evil.example/cb", "http://127.0.0.1%40evil.example/cb",
 			"http://127.0.0.1@evil.example/cb", "http://127.0.0.1:@evil.example/cb", "http://127.0.0.1:80:80@evil.example/cb", "http://127.0.0.1.evil.example/cb",
 			"http://127.0.0.1:80.evil.example/cb", "http://127.0.0.1:80\\@evil.example/cb", "http://127.0.0.1\\@evil.example/cb", "http://127.0.0.1;@evil.example/cb",
 		}},
 
-		{"3986/R23 backslashes, schemes and white space", "web", []string{
+		{"3986 R23 backslashes, schemes and white space", "web", []string{
 			`https:\\cb.example/cb`, `https://cb.example\@evil.example/cb`, `https://cb.example\cb`, `https:/\cb.example/cb`, "https:cb.example/cb", "https:/cb.example/cb",
 			"https:///cb.example/cb", "https:evil.example", "//cb.example/cb", "/cb", "cb", "cb.example/cb", "\thttps://cb.example/cb", "https://cb.example/cb\t", "ht\ntps://cb.example/cb",
 			"https://cb.example/\tcb", "https:// cb.example/cb", "javascript:alert(1)", "data:text/html,x", "*", ".", "?", "%",
 		}},
 
-		{"8252 7.3/R25 more than the port", "port", []string{
+		{"8252 7.3 R25 more than the port", "port", []string{
 			"http://127.0.0.1/Cb", "http://127.0.0.1/cb?x=1", "http://127.0.0.1/cb?", "http://127.0.0.1/x/../cb", "http://127.0.0.1/cb/", "http://127.0.0.1//cb", "http://127.0.0.1/c%62",
 			"http://127.0.0.1", "http://127.0.0.1:8443", "http://u@127.0.0.1/cb", "http://u:p@127.0.0.1:8443/cb", "http://127.1/cb", "http://127.0.1/cb", "http://0x7f.1/cb",
 			"http://2130706433/cb", "http://0177.0.0.1/cb", "http://127.000.000.001/cb", "http://127.0.0.2/cb", "http://127.0.0.11/cb", "http://127.0.0.1./cb", "http://0.0.0.0/cb",
@@ -197,18 +197,18 @@ func TestRedirectURI(t *testing.T) {
 			"http://127.0.0.1:0x50/cb", "http://127.0.0.1: 80/cb", "http://127.0.0.1:80:80/cb", "http://127.0.0.1:\u0661/cb", "http://127.0.0.1:99999999999999999999/cb",
 			"http:127.0.0.1/cb", "http:/127.0.0.1/cb", "http:///127.0.0.1/cb", "ws://127.0.0.1/cb",
 		}},
-		{"8252 7.3/R25 more than the port, IPv6", "six", []string{
+		{"8252 7.3 R25 more than the port, IPv6", "six", []string{
 			"http://[0:0:0:0:0:0:0:1]/cb", "http://[::01]/cb", "http://[::1%25lo]/cb", "http://[::1]evil.example/cb", "http://::1/cb", "http://[::2]/cb",
 			"http://127.0.0.1/cb", "http://localhost/cb", "http://[::1]/Cb", "http://[::1]:99999/cb", "http://[::1]:a/cb", "http://[::1]:80@evil.example/cb",
 		}},
-		{"8252 7.3/R25 more than the port, localhost", "localhost", []string{
+		{"8252 7.3 R25 more than the port, localhost", "localhost", []string{
 			"http://LOCALHOST/cb", "http://localhost./cb", "http://localhost.evil.example/cb", "http://localhost:80@evil.example/cb", "http://127.0.0.1/cb", "http://[::1]/cb", "https://localhost/cb", "http://localhost/",
 		}},
-		{"8252 7.3/R25 more than the port, query", "loopquery", []string{"http://127.0.0.1", "http://127.0.0.1:80", "http://127.0.0.1:80?x=2", "http://127.0.0.1:80/?x=1", "http://127.0.0.1?x=1&y=1"}},
-		{"8252 7.3/R25 more than the port, no path", "bare", []string{"http://127.0.0.1/", "http://127.0.0.1:80/", "http://127.0.0.1?", "http://127.0.0.1.evil.example", "http://127.0.0.11"}},
+		{"8252 7.3 R25 more than the port, query", "loopquery", []string{"http://127.0.0.1", "http://127.0.0.1:80", "http://127.0.0.1:80?x=2", "http://127.0.0.1:80/?x=1", "http://127.0.0.1?x=1&y=1"}},
+		{"8252 7.3 R25 more than the port, no path", "bare", []string{"http://127.0.0.1/", "http://127.0.0.1:80/", "http://127.0.0.1?", "http://127.0.0.1.evil.example", "http://127.0.0.11"}},
 
-		{"8252 7.3/R26 a port, but not http on loopback", "web", []string{"https://cb.example:9/cb", "https://cb.example:8443/cb", "http://127.0.0.1/cb", "http://localhost/cb", "http://127.0.0.1:9/cb"}},
-		{"8252 7.3/R26 a port, https on loopback", "tls", []string{"https://127.0.0.1:9/cb", "https://127.0.0.1:443/cb", "http://127.0.0.1/cb", "http://127.0.0.1:9/cb"}},
+		{"8252 7.3 R26 a port, but not http on loopback", "web", []string{"https://cb.example:9/cb", "https://cb.example:8443/cb", "http://127.0.0.1/cb", "http://localhost/cb", "http://127.0.0.1:9/cb"}},
+		{"8252 7.3 R26 a port, https on loopback", "tls", []string{"https://127.0.0.1:9/cb", "https://127.0.0.1:443/cb", "http://127.0.0.1/cb", "http://127.0.0.1:9/cb"}},
 	} {
 		t.Run(refused.name, func(t *testing.T) {
 			t.Parallel()
@@ -230,7 +230,7 @@ func TestRedirectURI(t *testing.T) {
 		"/cb%09/../x", "/cb/.././x", "/cb//../x", "/cb/x/../../x", "/cb/..%c0%afx", "/cb/%c0%ae%c0%ae/x", "/cb/%u002e%u002e/x", "/cb/..//x", "/cb/../cb", "/x/../cb", "/cb/.", "/cb/x",
 		"/cb%3F/../x", "/cb%23/../x", "/cb%26/../x", "/%2e%2e/cb", "/.%2e/cb", "/../cb",
 	} {
-		t.Run("9700 4.1.3/R21 "+path, func(t *testing.T) {
+		t.Run("9700 4.1.3 R21 "+path, func(t *testing.T) {
 			t.Parallel()
 			query := changed("web", "redirect_uri", absent).Encode() + "&redirect_uri="
 			alice.in(t).authorizeRaw(query+"https://cb.example"+path).wantNowhere(http.StatusBadRequest, "evil.example")
@@ -243,16 +243,16 @@ func TestRedirectURI(t *testing.T) {
 		clientID string
 		uris     []string
 	}{
-		{"3.1.2.3/R17 the registered one", "web", []string{"https://cb.example/cb"}},
-		{"3.1.2.3/R18 the registered query", "query", []string{"https://cb.example/cb?foo=bar&b=1"}},
-		{"8252 7.3/R24 any port", "portless", []string{"http://127.0.0.1/cb", "http://127.0.0.1:51004/cb", "http://127.0.0.1:1/cb", "http://127.0.0.1:65535/cb"}},
-		{"8252 7.3/R24 any other port", "port", []string{"http://127.0.0.1/cb", "http://127.0.0.1:51004/cb", "http://127.0.0.1:1/cb", "http://127.0.0.1:8443/cb"}},
-		{"8252 7.3/R24 any port, IPv6", "six", []string{"http://[::1]/cb", "http://[::1]:51004/cb", "http://[::1]:1/cb"}},
-		{"8252 7.3/R24 any other port, IPv6", "sixport", []string{"http://[::1]/cb", "http://[::1]:51004/cb", "http://[::1]:1/cb"}},
-		{"8252 7.3/R24 any port, localhost", "localhost", []string{"http://localhost/cb", "http://localhost:51004/cb"}},
-		{"8252 7.3/R24 any port, query without a path", "loopquery", []string{"http://127.0.0.1?x=1", "http://127.0.0.1:51004?x=1"}},
-		{"8252 7.3/R24 any port, no path", "bare", []string{"http://127.0.0.1", "http://127.0.0.1:51004"}},
-		{"8252 7.1/R29 private-use scheme", "app", []string{"com.example.app:/cb"}},
+		{"3.1.2.3 R17 the registered one", "web", []string{"https://cb.example/cb"}},
+		{"3.1.2.3 R18 the registered query", "query", []string{"https://cb.example/cb?foo=bar&b=1"}},
+		{"8252 7.3 R24 any port", "portless", []string{"http://127.0.0.1/cb", "http://127.0.0.1:51004/cb", "http://127.0.0.1:1/cb", "http://127.0.0.1:65535/cb"}},
+		{"8252 7.3 R24 any other port", "port", []string{"http://127.0.0.1/cb", "http://127.0.0.1:51004/cb", "http://127.0.0.1:1/cb", "http://127.0.0.1:8443/cb"}},
+		{"8252 7.3 R24 any port, IPv6", "six", []string{"http://[::1]/cb", "http://[::1]:51004/cb", "http://[::1]:1/cb"}},
+		{"8252 7.3 R24 any other port, IPv6", "sixport", []string{"http://[::1]/cb", "http://[::1]:51004/cb", "http://[::1]:1/cb"}},
+		{"8252 7.3 R24 any port, localhost", "localhost", []string{"http://localhost/cb", "http://localhost:51004/cb"}},
+		{"8252 7.3 R24 any port, query without a path", "loopquery", []string{"http://127.0.0.1?x=1", "http://127.0.0.1:51004?x=1"}},
+		{"8252 7.3 R24 any port, no path", "bare", []string{"http://127.0.0.1", "http://127.0.0.1:51004"}},
+		{"8252 7.1 R29 private-use scheme", "app", []string{"com.example.app:/cb"}},
 	} {
 		t.Run(accepted.name, func(t *testing.T) {
 			t.Parallel()
@@ -276,7 +276,7 @@ func TestRedirectURI(t *testing.T) {
 			}
 		})
 	}
-	t.Run("8252 7.3/R25 no port behind the colon, and port 0", func(t *testing.T) {
+	t.Run("8252 7.3 R25 no port behind the colon, and port 0", func(t *testing.T) {
 		t.Parallel()
 		for _, uri := range []string{"http://127.0.0.1:/cb", "http://127.0.0.1:0/cb"} {
 			r := alice.in(t).authorize(changed("port", "redirect_uri", uri))
@@ -291,11 +291,11 @@ func TestRedirectURI(t *testing.T) {
 func TestRedirectURIBytesAreKept(t *testing.T) {
 	t.Parallel()
 	for name, uri := range map[string]string{
-		"3.1.2/R27 encoded path and query": "https://cb.example/a%2Fb?foo=bar%20baz+q",
-		"3.1.2/R27 odd but valid":          "https://cb.example:443/A/../%7eb;x=1/?a=%e9&&b=",
-		"3.1.2/R27 bare question mark":     "https://cb.example/cb?",
-		"3.1.2/R27 no value":               "https://cb.example/cb?x",
-		"3.1.2/R27 capitals":               "https://CB.Example/",
+		"3.1.2 R27 encoded path and query": "https://cb.example/a%2Fb?foo=bar%20baz+q",
+		"3.1.2 R27 odd but valid":          "https://cb.example:443/A/../%7eb;x=1/?a=%e9&&b=",
+		"3.1.2 R27 bare question mark":     "https://cb.example/cb?",
+		"3.1.2 R27 no value":               "https://cb.example/cb?x",
+		"3.1.2 R27 capitals":               "https://CB.Example/",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -317,7 +317,7 @@ func TestRedirectURIBytesAreKept(t *testing.T) {
 			}
 		})
 	}
-	t.Run("4.2.2/R27 implicit", func(t *testing.T) {
+	t.Run("4.2.2 R27 implicit", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		const uri = "https://cb.example/a%2Fb?foo=bar%20baz+q"
@@ -355,31 +355,31 @@ func TestRedirectURIRegistration(t *testing.T) {
 		why  string
 		uris []string
 	}{
-		{"3.1.2/R19 fragment", "has a fragment", []string{"https://cb.example/cb#x", "https://cb.example/cb#", "http://127.0.0.1/cb#", "com.example.app:/cb#"}},
-		{"3.1.2/R28 parameters that are the server's", "of its own", []string{
+		{"3.1.2 R19 fragment", "has a fragment", []string{"https://cb.example/cb#x", "https://cb.example/cb#", "http://127.0.0.1/cb#", "com.example.app:/cb#"}},
+		{"3.1.2 R28 parameters that are the server's", "of its own", []string{
 			"https://cb.example/cb?code=attacker&state=x", "https://cb.example/cb?code", "https://cb.example/cb?state=x", "https://cb.example/cb?x=1&iss=https://evil.example",
 			"https://cb.example/cb?error=x", "https://cb.example/cb?error_description=x", "https://cb.example/cb?%63ode=x", "http://127.0.0.1/cb?access_token=x", "com.example.app:/cb?code=x",
 		}},
-		{"3.1.2/R29 relative", "", []string{"/cb", "cb", "//x", "//cb.example/cb", "localhost:80/cb", "127.0.0.1:80/cb", "localhost/cb", "?x", ".", ""}},
-		{"3.1.2/R29 no host", "", []string{"https:", "https:cb.example/cb", "https:/cb", "https://", "https:///cb", "https://:443/cb", "http:127.0.0.1/cb"}},
-		{"9700 4.1.3/R29 user name", "user name", []string{"https://u@cb.example/cb", "https://u:p@cb.example/cb", "https://@cb.example/cb"}},
-		{"8252 8.4/R29 dangerous schemes", "scheme", []string{
+		{"3.1.2 R29 relative", "", []string{"/cb", "cb", "//x", "//cb.example/cb", "localhost:80/cb", "127.0.0.1:80/cb", "localhost/cb", "?x", ".", ""}},
+		{"3.1.2 R29 no host", "", []string{"https:", "https:cb.example/cb", "https:/cb", "https://", "https:///cb", "https://:443/cb", "http:127.0.0.1/cb"}},
+		{"9700 4.1.3 R29 user name", "user name", []string{"https://u@cb.example/cb", "https://u:p@cb.example/cb", "https://@cb.example/cb"}},
+		{"8252 8.4 R29 dangerous schemes", "scheme", []string{
 			"javascript:alert(1)", "JavaScript:alert(1)", "javascript://cb.example/%0aalert(1)", "data:text/html,x", "vbscript:x", "file:///etc/passwd", "blob:https://cb.example/x",
 			"about:blank", "ftp://cb.example/", "ws://127.0.0.1/", "view-source:https://cb.example/", "mailto:a@cb.example",
 		}},
-		{"8252 7.1/R29 scheme without a dot", "scheme", []string{"myapp:/cb", "myapp://cb", "urn:ietf:wg:oauth:2.0:oob:auto"}},
-		{"9700 2.6/R29 http", "is http", []string{
+		{"8252 7.1 R29 scheme without a dot", "scheme", []string{"myapp:/cb", "myapp://cb", "urn:ietf:wg:oauth:2.0:oob:auto"}},
+		{"9700 2.6 R29 http", "is http", []string{
 			"http://cb.example/cb", "HTTP://cb.example/cb", "http://127.0.0.2/cb", "http://127.0.0.1.evil.example/", "http://localhost.evil.example/", "http://0.0.0.0/cb", "http://127.1/", "http://LOCALHOST/cb",
 			"http://127.0.0.1:65536/cb", "http://127.0.0.1:008080/cb", "http://[::2]/cb", "http://2130706433/",
 		}},
-		{"5890 2.3.2.1/R65 host that hides itself", "beyond ASCII", []string{"https://good.example%E2%80%AE.evil.example/", "https://%C3%A9.example/", "com.example.app://%E2%80%AEmoc/"}},
-		{"9700 2.1/R29 wildcard", "wildcard", []string{"https://*.x/", "https://*/", "https://cb.*/cb"}},
-		{"A.6/R29 no URI characters", "", []string{
+		{"5890 2.3.2.1 R65 host that hides itself", "beyond ASCII", []string{"https://good.example%E2%80%AE.evil.example/", "https://%C3%A9.example/", "com.example.app://%E2%80%AEmoc/"}},
+		{"9700 2.1 R29 wildcard", "wildcard", []string{"https://*.x/", "https://*/", "https://cb.*/cb"}},
+		{"A.6 R29 no URI characters", "", []string{
 			"https://cb.example/\x00", "https://cb.example/\r\n", "https://cb.example/\t", "https://cb.example/ x", " https://cb.example/", "https://cb.example/\x7f", "https://cb.example/é",
 			"https://cb.example\\@evil.example/", `https:\\cb.example`, `https://cb.example/"`, "https://cb.example/<x>", "https://cb.example/%zz", "https://cb.example/cb?x=%zz", "https://cb.example/cb?a;b",
 			"https://cb.example/{x}", "https://cb.example:a/",
 		}},
-		{"3.1.2/R29 longer than 2 KB", "longer", []string{"https://cb.example/" + strings.Repeat("x", 2048)}},
+		{"3.1.2 R29 longer than 2 KB", "longer", []string{"https://cb.example/" + strings.Repeat("x", 2048)}},
 	} {
 		t.Run(refused.name, func(t *testing.T) {
 			t.Parallel()
@@ -397,7 +397,7 @@ func TestRedirectURIRegistration(t *testing.T) {
 		"https://cb.example", "https://cb.example/cb", "https://cb.example:8443/cb?foo=bar&b=1", "https://cb.example/cb?", "http://127.0.0.1/cb", "http://127.0.0.1:8443/cb", "http://[::1]/cb", "http://localhost:3000/cb",
 		"com.example.app:/cb", "com.example.app://cb", outOfBand, "https://cb.example/" + strings.Repeat("x", 2048-len("https://cb.example/")),
 	} {
-		t.Run("3.1.2/R29 accepted", func(t *testing.T) {
+		t.Run("3.1.2 R29 accepted", func(t *testing.T) {
 			t.Parallel()
 			if err := register(t, uri); err != nil {
 				t.Errorf("%s: %v", uri, err)

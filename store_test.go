@@ -107,7 +107,7 @@ func TestRaces(t *testing.T) {
 	t.Parallel()
 	const racers = 32
 
-	t.Run("6749/4.1.2/R156 one code", func(t *testing.T) {
+	t.Run("6749 4.1.2 R156 one code", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		for range 10 {
@@ -118,7 +118,7 @@ func TestRaces(t *testing.T) {
 		}
 	})
 
-	t.Run("9700/4.14.2/R157 one refresh token", func(t *testing.T) {
+	t.Run("9700 4.14.2 R157 one refresh token", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		for range 10 {

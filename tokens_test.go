@@ -75,7 +75,7 @@ func TestRevoke(t *testing.T) {
 	i := start(t)
 
 	for _, clientID := range []string{"web", "native"} {
-		t.Run("7009/2/R123 access token of "+clientID, func(t *testing.T) {
+		t.Run("7009 2 R123 access token of "+clientID, func(t *testing.T) {
 			i := i.in(t)
 			access, refresh := i.tokens(clientID)
 			i.revoke(clientID, access).wantRevoked()
@@ -85,7 +85,7 @@ func TestRevoke(t *testing.T) {
 			}
 			i.wantAlive(refresh)
 		})
-		t.Run("7009/2/R123 refresh token of "+clientID, func(t *testing.T) {
+		t.Run("7009 2 R123 refresh token of "+clientID, func(t *testing.T) {
 			i := i.in(t)
 			_, refresh := i.tokens(clientID)
 			i.revoke(clientID, refresh).wantRevoked()
@@ -94,7 +94,7 @@ func TestRevoke(t *testing.T) {
 		})
 	}
 
-	t.Run("7009/2.2/R124", func(t *testing.T) {
+	t.Run("7009 2.2 R124", func(t *testing.T) {
 		i := i.in(t)
 		live, _ := i.tokens("web")
 		for name, token := range map[string]string{
@@ -114,7 +114,7 @@ func TestRevoke(t *testing.T) {
 			i.revoke("web", live).wantRevoked()
 		}
 	})
-	t.Run("7009/2.2/R124 expired", func(t *testing.T) {
+	t.Run("7009 2.2 R124 expired", func(t *testing.T) {
 		i := start(t)
 		access, refresh := i.tokens("web")
 		i.advance(31 * 24 * time.Hour)
@@ -122,7 +122,7 @@ func TestRevoke(t *testing.T) {
 		i.revoke("web", refresh).wantRevoked()
 	})
 
-	t.Run("7009/2.1/R125", func(t *testing.T) {
+	t.Run("7009 2.1 R125", func(t *testing.T) {
 		for _, hint := range []string{"access_token", "refresh_token", "foo", ""} {
 			for kind := range 2 {
 				i := i.in(t)
@@ -134,7 +134,7 @@ func TestRevoke(t *testing.T) {
 		}
 	})
 
-	t.Run("7009/2.1/R126", func(t *testing.T) {
+	t.Run("7009 2.1 R126", func(t *testing.T) {
 		access, refresh := i.in(t).tokens("web")
 		for _, token := range []string{access, refresh} {
 			valid := withClient("web", url.Values{"token": {token}})
@@ -169,7 +169,7 @@ func TestRevoke(t *testing.T) {
 	for _, row := range []struct{ owner, other string }{
 		{"web", "other"}, {"web", "native"}, {"web", "rs"}, {"native", "native2"}, {"native", "web"},
 	} {
-		t.Run("7009/2.1/R127 "+row.other+" revokes a token of "+row.owner, func(t *testing.T) {
+		t.Run("7009 2.1 R127 "+row.other+" revokes a token of "+row.owner, func(t *testing.T) {
 			i := i.in(t)
 			access, refresh := i.tokens(row.owner)
 			for _, token := range []string{access, refresh} {
@@ -180,7 +180,7 @@ func TestRevoke(t *testing.T) {
 			i.wantDead(access, refresh)
 		})
 	}
-	t.Run("7009/2.1/R127 a token without a user", func(t *testing.T) {
+	t.Run("7009 2.1 R127 a token without a user", func(t *testing.T) {
 		i := i.in(t)
 		access := i.clientToken("web")
 		i.revoke("other", access).wantError(http.StatusBadRequest, "unauthorized_client")
@@ -189,7 +189,7 @@ func TestRevoke(t *testing.T) {
 		i.wantDead(access)
 	})
 
-	t.Run("7009/2.1/R128 refresh token with all of its grant", func(t *testing.T) {
+	t.Run("7009 2.1 R128 refresh token with all of its grant", func(t *testing.T) {
 		i := i.in(t)
 		unrelated, unrelatedRefresh := i.tokens("web")
 		first, refresh := i.tokens("web")
@@ -199,14 +199,14 @@ func TestRevoke(t *testing.T) {
 		i.wantDead(first, second, third, last)
 		i.wantAlive(unrelated, unrelatedRefresh)
 	})
-	t.Run("7009/2.1/R128 refresh token that was used", func(t *testing.T) {
+	t.Run("7009 2.1 R128 refresh token that was used", func(t *testing.T) {
 		i := i.in(t)
 		_, used := i.tokens("web")
 		access, refresh := i.refresh("web", used).wantToken()
 		i.revoke("web", used).wantRevoked()
 		i.wantDead(access, refresh)
 	})
-	t.Run("7009/2.1/R128 refresh token after its access token", func(t *testing.T) {
+	t.Run("7009 2.1 R128 refresh token after its access token", func(t *testing.T) {
 		i := start(t)
 		access, refresh := i.tokens("web")
 		i.advance(2 * time.Hour)
@@ -216,7 +216,7 @@ func TestRevoke(t *testing.T) {
 		i.refresh("web", refresh).wantError(http.StatusBadRequest, "invalid_grant")
 	})
 
-	t.Run("7009/2.2.1/R129 storage failure", func(t *testing.T) {
+	t.Run("7009 2.2.1 R129 storage failure", func(t *testing.T) {
 		i := start(t)
 		access, refresh := i.tokens("web")
 		alone := i.clientToken("web")
@@ -234,7 +234,7 @@ func TestRevoke(t *testing.T) {
 		i.wantDead(all...)
 	})
 
-	t.Run("7009/2.1/R130", func(t *testing.T) {
+	t.Run("7009 2.1 R130", func(t *testing.T) {
 		i := i.in(t)
 		access, _ := i.tokens("web")
 		form := withClient("web", url.Values{"token": {access}, "callback": {"package.callback"}})
@@ -301,7 +301,7 @@ func TestIntrospect(t *testing.T) {
 	i := start(t)
 	access, refresh := i.tokens("web")
 
-	t.Run("7662/2.1/R131", func(t *testing.T) {
+	t.Run("7662 2.1 R131", func(t *testing.T) {
 		none := url.Values{"client_id": nil, "client_secret": nil}
 		for _, row := range []struct {
 			name      string
@@ -330,7 +330,7 @@ func TestIntrospect(t *testing.T) {
 		}
 	})
 
-	t.Run("7662/2.2/R132", func(t *testing.T) {
+	t.Run("7662 2.2 R132", func(t *testing.T) {
 		i := start(t)
 		old, oldRefresh := i.tokens("web")
 		i.advance(31 * 24 * time.Hour)
@@ -377,7 +377,7 @@ func TestIntrospect(t *testing.T) {
 		i.wantAlive(access, refresh)
 	})
 
-	t.Run("7662/2.2/R133", func(t *testing.T) {
+	t.Run("7662 2.2 R133", func(t *testing.T) {
 		refreshed, _ := i.in(t).refresh("native", second(i.in(t).tokens("native")), url.Values{"scope": {"read"}}).wantToken()
 		password, _ := i.in(t).passwordTokens()
 		for _, row := range []struct{ name, token, client, user, scope string }{
@@ -401,14 +401,14 @@ func TestIntrospect(t *testing.T) {
 			wantIntrospection(t, r, "web", "alice", "read write", "", 2592000)
 		}
 	})
-	t.Run("7662/2.2/R133 for ever", func(t *testing.T) {
+	t.Run("7662 2.2 R133 for ever", func(t *testing.T) {
 		i := start(t, func(s *server) { s.profile.AccessTokenLifetime = 0 })
 		access, _ := i.tokens("web")
 		i.advance(100 * 365 * 24 * time.Hour)
 		wantIntrospection(t, i.introspect(access), "web", "alice", "read write", "Bearer", 0)
 	})
 
-	t.Run("7662/2/R134", func(t *testing.T) {
+	t.Run("7662 2 R134", func(t *testing.T) {
 		i := i.in(t)
 		code := i.code("web")
 		old, used := i.tokens("web")
@@ -427,7 +427,7 @@ func TestIntrospect(t *testing.T) {
 		i.post(i.endpoint("token"), exchangeOf("web", code)).wantToken()
 	})
 
-	t.Run("7662/4/R135", func(t *testing.T) {
+	t.Run("7662 4 R135", func(t *testing.T) {
 		for _, token := range []string{access, refresh, i.in(t).clientToken("web")} {
 			for clientID, want := range map[string]bool{"web": true, "rs": true, "other": false, "legacy": false} {
 				r := i.in(t).post(i.endpoint("introspect"), withClient(clientID, url.Values{"token": {token}}))
@@ -438,7 +438,7 @@ func TestIntrospect(t *testing.T) {
 		}
 	})
 
-	t.Run("7662/2.1/R136", func(t *testing.T) {
+	t.Run("7662 2.1 R136", func(t *testing.T) {
 		i := i.in(t)
 		valid := withClient("rs", url.Values{"token": {access}})
 		r := i.get(i.endpoint("introspect") + "?" + valid.Encode())
@@ -522,7 +522,7 @@ func TestBearer(t *testing.T) {
 	for _, endpoint := range protected {
 		target := i.endpoint(endpoint)
 
-		t.Run("6750/2.1/R137 "+endpoint, func(t *testing.T) {
+		t.Run("6750 2.1 R137 "+endpoint, func(t *testing.T) {
 			for _, scheme := range []string{"Bearer ", "bearer ", "BEARER ", "bEaReR ", "Bearer    "} {
 				if r := i.in(t).get(target, "Authorization", scheme+access); r.StatusCode != http.StatusOK || r.json == nil {
 					t.Errorf("%q: status %d, %s", scheme, r.StatusCode, r.body)
@@ -530,7 +530,7 @@ func TestBearer(t *testing.T) {
 			}
 		})
 
-		t.Run("6750/3/R138 "+endpoint, func(t *testing.T) {
+		t.Run("6750 3 R138 "+endpoint, func(t *testing.T) {
 			i := start(t)
 			expired, _ := i.tokens("web")
 			i.advance(2 * time.Hour)
@@ -551,7 +551,7 @@ func TestBearer(t *testing.T) {
 			}
 		})
 
-		t.Run("9700/4.3.2/R139 "+endpoint, func(t *testing.T) {
+		t.Run("9700 4.3.2 R139 "+endpoint, func(t *testing.T) {
 			i.in(t).get(target+"?access_token="+access).wantChallenge(http.StatusUnauthorized, "")
 		})
 
@@ -573,7 +573,7 @@ func TestBearer(t *testing.T) {
 			{"query twice", "?" + form + "&" + form, "", nil, true},
 			{"body twice", "", form + "&" + form, nil, true},
 		} {
-			t.Run("6750/2/R140 "+endpoint+" "+row.name, func(t *testing.T) {
+			t.Run("6750 2 R140 "+endpoint+" "+row.name, func(t *testing.T) {
 				header := row.header
 				if !row.alone {
 					header = append([]string{"Authorization", "Bearer " + access}, header...)
@@ -582,7 +582,7 @@ func TestBearer(t *testing.T) {
 			})
 		}
 
-		t.Run("6750/2.1/R141 "+endpoint, func(t *testing.T) {
+		t.Run("6750 2.1 R141 "+endpoint, func(t *testing.T) {
 			for code, headers := range map[string][]string{
 				"": {"", access, "Bearer" + access, "Bearer=" + access, "Bearer\t" + access, "Basic " + access, "Token " + access,
 					"Basic QTpC, Bearer " + access},
@@ -596,7 +596,7 @@ func TestBearer(t *testing.T) {
 		})
 	}
 
-	t.Run("6750/5.2/R142", func(t *testing.T) {
+	t.Run("6750 5.2 R142", func(t *testing.T) {
 		i := i.in(t)
 		alice := i.as("alice")
 		server, _ := url.Parse(i.URL)
@@ -646,7 +646,7 @@ func TestBearer(t *testing.T) {
 		i.post(i.endpoint("token"), exchangeOf("web", code)).wantToken()
 	})
 
-	t.Run("6750/3.1/R143", func(t *testing.T) {
+	t.Run("6750 3.1 R143", func(t *testing.T) {
 		i := i.in(t)
 		token := i.clientToken("web")
 		for _, method := range []string{"GET", "HEAD"} {
