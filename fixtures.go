@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net/url"
 	"os"
 	"slices"
@@ -308,57 +307,4 @@ func (s *server) warnOwnerless(files []*fixtures) error {
 
 func (f *fixtures) hasUser(username string) bool {
 	return slices.ContainsFunc(f.Users, func(u userFixture) bool { return u.Username == username })
-}
-
-// furnish puts users and clients into the store and tells on stderr how to
-// begin.
-func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
-	b := newBanner(s, o)
-	var users []*user
-	var clients []*client
-	empty, err := s.store.empty()
-	switch {
-	case err != nil:
-		return err
-	case files != nil:
-		var secrets map[string]string
-		if users, clients, secrets, err = s.prepareFixtures(files...); err != nil {
-			return err
-		}
-		for _, clientID := range slices.Sorted(maps.Keys(secrets)) {
-			b.line("client %s has the secret %s (shown once)", clientID, secrets[clientID])
-		}
-	case empty:
-		password := newPassword()
-		users = []*user{s.newUser(&userFixture{Username: "alice", Password: password, Name: "Alice"}, nil)}
-		demo, secret := newDemo(s.profile)
-		clients = []*client{demo}
-		b.demo(demo, password, secret)
-	default:
-		demo, err := s.store.clientNamed("demo")
-		if err != nil {
-			return err
-		}
-		if alice, err := s.store.userNamed("alice"); err != nil {
-			return err
-		} else if demo != nil && alice != nil {
-			b.demo(demo, "", "")
-		}
-	}
-	if s.autoApprove != "" && !hasUser(users, s.autoApprove) {
-		if u, err := s.store.userNamed(s.autoApprove); u == nil {
-			if err == nil {
-				err = usageError{fmt.Errorf("-auto-approve %s: there is no such user", s.autoApprove)}
-			}
-			return err
-		}
-	}
-	// Told before it is stored: a start that is interrupted here loses neither
-	// password nor secret.
-	b.writeTo(stderr)
-	stderr.flush()
-	if err := s.store.register(users, clients); err != nil {
-		return err
-	}
-	return s.warnOwnerless(files)
 }

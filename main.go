@@ -33,10 +33,11 @@
 //	control.go, control_*  the control API for test suites: faults, and the request log
 //	fixtures.go            users and clients from a file
 //	document.go            JSON files whose errors name line and key
-//	banner.go, log.go      what the command prints
+//	start.go, log.go       what a start makes and prints, and the log
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -75,9 +76,9 @@ func main() {
 
 // options are the command's flags.
 type options struct {
-	addr, db, profile, issuer, autoApprove, controlHost, redirectHost, tlsCert, tlsKey, log string
-	fixtures                                                                                []string
-	control, stopWithStdin, version                                                         bool
+	addr, db, profile, issuer, autoApprove, tlsCert, tlsKey, log string
+	fixtures, controlHosts, redirectHosts                        []string
+	control, stopWithStdin, version                              bool
 }
 
 // usageError is the caller's mistake: exit status 2.
@@ -112,67 +113,74 @@ func run(ctx context.Context, args []string, getenv func(string) string, out, er
 	return 1
 }
 
-// parseOptions reads the flags. All but -version can also be set in the
-// environment; the command line wins.
+// parseOptions reads the flags. Each but -version is also an environment
+// variable; the flag wins.
 func parseOptions(args []string, getenv func(string) string, stdout io.Writer) (*options, error) {
 	o := new(options)
 	flags := flag.NewFlagSet("grantling", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&o.addr, "addr", "127.0.0.1:9096", "listen on `HOST:PORT`; port 0 takes a free one")
 	flags.StringVar(&o.db, "db", "grantling.db", "keep everything in `FILE`; :memory: keeps nothing")
-	flags.StringVar(&o.profile, "profile", "rfc6749", "answer as `NAME|FILE` says: "+strings.Join(profileNames(), ", ")+", or a JSON file")
-	flags.Func("fixtures", "create or replace the users and clients in `FILE`; may be given several times, later files win", func(file string) error {
+	flags.StringVar(&o.profile, "profile", "rfc6749", "behave as `NAME|FILE` says, a JSON file or one of\n"+strings.Join(profileNames(), ", "))
+	flags.Func("fixtures", "create or replace the users and clients in `FILE`; repeat it for more, later files win", func(file string) error {
 		o.fixtures = append(o.fixtures, file)
 		return nil
 	})
 	flags.StringVar(&o.issuer, "issuer", "", "the base `URL` that others reach this server by (default: http:// and the address)")
-	flags.StringVar(&o.autoApprove, "auto-approve", "", "answer authorization requests at once as if `USER` had approved them")
+	flags.StringVar(&o.autoApprove, "auto-approve", "", "answer authorization requests at once as if `USER` had allowed them")
 	flags.BoolVar(&o.control, "control", false, "serve the control API for test suites under "+controlPath)
-	flags.StringVar(&o.controlHost, "control-host", "", "the control API, and a server on loopback, also answer to these `NAMES`, comma-separated")
-	flags.StringVar(&o.redirectHost, "redirect-host", "", "http redirect URIs may name these `NAMES` besides loopback ones, comma-separated; *.localhost for all below one")
+	flags.Func("control-host", "comma-separated `NAMES` that the control API, and a server on loopback, also answer to", func(list string) (err error) {
+		o.controlHosts, err = parseHosts(list, false)
+		return err
+	})
+	flags.Func("redirect-host", "comma-separated `NAMES` that http redirect URIs may have besides loopback;\n*.localhost allows all below it", func(list string) (err error) {
+		o.redirectHosts, err = parseHosts(list, true)
+		return err
+	})
 	flags.BoolVar(&o.stopWithStdin, "stop-with-stdin", false, "stop when standard input ends, as it does when the parent process dies")
 	flags.StringVar(&o.tlsCert, "tls-cert", "", "serve HTTPS with the certificate in `FILE`")
-	flags.StringVar(&o.tlsKey, "tls-key", "", "and its key in `FILE`")
+	flags.StringVar(&o.tlsKey, "tls-key", "", "the certificate's key is in `FILE`")
 	flags.StringVar(&o.log, "log", "text", "log to standard error as `FORMAT`: text, json or off")
 	flags.BoolVar(&o.version, "version", false, "print the version and exit")
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintln(stdout, "usage: grantling [flags]")
-			flags.SetOutput(stdout)
-			flags.PrintDefaults()
-			fmt.Fprintln(stdout, "Every flag but -version can be set in the environment: GRANTLING_ADDR for -addr, and so on.")
-			return nil, err
-		}
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprintln(stdout, "usage: grantling [flags]")
+		flags.SetOutput(stdout)
+		flags.PrintDefaults()
+		fmt.Fprintln(stdout, "Each flag but -version is also an environment variable, GRANTLING_ADDR for -addr; the flag wins.")
+		return nil, err
+	case err == nil && flags.NArg() > 0:
+		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	case err == nil:
+		err = cmp.Or(setFromEnvironment(flags, getenv), o.check())
+	}
+	if err != nil {
 		return nil, usageError{err}
 	}
-	var wrong error
-	given := make(map[string]bool)
+	return o, nil
+}
+
+// setFromEnvironment sets the flags that the command line did not.
+func setFromEnvironment(flags *flag.FlagSet, getenv func(string) string) (wrong error) {
+	given := map[string]bool{"version": true} // images set GRANTLING_VERSION for their own ends
 	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	flags.VisitAll(func(f *flag.Flag) {
 		name := "GRANTLING_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 		values := []string{getenv(name)}
-		if given[f.Name] || values[0] == "" || f.Name == "version" { // images set GRANTLING_VERSION for their own ends
+		if given[f.Name] || values[0] == "" {
 			return
 		}
 		if f.Name == "fixtures" {
 			values = filepath.SplitList(values[0])
 		}
 		for _, value := range values {
-			if err := flags.Set(f.Name, value); err != nil && wrong == nil {
-				wrong = usageError{fmt.Errorf("%s: invalid value %q: %w", name, value, err)}
+			if err := flags.Set(f.Name, value); err != nil {
+				wrong = cmp.Or(wrong, fmt.Errorf("%s: invalid value %q: %w", name, value, err))
 			}
 		}
 	})
-	if wrong != nil {
-		return nil, wrong
-	}
-	if flags.NArg() > 0 {
-		return nil, usageError{fmt.Errorf("there are flags only, no arguments such as %q", flags.Arg(0))}
-	}
-	if err := o.check(); err != nil {
-		return nil, usageError{err}
-	}
-	return o, nil
+	return wrong
 }
 
 // check refuses options that make no sense by themselves.
@@ -186,28 +194,29 @@ func (o *options) check() error {
 		return fmt.Errorf("-log must be text, json or off, not %q", o.log)
 	case (o.tlsCert == "") != (o.tlsKey == ""):
 		return errors.New("-tls-cert and -tls-key go together")
-	case o.control && o.controlHost == "" && !isLoopback(hostOf(o.addr)):
+	case o.control && o.controlHosts == nil && !isLoopback(hostOf(o.addr)):
 		return fmt.Errorf("-control on %s, which is not loopback, needs -control-host too", o.addr)
-	}
-	for _, name := range hostNames(o.controlHost) {
-		if !isHostName(name) {
-			return fmt.Errorf("-control-host %q must be a host name, without a port", name)
-		}
-	}
-	for _, name := range hostNames(o.redirectHost) {
-		if !isHostName(strings.TrimPrefix(name, "*.")) {
-			return fmt.Errorf("-redirect-host %q must be a host name, without a port, or *. and one", name)
-		}
 	}
 	return nil
 }
 
-// hostNames splits a flag that takes several, comma-separated.
-func hostNames(list string) []string {
+// parseHosts splits a list of host names. With wildcard, *. may stand before
+// one.
+func parseHosts(list string, wildcard bool) ([]string, error) {
 	if list == "" {
-		return nil
+		return nil, nil
 	}
-	return strings.Split(list, ",")
+	names := strings.Split(list, ",")
+	for _, name := range names {
+		host := name
+		if wildcard {
+			host = strings.TrimPrefix(name, "*.")
+		}
+		if !isHostName(host) {
+			return nil, fmt.Errorf("%q is not a host name without a port", name)
+		}
+	}
+	return names, nil
 }
 
 func isHostName(name string) bool {
@@ -244,7 +253,7 @@ func readInputs(o *options) (*inputs, error) {
 	if in.profile, err = loadProfile(o.profile); err != nil {
 		return nil, err
 	}
-	in.profile.redirectHosts = hostNames(o.redirectHost)
+	in.profile.redirectHosts = o.redirectHosts
 	for _, file := range o.fixtures {
 		f, err := loadFixtures(file, in.profile)
 		if err != nil {
@@ -301,7 +310,7 @@ func serve(ctx context.Context, o *options, stdout, stderr *outlet) error {
 	}
 	s.autoApprove = o.autoApprove
 	s.loopback = listener.Addr().(*net.TCPAddr).IP.IsLoopback()
-	s.hosts = hostNames(o.controlHost)
+	s.hosts = o.controlHosts
 	if o.db == memory {
 		s.hashRounds = memoryRounds
 	}
@@ -348,7 +357,7 @@ func (s *server) answer(ctx context.Context, listener net.Listener, certificates
 			served <- h.Serve(listener)
 		}
 	}()
-	s.log.Info("listening", "address", listener.Addr().String(), "url", s.issuer())
+	s.log.Info("listening", "address", listener.Addr().String())
 	ready()
 	select {
 	case err := <-served:

@@ -447,7 +447,7 @@ func TestRefusedStart(t *testing.T) {
 		{"unknown flag", nil, []string{"-prot"}, usage, "-prot"},
 		{"unknown flag with a line break", nil, []string{"-a\nb"}, usage, "-a"},
 		{"flag without its value", nil, []string{"-db"}, usage, "-db"},
-		{"stray argument", nil, []string{"serve"}, usage, `"serve"`},
+		{"stray argument", nil, []string{"serve"}, usage, `unexpected argument "serve"`},
 		{"flag that takes no value", nil, []string{"-version=perhaps"}, usage, "-version"},
 		{"log", nil, []string{"-log", "xml"}, usage, `"xml"`},
 		{"empty database name", nil, []string{"-db", ""}, usage, "-db"},
@@ -456,13 +456,13 @@ func TestRefusedStart(t *testing.T) {
 		{"address with a name for a port", nil, []string{"-addr", "127.0.0.1:http"}, usage, `-addr "127.0.0.1:http" must be HOST:PORT`},
 		{"address with a port too high", nil, []string{"-addr", "127.0.0.1:65536"}, usage, "-addr"},
 		{"address in brackets without a port", nil, []string{"-addr", "[::1]"}, usage, "-addr"},
-		{"control host with a port", nil, []string{"-control", "-control-host", "grantling:80"}, usage, `-control-host "grantling:80"`},
-		{"control hosts with blanks", nil, []string{"-control", "-control-host", "a, b"}, usage, `-control-host " b"`},
-		{"redirect host with a port", nil, []string{"-redirect-host", "web:3000"}, usage, `-redirect-host "web:3000"`},
-		{"redirect hosts with blanks", nil, []string{"-redirect-host", "web, app"}, usage, `-redirect-host " app"`},
-		{"redirect host that is a URL", nil, []string{"-redirect-host", "http://web"}, usage, `-redirect-host "http://web"`},
-		{"redirect host that is any", nil, []string{"-redirect-host", "*"}, usage, `-redirect-host "*"`},
-		{"redirect host with a star within", nil, []string{"-redirect-host", "web.*"}, usage, `-redirect-host "web.*"`},
+		{"control host with a port", nil, []string{"-control", "-control-host", "grantling:80"}, usage, `-control-host: "grantling:80"`},
+		{"control hosts with blanks", nil, []string{"-control", "-control-host", "a, b"}, usage, `-control-host: " b"`},
+		{"redirect host with a port", nil, []string{"-redirect-host", "web:3000"}, usage, `-redirect-host: "web:3000"`},
+		{"redirect hosts with blanks", nil, []string{"-redirect-host", "web, app"}, usage, `-redirect-host: " app"`},
+		{"redirect host that is a URL", nil, []string{"-redirect-host", "http://web"}, usage, `-redirect-host: "http://web"`},
+		{"redirect host that is any", nil, []string{"-redirect-host", "*"}, usage, `-redirect-host: "*"`},
+		{"redirect host with a star within", nil, []string{"-redirect-host", "web.*"}, usage, `-redirect-host: "web.*"`},
 		{"no truth in the environment", []string{"GRANTLING_CONTROL=maybe"}, nil, usage, `GRANTLING_CONTROL: invalid value "maybe"`},
 
 		{"issuer is no URL", nil, []string{"-issuer", "login.example"}, usage, "login.example"},
@@ -530,14 +530,17 @@ func TestSecondProcess(t *testing.T) {
 // clientFixtures have no password, which takes a while to hash.
 const clientFixtures = `{"clients": [{"client_id": "machine", "client_secret": "machine-secret", "scope": "read"}]}`
 
-var shownPassword = regexp.MustCompile(`password (\S+) \(shown once\)`)
+var (
+	shownPassword = regexp.MustCompile(`password (\S+) \(shown once\)`)
+	shownCommand  = regexp.MustCompile(`(?m)^ +(curl (?:.*\\\n)*.*)$`) // with the lines that a backslash continues
+)
 
 // finishFlow does what the banner says: opens its URL, signs in, approves, and
 // pastes its curl command into a shell.
 func (p *process) finishFlow(password string) {
 	p.Helper()
 	target := regexp.MustCompile(`(?m)^ +(http\S+)$`).FindStringSubmatch(p.said())
-	curl := regexp.MustCompile(`(?m)^ +(curl .*)$`).FindStringSubmatch(p.said())
+	curl := shownCommand.FindStringSubmatch(p.said())
 	if target == nil || curl == nil {
 		p.Fatalf("banner: %s", p.said())
 	}
@@ -655,7 +658,7 @@ func TestFirstStartAs(t *testing.T) {
 func (p *process) followBanner(password, secret string) {
 	p.Helper()
 	target := regexp.MustCompile(`(?m)^ +(http\S+)$`).FindStringSubmatch(p.said())
-	curl := regexp.MustCompile(`(?m)^ +(curl .*)$`).FindStringSubmatch(p.said())
+	curl := shownCommand.FindStringSubmatch(p.said())
 	if target == nil && curl == nil {
 		p.Fatalf("banner: %s", p.said())
 	}
@@ -1158,7 +1161,7 @@ func TestSignal(t *testing.T) {
 				t.Errorf("%s: exit status %d", reason, status)
 			}
 			for _, want := range []string{
-				" level=INFO msg=listening address=" + address + " url=https://login.example\n",
+				" level=INFO msg=listening address=" + address + "\n",
 				" level=INFO msg=stopping reason=" + reason + "\n",
 			} {
 				if strings.Count(p.said(), want) != 1 {
@@ -1173,7 +1176,7 @@ func TestSignal(t *testing.T) {
 func (p *process) listening() string {
 	p.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		if match := regexp.MustCompile(`msg=listening address=(127\.0\.0\.1:[1-9]\d*) `).FindStringSubmatch(p.said()); match != nil {
+		if match := regexp.MustCompile(`msg=listening address=(127\.0\.0\.1:[1-9]\d*)\n`).FindStringSubmatch(p.said()); match != nil {
 			return match[1]
 		}
 	}

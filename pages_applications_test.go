@@ -1037,7 +1037,7 @@ func TestStartExamples(t *testing.T) {
 	shown := b.get(b.decide(consent, "approve").location().String())
 	code := regexp.MustCompile(`id="code">([^<]*)<`).FindStringSubmatch(shown.body)[1]
 	// The page may be reloaded before the command is copied.
-	command := regexp.MustCompile(`curl -d grant_type=authorization_code[^<]*`).FindString(html.UnescapeString(b.get("/").body))
+	command := regexp.MustCompile(`curl \S+ -d grant_type=authorization_code[^<]*`).FindString(html.UnescapeString(b.get("/").body))
 	form := url.Values{}
 	for _, argument := range regexp.MustCompile(`-d (\S+)`).FindAllStringSubmatch(command, -1) {
 		name, value, _ := strings.Cut(argument[1], "=")
@@ -1065,7 +1065,7 @@ func TestStartExamples(t *testing.T) {
 	i.furnish(`{"users": [{"username": "o'hara", "password": "tomorrow"}]}`)
 	b = i.browser()
 	b.signIn("o'hara", "tomorrow")
-	b.get("/").contains(html.EscapeString(`-u legacy:CLIENT_SECRET -H 'Content-Type: application/json' -d '{"grant_type":"password","username":"o'\''hara","scope":"read write","password":"PASSWORD"}' `))
+	b.get("/").contains(html.EscapeString(`-u legacy:CLIENT_SECRET -H 'Content-Type: application/json' -d '{"grant_type":"password","username":"o'\''hara","scope":"read write","password":"PASSWORD"}'`))
 	i.must(i.server.store.deleteClient("legacy"))
 	i.furnish(`{"clients": [{"client_id": "nowhere", "client_secret": "x", "redirect_uris": [], "grant_types": ["implicit"]}]}`)
 	page = b.get("/")

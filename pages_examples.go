@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"net/url"
+	"runtime"
 	"slices"
 	"strings"
 )
@@ -16,31 +18,39 @@ type grantType struct {
 
 // grantTypes are those of the profile.
 func (p *profile) grantTypes() []grantType {
-	var offered []grantType
-	for _, g := range []grantType{
-		{"authorization_code", "Authorization code", "people sign in here and approve", false},
+	return slices.DeleteFunc([]grantType{
+		{"authorization_code", "Authorization code", "people sign in here and allow access", false},
 		{"refresh_token", "Refresh token", "new access tokens without asking again", false},
-		{"client_credentials", "Client credentials", "the application acts for itself; not for public ones", false},
+		{"client_credentials", "Client credentials", "the application acts for itself; confidential applications only", false},
 		{"implicit", "Implicit", "the token travels in the redirect", true},
 		{"password", "Password", "the application sees the password", true},
-	} {
-		if slices.Contains(p.Grants, g.Name) {
-			offered = append(offered, g)
-		}
-	}
-	return offered
+	}, func(g grantType) bool { return !slices.Contains(p.Grants, g.Name) })
 }
 
-// example is how to try a grant: a URL to open in the browser, or a command
-// for the shell, or first the one and then the other. Words in capitals are
-// for the reader to replace.
+// example is how to try a grant: a URL to open in the browser, a command for
+// the shell, or first one and then the other. Words in capitals are for the
+// reader to replace.
 type example struct {
 	grantType
-	URL, Command string
-	Link         string // URL as seen from here
-	ClientID     string // "": no client may use the grant, and Link leads to where one is registered
-	Host         string // where the browser goes on to with the code or token; "": this server shows the code
-	Loopback     string // the client's redirect URI on this machine, where the example uses another
+	URL      string
+	Link     string // URL as seen from here
+	ClientID string // "": no client may use the grant, and Link leads to where one is registered
+	Host     string // where the browser goes with the code or token; "": this server shows the code
+	Loopback string // a redirect URI of the client on this machine, where the example uses another
+
+	command []string // curl with the URL, and its options
+}
+
+// Command is the command in one line, which every shell takes.
+func (e example) Command() string { return strings.Join(e.command, " ") }
+
+// Lines is the command with a line for each option, for the terminal of this
+// machine.
+func (e example) Lines() string {
+	if runtime.GOOS == "windows" { // whose shells have no backslash
+		return e.Command()
+	}
+	return strings.Join(e.command, " \\\n     ")
 }
 
 // examples show the visitor the grants that a client may use. secret may be
@@ -64,7 +74,7 @@ func (s *server) canTry(c *client, grantType string) bool {
 }
 
 // exampleURI is a redirect URI for an example of a grant, or "": out of band if
-// it can be, where nothing has to run.
+// it can be, so that nothing has to run there.
 func (c *client) exampleURI(grantType string) string {
 	if slices.Contains(c.RedirectURIs, outOfBand) && grantType != "implicit" {
 		return outOfBand
@@ -77,34 +87,32 @@ func (c *client) exampleURI(grantType string) string {
 	return ""
 }
 
+// maxLooked is how many clients of one owner the start page looks at: anyone
+// may ask for it.
+const maxLooked = 200
+
 // startExamples show the visitor all grants of the profile, each with a client
 // that may use it and that the visitor may know of: the demo client, the
 // visitor's own, or one that fixtures brought without an owner.
-//
-// It does not look at very many: the page is for anybody to ask for.
 func (s *server) startExamples(v *visitor) ([]example, error) {
-	var known []*client
+	known, err := s.store.clientsOf("", maxLooked)
+	if err != nil {
+		return nil, err
+	}
+	known = slices.DeleteFunc(known, func(c *client) bool { return c.RegisteredBy != operator })
+	if v.user != nil {
+		own, err := s.store.clientsOf(v.user.Username, maxLooked)
+		if err != nil {
+			return nil, err
+		}
+		known = append(own, known...)
+	}
 	demo, err := s.store.clientNamed("demo")
 	if err != nil {
 		return nil, err
 	}
 	if demo != nil {
-		known = append(known, demo)
-	}
-	owners := []string{""}
-	if v.user != nil {
-		owners = []string{v.user.Username, ""}
-	}
-	for _, owner := range owners {
-		owned, err := s.store.clientsOf(owner, maxLooked)
-		if err != nil {
-			return nil, err
-		}
-		for _, c := range owned {
-			if owner != "" || c.RegisteredBy == operator {
-				known = append(known, c)
-			}
-		}
+		known = append([]*client{demo}, known...)
 	}
 	var all []example
 	for _, g := range s.profile.grantTypes() {
@@ -118,8 +126,6 @@ func (s *server) startExamples(v *visitor) ([]example, error) {
 	return all, nil
 }
 
-const maxLooked = 200
-
 // example shows the visitor how a client uses a grant.
 func (s *server) example(v *visitor, g grantType, c *client, secret string) example {
 	redirectURI := c.exampleURI(g.Name)
@@ -131,35 +137,32 @@ func (s *server) example(v *visitor, g grantType, c *client, secret string) exam
 	if n := slices.IndexFunc(c.RedirectURIs, isLoopbackURI); n >= 0 && redirectURI == outOfBand {
 		e.Loopback = c.RedirectURIs[n]
 	}
-	request := append(parameters{{"client_id", c.ClientID}, {"redirect_uri", redirectURI}}, scope...)
-	command := func(body parameters) string { return s.tokenCommand(c, g.Name, secret, body) }
-	ask := func(request parameters) {
-		e.URL = s.advertised("authorize") + "?" + request.encode()
+	ask := func(responseType string, pkce parameters) {
+		request := parameters{{"response_type", responseType}, {"client_id", c.ClientID}, {"redirect_uri", redirectURI}}
+		e.URL = s.advertised("authorize") + "?" + slices.Concat(request, scope, pkce).encode()
 		e.Link = strings.TrimPrefix(e.URL, s.origin())
 	}
+	run := func(body ...parameters) { e.command = s.tokenCommand(c, g.Name, secret, slices.Concat(body...)) }
 	switch g.Name {
 	case "authorization_code":
 		// 43 characters that only this browser can know (RFC 7636 §4.1), and
 		// the same when the page is reloaded between the two steps.
 		verifier := v.mac("code_verifier", c.ClientID)
 		challenge := sha256.Sum256([]byte(verifier))
-		ask(append(append(parameters{{"response_type", "code"}}, request...), parameters{
-			{"code_challenge", base64.RawURLEncoding.EncodeToString(challenge[:])},
-			{"code_challenge_method", "S256"},
-		}...))
-		e.Command = command(parameters{{"redirect_uri", redirectURI}, {"code_verifier", verifier}, {"code", "CODE"}})
+		ask("code", parameters{{"code_challenge", base64.RawURLEncoding.EncodeToString(challenge[:])}, {"code_challenge_method", "S256"}})
+		run(parameters{{"redirect_uri", redirectURI}, {"code_verifier", verifier}, {"code", "CODE"}})
 	case "implicit":
-		ask(append(parameters{{"response_type", "token"}}, request...))
+		ask("token", nil)
 	case "password":
 		username := "USERNAME"
 		if v.user != nil {
 			username = v.user.Username
 		}
-		e.Command = command(slices.Concat(parameters{{"username", username}}, scope, parameters{{"password", "PASSWORD"}}))
+		run(parameters{{"username", username}}, scope, parameters{{"password", "PASSWORD"}})
 	case "client_credentials":
-		e.Command = command(scope)
+		run(scope)
 	case "refresh_token":
-		e.Command = command(parameters{{"refresh_token", "REFRESH_TOKEN"}})
+		run(parameters{{"refresh_token", "REFRESH_TOKEN"}})
 	}
 	return e
 }
@@ -180,22 +183,20 @@ func (s *server) exampleScope(c *client) string {
 }
 
 // tokenCommand is a token request for the shell, with a body that the profile
-// takes.
-func (s *server) tokenCommand(c *client, grantType, secret string, body parameters) string {
-	line := "curl"
-	if c.public() {
-		body = append(parameters{{"client_id", c.ClientID}}, body...)
-	} else {
-		if secret == "" {
-			secret = "CLIENT_SECRET"
-		}
-		line += " -u " + url.QueryEscape(c.ClientID) + ":" + url.QueryEscape(secret) // RFC 6749 §2.3.1
-	}
+// takes: curl with the URL, and its options.
+func (s *server) tokenCommand(c *client, grantType, secret string, body parameters) []string {
+	command := []string{"curl " + s.advertised("token")}
 	body = append(parameters{{"grant_type", grantType}}, body...)
+	if c.public() {
+		body = slices.Insert(body, 1, parameters{{"client_id", c.ClientID}}...)
+	} else {
+		credentials := url.QueryEscape(c.ClientID) + ":" + url.QueryEscape(cmp.Or(secret, "CLIENT_SECRET"))
+		command = append(command, "-u "+credentials) // RFC 6749 §2.3.1
+	}
 	switch bodies := s.profile.Bodies; {
 	case slices.Contains(bodies, "form"):
 		for _, p := range body {
-			line += " -d " + p.name + "=" + url.QueryEscape(p.value)
+			command = append(command, "-d "+p.name+"="+url.QueryEscape(p.value))
 		}
 	case slices.Contains(bodies, "json"):
 		o := object{}
@@ -206,13 +207,13 @@ func (s *server) tokenCommand(c *client, grantType, secret string, body paramete
 		if err != nil {
 			panic(err) // texts
 		}
-		line += " -H 'Content-Type: application/json' -d " + shellQuote(string(data))
+		command = append(command, "-H 'Content-Type: application/json'", "-d "+shellQuote(string(data)))
 	default:
 		for _, p := range body {
-			line += " -F " + shellQuote(p.name+`="`+strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(p.value)+`"`)
+			command = append(command, "-F "+shellQuote(p.name+`="`+strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(p.value)+`"`))
 		}
 	}
-	return line + " " + s.advertised("token")
+	return command
 }
 
 // shellQuote returns a text as one word of a command.

@@ -49,7 +49,7 @@ func TestREADMETranscript(t *testing.T) {
 	banner := p.said()
 	shown := shownPassword.FindStringSubmatch(banner)
 	target := regexp.MustCompile(`(?m)^ +(http\S+)$`).FindStringSubmatch(banner)
-	exchange := regexp.MustCompile(`(?m)^ +(curl .*)$`).FindStringSubmatch(banner)
+	exchange := shownCommand.FindStringSubmatch(banner)
 	if shown == nil || target == nil || exchange == nil {
 		t.Fatalf("banner: %s", banner)
 	}

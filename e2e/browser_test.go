@@ -408,7 +408,7 @@ func TestFirstStart(t *testing.T) {
 	}
 	link := find(`(?m)^\s*(` + regexp.QuoteMeta(s.URL) + `/oauth/authorize\?\S+)$`)
 	password := find(`alice with the password (\S+)`)
-	command := find(`(?m)^\s*(curl .*)$`)
+	command := find(`(?m)^\s*(curl (?:.*\\\n)*.*)$`)
 
 	b := newTab(t)
 	b.open(link)
