@@ -211,9 +211,7 @@ func (s *benched) fill(tb testing.TB, n int, lifetime seconds) {
 		err := s.store.update(func(t *tx) error {
 			for range min(n, 20_000) {
 				issued, _ := s.newAccessToken(nil, c, "read write", now, lifetime)
-				if err := t.putIssued(issued); err != nil {
-					return err
-				}
+				t.putIssued(issued)
 			}
 			return nil
 		})

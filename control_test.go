@@ -380,12 +380,9 @@ func (i *instance) sweep() {
 
 // issued counts the records of all that was issued.
 func (i *instance) issued() (n int) {
-	i.server.store.view(func(t *tx) error {
-		for _, bucket := range [][]byte{bucketGrants, bucketCodes, bucketAccess, bucketRefresh, bucketSessions} {
-			n += t.Bucket(bucket).Stats().KeyN
-		}
-		return nil
-	})
+	for _, bucket := range [][]byte{bucketGrants, bucketCodes, bucketAccess, bucketRefresh, bucketSessions} {
+		n += count(i.T, i.server.store, bucket)
+	}
 	return n
 }
 

@@ -364,7 +364,7 @@ func (s *server) handleOutOfBand(w http.ResponseWriter, r *http.Request, x *exch
 		return err
 	}
 	presented, _ := s.profile.CodeFormat.parse(x.query.values.Get("code"))
-	b, expires, err := s.store.liveCode(presented, x.now)
+	b, err := s.store.liveCode(presented, x.now)
 	if err == nil && (b == nil || s.autoApprove == "" && (v.user == nil || v.user.ID != b.user.ID)) {
 		err = helped(help{Heading: "There is no code here", Text: "It may have been used or have expired. Go back to the application and start again."},
 			invalidRequest(rfc6749("4.1.2"), "there is no code here that is good and yours: it may have been used or have expired"))
@@ -376,7 +376,7 @@ func (s *server) handleOutOfBand(w http.ResponseWriter, r *http.Request, x *exch
 	return s.writePage(w, http.StatusOK, "code.html", struct {
 		Code, Name string
 		Minutes    unixTime
-	}{presented.String(), b.client.displayName(), (expires - x.now + 59) / 60})
+	}{presented.String(), b.client.displayName(), (b.expires - x.now + 59) / 60})
 }
 
 // What the error page shows of a refusal.

@@ -1106,16 +1106,10 @@ func TestBounds(t *testing.T) {
 	i := start(t)
 	records := func() map[string]int {
 		counts := make(map[string]int)
-		err := i.server.store.view(func(t *tx) error {
-			for _, name := range buckets {
-				if n := t.Bucket(name).Stats().KeyN; n > 0 {
-					counts[string(name)] = n
-				}
+		for _, name := range buckets {
+			if n := count(t, i.server.store, name); n > 0 {
+				counts[string(name)] = n
 			}
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
 		}
 		return counts
 	}

@@ -1,13 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"iter"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -148,57 +145,43 @@ var (
 	buckets = [][]byte{bucketUsers, bucketClients, bucketLists, bucketGrants, bucketCodes, bucketAccess, bucketRefresh, bucketSessions, bucketAnswered}
 )
 
-func (t *tx) grant(key grantKey) (*grant, error) {
-	g, err := read[grant](t, bucketGrants, key[:])
-	if g != nil {
-		g.key = key
-	}
-	return g, err
-}
-
 // stored is what a record knows of the credential that it is for.
 type stored struct {
 	id   uuid.UUID // of the credential, and the key
 	Hash []byte    `json:"hash"`
 }
 
-func (s *stored) credential() *stored { return s }
+func (s *stored) setKey(key []byte)      { copy(s.id[:], key) }
+func (s *stored) isOf(c credential) bool { return c.is(s.Hash) }
+func (g *grant) setKey(key []byte)       { copy(g.key[:], key) }
 
 // find returns the record of a credential, or nil: an unknown id and a wrong
 // secret are the same.
 func find[T any, R interface {
 	*T
-	credential() *stored
-}](t *tx, bucket []byte, c credential) (R, error) {
+	isOf(credential) bool
+}](t *tx, bucket []byte, c credential) (*T, error) {
 	record, err := read[T](t, bucket, c.id[:])
-	if record == nil || !c.is(R(record).credential().Hash) {
+	if record == nil || !R(record).isOf(c) {
 		return nil, err
 	}
-	R(record).credential().id = c.id
 	return record, nil
 }
 
 // putIssued stores what a verb issues, with the grant as it is then.
-func (t *tx) putIssued(i issuance) error {
+func (t *tx) putIssued(i issuance) {
 	if g := i.grant; g != nil {
-		if err := t.put(bucketGrants, g.key[:], g); err != nil {
-			return err
-		}
+		t.put(bucketGrants, g.key[:], g)
 	}
 	if c := i.code; c != nil {
-		if err := t.put(bucketCodes, c.id[:], c); err != nil {
-			return err
-		}
+		t.put(bucketCodes, c.id[:], c)
 	}
 	if a := i.access; a != nil {
-		if err := t.put(bucketAccess, a.id[:], a); err != nil {
-			return err
-		}
+		t.put(bucketAccess, a.id[:], a)
 	}
 	if r := i.refresh; r != nil {
-		return t.put(bucketRefresh, r.id[:], r)
+		t.put(bucketRefresh, r.id[:], r)
 	}
-	return nil
 }
 
 // errAnswered answers a second decision on one authorization request.
@@ -214,24 +197,17 @@ type answered struct {
 func (s *store) issue(i issuance) error {
 	return s.update(func(t *tx) error {
 		if i.answers != nil {
-			id := i.answers.id
-			earlier, err := read[answered](t, bucketAnswered, id[:])
-			if err != nil {
-				return err
+			id := i.answers.id[:]
+			if earlier, err := read[answered](t, bucketAnswered, id); err != nil || earlier != nil {
+				return cmp.Or(err, errAnswered)
 			}
-			if earlier != nil {
-				return errAnswered
-			}
-			if err := t.put(bucketAnswered, id[:], answered{i.answers.expires}); err != nil {
-				return err
-			}
+			t.put(bucketAnswered, id, answered{i.answers.expires})
 		}
 		if i.grant != nil || i.access != nil {
-			if err := t.delete(bucketLists, listKey(listUnused, i.client().String())); err != nil {
-				return err
-			}
+			t.delete(bucketLists, listKey(listUnused, i.client().String()))
 		}
-		return t.putIssued(i)
+		t.putIssued(i)
+		return nil
 	})
 }
 
@@ -272,7 +248,8 @@ type redeem[R any] func(record R, spend func() (*grant, error)) (issuance, error
 func (t *tx) spend(used *bool, expires unixTime, key grantKey, now unixTime) (*grant, error) {
 	switch {
 	case *used:
-		return nil, cmp.Or(t.delete(bucketGrants, key[:]), error(verdict{errReused}))
+		t.delete(bucketGrants, key[:])
+		return nil, verdict{errReused}
 	case expires.expired(now):
 		return nil, errExpired
 	}
@@ -292,11 +269,11 @@ func (s *store) redeemCode(c credential, now unixTime, redeem redeem[*authorizat
 			return cmp.Or(err, errUnknown)
 		}
 		issued, err := redeem(code, func() (*grant, error) { return t.spend(&code.Redeemed, code.Expires, code.Grant, now) })
-		if err != nil {
-			return err
+		if err == nil {
+			issued.code = code
+			t.putIssued(issued)
 		}
-		issued.code = code
-		return t.putIssued(issued)
+		return err
 	})
 }
 
@@ -314,12 +291,10 @@ func (s *store) rotateRefreshToken(c credential, now unixTime, endAccess bool, r
 			err = t.endAccess(token.Access)
 		}
 		if err == nil {
-			err = t.put(bucketRefresh, token.id[:], token)
+			t.put(bucketRefresh, token.id[:], token)
+			t.putIssued(issued)
 		}
-		if err != nil {
-			return err
-		}
-		return t.putIssued(issued)
+		return err
 	})
 }
 
@@ -337,7 +312,8 @@ func (s *store) revokeToken(access, refresh credential, check func(client uuid.U
 			if err := check(token.Grant.client()); err != nil {
 				return err
 			}
-			return t.delete(bucketGrants, token.Grant[:])
+			t.delete(bucketGrants, token.Grant[:])
+			return nil
 		}
 		bare, err := find[accessToken](t, bucketAccess, access)
 		if err != nil || bare == nil {
@@ -348,12 +324,13 @@ func (s *store) revokeToken(access, refresh credential, check func(client uuid.U
 		}
 		if bare.Grant != nil {
 			// Without a refresh token this one was all there was of the grant.
-			g, err := t.grant(*bare.Grant)
+			g, err := read[grant](t, bucketGrants, bare.Grant[:])
 			if err != nil {
 				return err
 			}
 			if g != nil && !g.Refreshable {
-				return t.delete(bucketGrants, bare.Grant[:])
+				t.delete(bucketGrants, bare.Grant[:])
+				return nil
 			}
 		}
 		return t.endAccess(bare.id)
@@ -368,78 +345,11 @@ func (t *tx) endAccess(id uuid.UUID) error {
 		return err
 	}
 	token.Revoked = true
-	return t.put(bucketAccess, id[:], token)
-}
-
-// revokeGrants ends all that a user granted to a client, a part at a time
-// where it is very much.
-func (s *store) revokeGrants(user, client uuid.UUID) error {
-	prefix := slices.Concat(user[:], client[:])
-	for more := true; more; {
-		err := s.update(func(t *tx) error {
-			var keys [][]byte
-			for key := range t.run(bucketGrants, prefix) {
-				if keys = append(keys, bytes.Clone(key)); len(keys) == revokeSize {
-					break
-				}
-			}
-			for _, key := range keys {
-				if err := t.delete(bucketGrants, key); err != nil {
-					return err
-				}
-			}
-			more = len(keys) == revokeSize
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
+	t.put(bucketAccess, id[:], token)
 	return nil
 }
 
-// revokeSize is how many grants one transaction ends at the most.
-const revokeSize = 10_000
-
-// maxGrants is how many grants of one user to one client are looked at where
-// any of them may count: the newest. A page or a question to the user then
-// costs the same however many there are, and keeps no writer waiting.
-const maxGrants = 100
-
-// newestGrants yields what a user granted to a client, the newest first.
-func (t *tx) newestGrants(user, client uuid.UUID) iter.Seq2[*grant, error] {
-	prefix := slices.Concat(user[:], client[:])
-	return func(yield func(*grant, error) bool) {
-		key := t.before(bucketGrants, slices.Concat(prefix, uuid.Max[:]))
-		for n := 0; bytes.HasPrefix(key, prefix) && n < maxGrants; n++ {
-			if g, err := t.grant(grantKey(key)); !yield(g, err) {
-				return
-			}
-			key = t.before(bucketGrants, key)
-		}
-	}
-}
-
-// consented reports whether a live grant of the user to the client satisfies match.
-//
-// Choice: one behind the newest maxGrants is forgotten, and the user asked again.
-func (s *store) consented(user, client uuid.UUID, now unixTime, match func(*grant) bool) (found bool, err error) {
-	err = s.view(func(t *tx) error {
-		for g, err := range t.newestGrants(user, client) {
-			if err != nil {
-				return err
-			}
-			if !g.Expires.expired(now) && match(g) {
-				found = true
-				return nil
-			}
-		}
-		return nil
-	})
-	return found, err
-}
-
-// bearer is a live token with all it stands for.
+// bearer is a live code or token with all it stands for.
 type bearer struct {
 	text    string
 	client  *client
@@ -453,63 +363,61 @@ type bearer struct {
 // accessToken returns what a live access token stands for. A token lives while
 // it has not expired and its grant, client and user are there; otherwise the
 // error is errUnknown, errExpired or errRevoked.
-func (s *store) accessToken(c credential, now unixTime) (b *bearer, err error) {
-	err = s.view(func(t *tx) error {
+func (s *store) accessToken(c credential, now unixTime) (*bearer, error) {
+	return view(s, func(t *tx) (*bearer, error) {
 		token, err := find[accessToken](t, bucketAccess, c)
 		switch {
-		case err != nil:
-			return err
 		case token == nil:
-			return errUnknown
+			return nil, cmp.Or(err, errUnknown)
 		case token.Expires.expired(now):
-			return errExpired
+			return nil, errExpired
 		case token.Revoked:
-			return errRevoked
+			return nil, errRevoked
 		}
-		if b, err = t.bearer(token); b == nil {
-			return cmp.Or(err, errRevoked)
+		b, err := t.bearer(token)
+		if b == nil {
+			return nil, cmp.Or(err, errRevoked)
 		}
 		b.text, b.scope, b.issued, b.expires = c.text, token.Scope, token.Issued, token.Expires
-		return nil
+		return b, nil
 	})
-	return b, err
 }
 
-// liveCode returns what a code that can be redeemed stands for, and until when; or nil.
-func (s *store) liveCode(c credential, now unixTime) (b *bearer, expires unixTime, err error) {
-	err = s.view(func(t *tx) error {
-		code, err := find[authorizationCode](t, bucketCodes, c)
-		if err != nil || code == nil || code.Redeemed || code.Expires.expired(now) {
-			return err
-		}
-		b, err = t.granted(code.Grant)
-		expires = code.Expires
-		return err
-	})
-	return b, expires, err
-}
-
-// refreshToken returns what a live refresh token stands for; errors as accessToken's.
-func (s *store) refreshToken(c credential, now unixTime) (b *bearer, err error) {
-	err = s.view(func(t *tx) error {
+// refreshToken returns what a live refresh token stands for; errors as
+// accessToken's, and errReused.
+func (s *store) refreshToken(c credential, now unixTime) (*bearer, error) {
+	return view(s, func(t *tx) (*bearer, error) {
 		token, err := find[refreshToken](t, bucketRefresh, c)
 		switch {
-		case err != nil:
-			return err
 		case token == nil:
-			return errUnknown
+			return nil, cmp.Or(err, errUnknown)
 		case token.Used:
-			return errReused
+			return nil, errReused
 		case token.Expires.expired(now):
-			return errExpired
+			return nil, errExpired
 		}
-		if b, err = t.granted(token.Grant); b == nil {
-			return cmp.Or(err, errRevoked)
+		b, err := t.granted(token.Grant)
+		if b == nil {
+			return nil, cmp.Or(err, errRevoked)
 		}
 		b.text, b.scope, b.issued, b.expires = c.text, b.grant.Scope, token.Issued, token.Expires
-		return nil
+		return b, nil
 	})
-	return b, err
+}
+
+// liveCode returns what a code that can be redeemed stands for, or nil.
+func (s *store) liveCode(c credential, now unixTime) (*bearer, error) {
+	return view(s, func(t *tx) (*bearer, error) {
+		code, err := find[authorizationCode](t, bucketCodes, c)
+		if code == nil || code.Redeemed || code.Expires.expired(now) {
+			return nil, err
+		}
+		b, err := t.granted(code.Grant)
+		if b != nil {
+			b.text, b.expires = c.text, code.Expires
+		}
+		return b, err
+	})
 }
 
 // bearer returns what a token that has not expired stands for, or nil.
@@ -526,7 +434,7 @@ func (t *tx) bearer(token *accessToken) (*bearer, error) {
 
 // granted returns a grant with its client and user, or nil if any of the three is gone.
 func (t *tx) granted(key grantKey) (*bearer, error) {
-	g, err := t.grant(key)
+	g, err := read[grant](t, bucketGrants, key[:])
 	if g == nil {
 		return nil, err
 	}

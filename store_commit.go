@@ -23,103 +23,144 @@ func storageError(err error) error {
 	return fmt.Errorf("%w: %w", errStorage, err)
 }
 
-// tx is a transaction. It counts its writes, see commit.
+// tx is a transaction, and all that the verbs know of the engine: get, put,
+// delete, and two ways along the keys of a bucket. A verb may run again, so it
+// has no effect but through tx and through variables that it sets anew each
+// time. What tx returns is valid until the verb ends.
+//
+// Writes return no error. One that fails is the end of the transaction, and
+// commit tells everyone who has a part in it.
 type tx struct {
-	*bolt.Tx
+	bolt   *bolt.Tx
 	writes int
+	failed error        // the first write that failed
 	fault  func() error // see store
 }
 
-// write makes one write.
-func (t *tx) write(write func() error) error {
-	t.writes++
-	if t.fault != nil {
-		if err := t.fault(); err != nil {
-			return storageError(err)
-		}
-	}
-	if err := write(); err != nil {
-		return storageError(err)
-	}
-	return nil
-}
+// get returns the value under key, or nil.
+func (t *tx) get(bucket, key []byte) []byte { return t.bolt.Bucket(bucket).Get(key) }
 
-func (t *tx) put(bucket, key []byte, record any) error {
-	value, err := json.Marshal(record)
-	if err != nil {
-		return storageError(err)
-	}
-	b := t.Bucket(bucket)
-	b.FillPercent = 0.9 // keys are nearly in order: pages can be filled
-	return t.write(func() error { return b.Put(key, value) })
+// put stores a record as JSON.
+func (t *tx) put(bucket, key []byte, record any) {
+	t.write(func() error {
+		value, err := json.Marshal(record)
+		if err != nil {
+			return err
+		}
+		b := t.bolt.Bucket(bucket)
+		b.FillPercent = 0.9 // keys are nearly in order: pages can be filled
+		return b.Put(key, value)
+	})
 }
 
 // delete removes a record, if it is there.
-func (t *tx) delete(bucket, key []byte) error {
-	if t.Bucket(bucket).Get(key) == nil {
-		return nil
+func (t *tx) delete(bucket, key []byte) {
+	if t.get(bucket, key) != nil {
+		t.write(func() error { return t.bolt.Bucket(bucket).Delete(key) })
 	}
-	return t.write(func() error { return t.Bucket(bucket).Delete(key) })
 }
 
-// clear empties a bucket.
-func (t *tx) clear(bucket []byte) error {
+// write makes one write, unless an earlier one failed.
+func (t *tx) write(write func() error) {
 	t.writes++
-	err := t.DeleteBucket(bucket)
-	if err == nil {
-		_, err = t.CreateBucket(bucket)
+	if t.failed == nil && t.fault != nil {
+		t.failed = t.fault()
 	}
-	if err != nil {
-		return storageError(err)
+	if t.failed == nil {
+		t.failed = write()
 	}
-	return nil
 }
 
-// read returns the record under key, or nil.
-func read[T any](t *tx, bucket, key []byte) (*T, error) {
-	value := t.Bucket(bucket).Get(key)
-	if value == nil {
+// scan yields the keys that begin with prefix and are not below from, in their
+// order, with their values. The bucket must not change meanwhile.
+func (t *tx) scan(bucket, prefix, from []byte) iter.Seq2[[]byte, []byte] {
+	return func(yield func(key, value []byte) bool) {
+		cursor := t.bolt.Bucket(bucket).Cursor()
+		if bytes.Compare(from, prefix) < 0 {
+			from = prefix
+		}
+		for k, v := cursor.Seek(from); k != nil && bytes.HasPrefix(k, prefix) && yield(k, v); k, v = cursor.Next() {
+		}
+	}
+}
+
+// before returns the last key that begins with prefix and is below key, with
+// its value, or nil.
+func (t *tx) before(bucket, prefix, key []byte) (k, value []byte) {
+	cursor := t.bolt.Bucket(bucket).Cursor()
+	if k, _ = cursor.Seek(key); k == nil {
+		k, value = cursor.Last()
+	} else {
+		k, value = cursor.Prev()
+	}
+	if !bytes.HasPrefix(k, prefix) {
 		return nil, nil
 	}
+	return k, value
+}
+
+// noLimit asks for all.
+const noLimit = -1
+
+// keys returns the first keys that begin with prefix, limit at the most.
+func (t *tx) keys(bucket, prefix []byte, limit int) (keys [][]byte) {
+	for key := range t.scan(bucket, prefix, nil) {
+		if len(keys) == limit {
+			break
+		}
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+// keyed is a record that knows its key, which its value does not repeat.
+type keyed interface{ setKey(key []byte) }
+
+// decode returns the record that a value holds.
+func decode[T any](bucket, key, value []byte) (*T, error) {
 	record := new(T)
 	if err := json.Unmarshal(value, record); err != nil {
 		return nil, storageError(fmt.Errorf("%s: record %+q: %w", bucket, key, err))
 	}
+	if r, ok := any(record).(keyed); ok {
+		r.setKey(key)
+	}
 	return record, nil
 }
 
-// run yields the keys of a bucket that begin with prefix, in their order.
-func (t *tx) run(bucket, prefix []byte) iter.Seq[[]byte] {
-	return func(yield func([]byte) bool) {
-		cursor := t.Bucket(bucket).Cursor()
-		for k, _ := cursor.Seek(prefix); bytes.HasPrefix(k, prefix) && yield(k); k, _ = cursor.Next() {
+// read returns the record under key, or nil.
+func read[T any](t *tx, bucket, key []byte) (*T, error) {
+	value := t.get(bucket, key)
+	if value == nil {
+		return nil, nil
+	}
+	return decode[T](bucket, key, value)
+}
+
+// all returns the records of a bucket.
+func all[T any](t *tx, bucket []byte) (records []*T, err error) {
+	for key, value := range t.scan(bucket, nil, nil) {
+		record, err := decode[T](bucket, key, value)
+		if err != nil {
+			return nil, err
 		}
+		records = append(records, record)
 	}
+	return records, nil
 }
 
-// before returns the last key of a bucket that is below key, or nil.
-func (t *tx) before(bucket, key []byte) []byte {
-	cursor := t.Bucket(bucket).Cursor()
-	if k, _ := cursor.Seek(key); k == nil {
-		k, _ = cursor.Last()
-		return k
-	}
-	k, _ := cursor.Prev()
-	return k
-}
-
-func (s *store) view(verb func(*tx) error) error {
-	var answer error // the verb's, in contrast to guarded's
-	err := guarded(func() error {
+// view runs a verb that only reads and returns what it returns.
+func view[T any](s *store, verb func(*tx) (T, error)) (result T, err error) {
+	failed := guarded(func() error {
 		return s.db.View(func(b *bolt.Tx) error {
-			answer = verb(&tx{Tx: b})
+			result, err = verb(&tx{bolt: b})
 			return nil
 		})
 	})
-	if err != nil {
-		return storageError(err)
+	if failed != nil {
+		return *new(T), storageError(failed)
 	}
-	return answer
+	return result, err
 }
 
 // update is one caller's share of a group commit.
@@ -137,10 +178,10 @@ type update struct {
 // meanwhile. There is no timer and no goroutine, so a lone caller waits for
 // its own sync only.
 //
-// A verb may refuse by returning an error; as its neighbours are in the same
-// transaction, it must do so before its first write, or with a verdict. A verb
-// that fails later, and a commit that fails, fail the whole batch. Verbs run one
-// at a time.
+// A verb may refuse by returning an error. Its neighbours are in the same
+// transaction, so it must do so before its first write, or with a verdict. A
+// verb that fails later, a write that fails, and a commit that fails, fail the
+// whole batch. Verbs run one at a time.
 func (s *store) update(verb func(*tx) error) error {
 	u := &update{verb: verb, wake: make(chan bool, 1)}
 	s.mu.Lock()
@@ -187,11 +228,14 @@ func (s *store) commit(batch []*update) error {
 		return err
 	}
 	defer b.Rollback() // nothing is left to it after a commit
-	t := &tx{Tx: b, fault: s.fault}
+	t := &tx{bolt: b, fault: s.fault}
 	for _, u := range batch {
 		before := t.writes
 		u.err = runVerb(u.verb, t)
-		if u.err != nil && t.writes != before && !errors.As(u.err, new(verdict)) {
+		switch {
+		case t.failed != nil:
+			return t.failed
+		case u.err != nil && t.writes != before && !errors.As(u.err, new(verdict)):
 			return u.err
 		}
 	}
@@ -201,13 +245,11 @@ func (s *store) commit(batch []*update) error {
 	return b.Commit()
 }
 
-// runVerb turns a panic into an error: the leader runs other callers' verbs
+// runVerb turns a panic into a failure: the leader runs other callers' verbs
 // and must outlive them.
-func runVerb(verb func(*tx) error, t *tx) error {
-	var answer error
+func runVerb(verb func(*tx) error, t *tx) (answer error) {
 	if err := guarded(func() error { answer = verb(t); return nil }); err != nil {
-		t.writes++ // whatever it wrote is not to be trusted
-		return storageError(err)
+		t.failed = err // what it wrote is not to be trusted
 	}
 	return answer
 }

@@ -34,7 +34,8 @@ type store struct {
 	waiting []*update // not yet taken by a leader
 	led     bool      // some caller of update is the leader
 
-	sweepAt map[string][]byte // where the sweeper goes on, by bucket
+	sweepAt  int    // the bucket of mortals where the sweeper goes on
+	sweepKey []byte // and the key there; nil: from the first
 
 	fault func() error // asked before each write whether it fails; nil but in tests
 }
@@ -48,7 +49,7 @@ func openStore(path string) (*store, error) {
 		if err != nil {
 			return nil, databaseError(path, err)
 		}
-		return newStore(db), nil
+		return &store{db: db}, nil
 	}
 	deadline := realTime().Add(time.Second)
 	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
@@ -63,11 +64,7 @@ func openStore(path string) (*store, error) {
 	if err != nil {
 		return nil, databaseError(path, err)
 	}
-	return newStore(db), nil
-}
-
-func newStore(db *bolt.DB) *store {
-	return &store{db: db, sweepAt: make(map[string][]byte)}
+	return &store{db: db}, nil
 }
 
 // until is the patience that is left; bbolt takes none for for ever.

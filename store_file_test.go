@@ -173,9 +173,8 @@ func TestManyRecords(t *testing.T) {
 				token.Expires = 1
 			}
 			g := i.server.newGrant(alice, web, "read", 0)
-			if err := errors.Join(tx.put(bucketAccess, token.id[:], token), tx.put(bucketGrants, g.key[:], g)); err != nil {
-				return err
-			}
+			tx.put(bucketAccess, token.id[:], token)
+			tx.put(bucketGrants, g.key[:], g)
 		}
 		return nil
 	})
@@ -191,11 +190,7 @@ func TestManyRecords(t *testing.T) {
 	if err := i.server.sweepSome(t.Context(), time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	left := 0
-	if err := st.view(func(tx *tx) error { left = tx.Bucket(bucketAccess).Inspect().KeyN; return nil }); err != nil {
-		t.Fatal(err)
-	}
-	if left != live {
+	if left := count(t, st, bucketAccess); left != live {
 		t.Errorf("%d tokens are left, want %d", left, live)
 	}
 }
@@ -245,13 +240,12 @@ func TestScale(t *testing.T) {
 			for n := range 800 {
 				c := &client{ClientID: fmt.Sprint("many-", n), RegisteredBy: itself}
 				one := &grant{key: newGrantKey(alice, web, newCredential().id), ClientID: "web", Username: "alice", Scope: freshScope(n)}
-				if err := errors.Join(t.putClient(c), t.put(bucketGrants, one.key[:], one)); err != nil {
+				if err := t.putClient(c); err != nil {
 					return err
 				}
+				t.put(bucketGrants, one.key[:], one)
 				other := &grant{key: newGrantKey(bob.ID, c.ID, newCredential().id), ClientID: c.ClientID, Username: "bob", Scope: freshScope(n)}
-				if err := t.put(bucketGrants, other.key[:], other); err != nil {
-					return err
-				}
+				t.put(bucketGrants, other.key[:], other)
 			}
 			return nil
 		})
@@ -312,9 +306,7 @@ func TestScale(t *testing.T) {
 		i.mustUpdate(func(t *tx) error {
 			for range 30_000 {
 				g := &grant{key: newGrantKey(alice, web, newCredential().id), ClientID: "web", Username: "alice", Scope: "another", Consented: true}
-				if err := t.put(bucketGrants, g.key[:], g); err != nil {
-					return err
-				}
+				t.put(bucketGrants, g.key[:], g)
 			}
 			return nil
 		})
@@ -344,9 +336,8 @@ func TestScale(t *testing.T) {
 					return err
 				}
 				g.key = newGrantKey(alice, c.ID, newCredential().id)
-				if err := errors.Join(t.delete(bucketLists, listKey(listUnused, c.ID.String())), t.put(bucketGrants, g.key[:], g)); err != nil {
-					return err
-				}
+				t.delete(bucketLists, listKey(listUnused, c.ID.String()))
+				t.put(bucketGrants, g.key[:], g)
 			}
 			return nil
 		})
@@ -400,7 +391,7 @@ func TestScale(t *testing.T) {
 		b.approve(url.Values{"response_type": {"code"}, "client_id": {ids[6]}, "redirect_uri": {"https://a.example/cb"}, "scope": {"read"}})
 		for range 4 {
 			register()
-			i.mustUpdate(func(t *tx) error { sizes = append(sizes, t.Size()); return nil })
+			i.mustUpdate(func(t *tx) error { sizes = append(sizes, t.bolt.Size()); return nil })
 		}
 		if sizes[3] > sizes[0]*3/2 {
 			t.Errorf("the file grows: %d", sizes)
@@ -413,11 +404,7 @@ func TestScale(t *testing.T) {
 		if r := i.get("/api/v1/apps/verify_credentials", "Authorization", "Bearer "+token); r.StatusCode != 200 {
 			t.Errorf("the token of one of the first: status %d", r.StatusCode)
 		}
-		left := 0
-		if err := i.server.store.view(func(t *tx) error { left = t.Bucket(bucketClients).Inspect().KeyN; return nil }); err != nil {
-			t.Fatal(err)
-		}
-		if left != 6+2+1000 {
+		if left := count(t, i.server.store, bucketClients); left != 6+2+1000 {
 			t.Errorf("%d clients are left, want the 6 of the fixtures, 2 in use and 1000", left)
 		}
 	})
@@ -431,10 +418,7 @@ func TestRepeatedErrors(t *testing.T) {
 	i.mustUpdate(func(t *tx) error {
 		for n, name := range []string{"first", "second"} {
 			key := newCredential().id
-			err := t.write(func() error { return t.Bucket([][]byte{bucketAccess, bucketGrants}[n]).Put(key[:], []byte(name)) })
-			if err != nil {
-				return err
-			}
+			t.damage([][]byte{bucketAccess, bucketGrants}[n], key[:], name)
 		}
 		return nil
 	})

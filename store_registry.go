@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
+	"iter"
 	"slices"
 	"strings"
 
@@ -33,27 +34,13 @@ func (t *tx) register(users []*user, clients []*client) error {
 
 // registrations returns all users and clients.
 func (s *store) registrations() (users []*user, clients []*client, err error) {
-	err = s.view(func(t *tx) error {
-		if users, err = all[user](t, bucketUsers); err != nil {
-			return err
-		}
-		clients, err = all[client](t, bucketClients)
-		return err
-	})
-	return users, clients, err
-}
-
-// all returns the records of a bucket.
-func all[T any](t *tx, bucket []byte) (records []*T, err error) {
-	cursor := t.Bucket(bucket).Cursor()
-	for k, _ := cursor.First(); k != nil; k, _ = cursor.Next() {
-		record, err := read[T](t, bucket, k)
-		if err != nil {
+	users, err = view(s, func(t *tx) (users []*user, err error) {
+		if clients, err = all[client](t, bucketClients); err != nil {
 			return nil, err
 		}
-		records = append(records, record)
-	}
-	return records, nil
+		return all[user](t, bucketUsers)
+	})
+	return users, clients, err
 }
 
 // reset removes everything, and puts back the given users and clients under
@@ -61,8 +48,8 @@ func all[T any](t *tx, bucket []byte) (records []*T, err error) {
 func (s *store) reset(users []*user, clients []*client) error {
 	return s.update(func(t *tx) error {
 		for _, bucket := range buckets {
-			if err := t.clear(bucket); err != nil {
-				return err
+			for _, key := range t.keys(bucket, nil, noLimit) {
+				t.delete(bucket, key)
 			}
 		}
 		return t.register(users, clients)
@@ -81,7 +68,8 @@ func (t *tx) putUser(u *user) error {
 	if u.ID = uuid.New(); existing != nil {
 		u.ID = existing.ID
 	}
-	return t.put(bucketUsers, []byte(u.Username), u)
+	t.put(bucketUsers, []byte(u.Username), u)
+	return nil
 }
 
 // putClient stores a client, as putUser does a user. Ids are ordered by time,
@@ -94,25 +82,22 @@ func (t *tx) putClient(c *client) error {
 	if err != nil {
 		return err
 	}
-	if c.ID = uuid.Must(uuid.NewV7()); existing != nil {
-		c.ID = existing.ID
-		if err := t.unlist(existing); err != nil {
-			return err
-		}
-	}
 	lists := c.lists()
-	if c.RegisteredBy == itself && existing == nil {
-		if err := t.dropUnused(maxUnused - 1); err != nil {
-			return err
+	if existing != nil {
+		c.ID = existing.ID
+		t.unlist(existing)
+	} else {
+		c.ID = uuid.Must(uuid.NewV7())
+		if c.RegisteredBy == itself {
+			t.dropUnused(maxUnused - 1)
+			lists = append(lists, listKey(listUnused, c.ID.String()))
 		}
-		lists = append(lists, listKey(listUnused, c.ID.String()))
 	}
 	for _, key := range lists {
-		if err := t.put(bucketLists, key, c.ClientID); err != nil {
-			return err
-		}
+		t.put(bucketLists, key, c.ClientID)
 	}
-	return t.put(bucketClients, []byte(c.ClientID), c)
+	t.put(bucketClients, []byte(c.ClientID), c)
+	return nil
 }
 
 // maxUnused is how many clients that registered themselves may wait for
@@ -120,29 +105,22 @@ func (t *tx) putClient(c *client) error {
 const maxUnused = 1000
 
 // dropUnused removes the oldest of those clients until so many are left.
-func (t *tx) dropUnused(left int) error {
-	unused := slices.Collect(t.run(bucketLists, listKey(listUnused, "")))
+func (t *tx) dropUnused(left int) {
+	unused := t.keys(bucketLists, listKey(listUnused, ""), noLimit)
 	for _, key := range unused[:max(0, len(unused)-left)] {
 		if clientID, _ := read[string](t, bucketLists, key); clientID != nil {
-			if err := t.deleteClient(*clientID); err != nil {
-				return err
-			}
+			t.deleteClient(*clientID)
 		}
-		if err := t.delete(bucketLists, key); err != nil {
-			return err
-		}
+		t.delete(bucketLists, key)
 	}
-	return nil
 }
 
 // deleteClient removes a client, also one that cannot be read.
-func (t *tx) deleteClient(clientID string) error {
+func (t *tx) deleteClient(clientID string) {
 	if c, _ := read[client](t, bucketClients, []byte(clientID)); c != nil {
-		if err := t.unlist(c); err != nil {
-			return err
-		}
+		t.unlist(c)
 	}
-	return t.delete(bucketClients, []byte(clientID))
+	t.delete(bucketClients, []byte(clientID))
 }
 
 // The lists that clients stand in, so that nobody has to look through all of
@@ -170,40 +148,30 @@ func (c *client) lists() (keys [][]byte) {
 }
 
 // unlist takes a client off all lists.
-func (t *tx) unlist(c *client) error {
+func (t *tx) unlist(c *client) {
 	for _, key := range append(c.lists(), listKey(listUnused, c.ID.String())) {
-		if err := t.delete(bucketLists, key); err != nil {
-			return err
-		}
+		t.delete(bucketLists, key)
 	}
-	return nil
 }
 
 // userNamed returns a user, or nil.
-func (s *store) userNamed(username string) (u *user, err error) {
-	err = s.view(func(t *tx) error {
-		u, err = read[user](t, bucketUsers, []byte(username))
-		return err
-	})
-	return u, err
+func (s *store) userNamed(username string) (*user, error) {
+	return view(s, func(t *tx) (*user, error) { return read[user](t, bucketUsers, []byte(username)) })
 }
 
 // ownerOf returns the user for whom a client acts: its owner or, if the
 // operator named none, the only user that there is; or nil.
-func (s *store) ownerOf(c *client) (owner *user, err error) {
+func (s *store) ownerOf(c *client) (*user, error) {
 	if c.Owner != "" || c.RegisteredBy != operator {
 		return s.userNamed(c.Owner)
 	}
-	err = s.view(func(t *tx) error {
-		cursor := t.Bucket(bucketUsers).Cursor()
-		only, _ := cursor.First()
-		if more, _ := cursor.Next(); only == nil || more != nil {
-			return nil
+	return view(s, func(t *tx) (*user, error) {
+		usernames := t.keys(bucketUsers, nil, 2)
+		if len(usernames) != 1 {
+			return nil, nil
 		}
-		owner, err = read[user](t, bucketUsers, only)
-		return err
+		return read[user](t, bucketUsers, usernames[0])
 	})
-	return owner, err
 }
 
 // deleteUser removes a user. Whatever was issued for it is dead from then on,
@@ -221,60 +189,38 @@ func (s *store) deleteUser(username string) error {
 				return err
 			}
 		}
-		return t.delete(bucketUsers, []byte(username))
+		t.delete(bucketUsers, []byte(username))
+		return nil
 	})
 }
 
 // clientNamed returns a client, or nil.
-func (s *store) clientNamed(clientID string) (c *client, err error) {
-	err = s.view(func(t *tx) error {
-		c, err = read[client](t, bucketClients, []byte(clientID))
-		return err
-	})
-	return c, err
+func (s *store) clientNamed(clientID string) (*client, error) {
+	return view(s, func(t *tx) (*client, error) { return read[client](t, bucketClients, []byte(clientID)) })
 }
 
 // deleteClient removes a client, and with it all that was issued to it, as deleteUser.
 func (s *store) deleteClient(clientID string) error {
-	return s.update(func(t *tx) error { return t.deleteClient(clientID) })
+	return s.update(func(t *tx) error { t.deleteClient(clientID); return nil })
 }
 
 // anyNames reports whether some client names a grant type.
-func (s *store) anyNames(grantType string) (found bool, err error) {
-	err = s.view(func(t *tx) error {
-		found = false
-		for range t.run(bucketLists, listKey(listGrant+grantType, "")) {
-			found = true
-			break
-		}
-		return nil
+func (s *store) anyNames(grantType string) (bool, error) {
+	return view(s, func(t *tx) (bool, error) {
+		return len(t.keys(bucketLists, listKey(listGrant+grantType, ""), 1)) > 0, nil
 	})
-	return found, err
 }
-
-// noLimit asks clientsOf for all.
-const noLimit = -1
 
 // clientsOf returns the clients that a user owns, or those of the operator
 // that nobody owns, but no more than limit.
-func (s *store) clientsOf(owner string, limit int) (owned []*client, err error) {
-	err = s.view(func(t *tx) error {
-		owned, err = t.clientsOf(owner, limit)
-		return err
-	})
-	return owned, err
+func (s *store) clientsOf(owner string, limit int) ([]*client, error) {
+	return view(s, func(t *tx) ([]*client, error) { return t.clientsOf(owner, limit) })
 }
 
 func (t *tx) clientsOf(owner string, limit int) (owned []*client, err error) {
-	for key := range t.run(bucketLists, listKey(listOwner+owner, "")) {
-		if len(owned) == limit {
-			break
-		}
-		clientID, err := read[string](t, bucketLists, key)
-		if err != nil {
-			return nil, err
-		}
-		c, err := read[client](t, bucketClients, []byte(*clientID))
+	list := listKey(listOwner+owner, "")
+	for _, key := range t.keys(bucketLists, list, limit) {
+		c, err := read[client](t, bucketClients, key[len(list):])
 		if err != nil {
 			return nil, err
 		}
@@ -301,7 +247,7 @@ func (s *store) addClient(c *client, limit int) error {
 		if existing != nil {
 			return errRegistered
 		}
-		if owned := slices.Collect(t.run(bucketLists, listKey(listOwner+c.Owner, ""))); len(owned) >= limit {
+		if owned := t.keys(bucketLists, listKey(listOwner+c.Owner, ""), limit); len(owned) == limit {
 			return errTooMany
 		}
 		return t.putClient(c)
@@ -325,7 +271,8 @@ func (s *store) changeClient(owner, clientID string, change func(*client) (*clie
 		case err != nil:
 			return err
 		case changed == nil:
-			return t.deleteClient(clientID)
+			t.deleteClient(clientID)
+			return nil
 		default:
 			return t.putClient(changed)
 		}
@@ -333,48 +280,53 @@ func (s *store) changeClient(owner, clientID string, change func(*client) (*clie
 }
 
 // empty reports whether the file knows no user and no client.
-func (s *store) empty() (empty bool, err error) {
-	err = s.view(func(t *tx) error {
-		user, _ := t.Bucket(bucketUsers).Cursor().First()
-		client, _ := t.Bucket(bucketClients).Cursor().First()
-		empty = user == nil && client == nil
-		return nil
+func (s *store) empty() (bool, error) {
+	return view(s, func(t *tx) (bool, error) {
+		return len(t.keys(bucketUsers, nil, 1))+len(t.keys(bucketClients, nil, 1)) == 0, nil
 	})
-	return empty, err
+}
+
+// session is a browser that has signed in.
+type session struct {
+	stored
+	User         uuid.UUID `json:"user"`
+	Username     string    `json:"username"`
+	PasswordMark []byte    `json:"password"` // changes with the password, which ends the session
+	Expires      unixTime  `json:"exp"`
 }
 
 // putSession stores a session; replaced, if not nil, is the one it takes the place of.
 func (s *store) putSession(new *session, replaced *session) error {
 	return s.update(func(t *tx) error {
 		if replaced != nil {
-			if err := t.delete(bucketSessions, replaced.id[:]); err != nil {
-				return err
-			}
+			t.delete(bucketSessions, replaced.id[:])
 		}
-		return t.put(bucketSessions, new.id[:], new)
+		t.put(bucketSessions, new.id[:], new)
+		return nil
 	})
 }
 
 // session returns the live session of c with its user, or nils.
-func (s *store) session(c credential, now unixTime) (live *session, u *user, err error) {
-	err = s.view(func(t *tx) error {
+func (s *store) session(c credential, now unixTime) (live *session, owner *user, err error) {
+	live, err = view(s, func(t *tx) (*session, error) {
+		owner = nil
 		record, err := find[session](t, bucketSessions, c)
 		if record == nil || record.Expires.expired(now) {
-			return err
+			return nil, err
 		}
-		owner, err := read[user](t, bucketUsers, []byte(record.Username))
-		if owner == nil || owner.ID != record.User || !bytes.Equal(owner.Password.mark(), record.PasswordMark) {
-			return err
+		u, err := read[user](t, bucketUsers, []byte(record.Username))
+		if u == nil || u.ID != record.User || !bytes.Equal(u.Password.mark(), record.PasswordMark) {
+			return nil, err
 		}
-		live, u = record, owner
-		return nil
+		owner = u
+		return record, nil
 	})
-	return live, u, err
+	return live, owner, err
 }
 
 // deleteSession signs a browser out.
 func (s *store) deleteSession(live *session) error {
-	return s.update(func(t *tx) error { return t.delete(bucketSessions, live.id[:]) })
+	return s.update(func(t *tx) error { t.delete(bucketSessions, live.id[:]); return nil })
 }
 
 // signingKey returns the key of signed tokens, which is made the first time.
@@ -390,7 +342,8 @@ func (s *store) signingKey() (key *rsa.PrivateKey, err error) {
 				return err
 			}
 			key = made
-			return t.put(bucketMeta, metaKey, x509.MarshalPKCS1PrivateKey(made))
+			t.put(bucketMeta, metaKey, x509.MarshalPKCS1PrivateKey(made))
+			return nil
 		}
 		key, err = x509.ParsePKCS1PrivateKey(*stored)
 		return err
@@ -398,27 +351,73 @@ func (s *store) signingKey() (key *rsa.PrivateKey, err error) {
 	return key, err
 }
 
-// session is a browser that has signed in.
-type session struct {
-	stored
-	User         uuid.UUID `json:"user"`
-	Username     string    `json:"username"`
-	PasswordMark []byte    `json:"password"` // changes with the password, which ends the session
-	Expires      unixTime  `json:"exp"`
+// revokeSize is how many grants one transaction ends at the most: more would
+// keep other writers waiting.
+const revokeSize = 1000
+
+// revokeGrants ends all that a user granted to a client, a part at a time
+// where it is very much.
+func (s *store) revokeGrants(user, client uuid.UUID) error {
+	for more := true; more; {
+		err := s.update(func(t *tx) error {
+			keys := t.keys(bucketGrants, slices.Concat(user[:], client[:]), revokeSize)
+			for _, key := range keys {
+				t.delete(bucketGrants, key)
+			}
+			more = len(keys) == revokeSize
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxGrants is how many grants of one user to one client are looked at where
+// any of them may count: the newest. A page or a question to the user then
+// costs the same however many there are.
+const maxGrants = 100
+
+// newestGrants yields what a user granted to a client, the newest first.
+func (t *tx) newestGrants(user, client uuid.UUID) iter.Seq2[*grant, error] {
+	prefix := slices.Concat(user[:], client[:])
+	return func(yield func(*grant, error) bool) {
+		key, value := t.before(bucketGrants, prefix, slices.Concat(prefix, uuid.Max[:]))
+		for n := 0; key != nil && n < maxGrants && yield(decode[grant](bucketGrants, key, value)); n++ {
+			key, value = t.before(bucketGrants, prefix, key)
+		}
+	}
+}
+
+// consented reports whether a live grant of the user to the client satisfies match.
+//
+// Choice: one behind the newest maxGrants is forgotten, and the user asked again.
+func (s *store) consented(user, client uuid.UUID, now unixTime, match func(*grant) bool) (bool, error) {
+	return view(s, func(t *tx) (bool, error) {
+		for g, err := range t.newestGrants(user, client) {
+			if err != nil {
+				return false, err
+			}
+			if !g.Expires.expired(now) && match(g) {
+				return true, nil
+			}
+		}
+		return false, nil
+	})
 }
 
 // grantees returns the registrations of the clients that a user granted
 // something to, the newest first. Some of it may have expired.
-func (s *store) grantees(user uuid.UUID) (clients []uuid.UUID, err error) {
-	err = s.view(func(t *tx) error {
-		key := t.before(bucketGrants, slices.Concat(user[:], uuid.Max[:]))
-		for bytes.HasPrefix(key, user[:]) {
+func (s *store) grantees(user uuid.UUID) ([]uuid.UUID, error) {
+	return view(s, func(t *tx) (clients []uuid.UUID, err error) {
+		key, _ := t.before(bucketGrants, user[:], slices.Concat(user[:], uuid.Max[:]))
+		for key != nil {
 			clients = append(clients, grantKey(key).client())
-			key = t.before(bucketGrants, key[:32]) // behind all others of this client
+			key, _ = t.before(bucketGrants, user[:], key[:32]) // behind all others of this client
 		}
-		return nil
+		return clients, nil
 	})
-	return clients, err
 }
 
 // permission is what a user granted to one client and that still lives.
@@ -431,12 +430,12 @@ type permission struct {
 }
 
 // permission returns what a user granted to a client, or nil.
-func (s *store) permission(user, registration uuid.UUID, now unixTime) (p *permission, err error) {
-	err = s.view(func(t *tx) error {
+func (s *store) permission(user, registration uuid.UUID, now unixTime) (*permission, error) {
+	return view(s, func(t *tx) (p *permission, err error) {
 		looked, size, seen := 0, 0, make(map[string]bool)
 		for g, err := range t.newestGrants(user, registration) {
 			if err != nil {
-				return err
+				return nil, err
 			}
 			looked++
 			if g.Expires.expired(now) {
@@ -445,7 +444,7 @@ func (s *store) permission(user, registration uuid.UUID, now unixTime) (p *permi
 			if p == nil {
 				c, err := t.registered(g.ClientID, registration)
 				if c == nil {
-					return err // the client is gone
+					return nil, err // the client is gone
 				}
 				p = &permission{Client: c, Since: g.Issued}
 			}
@@ -463,7 +462,6 @@ func (s *store) permission(user, registration uuid.UUID, now unixTime) (p *permi
 		if p != nil && looked == maxGrants {
 			p.More = true
 		}
-		return nil
+		return p, nil
 	})
-	return p, err
 }

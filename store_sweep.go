@@ -9,135 +9,149 @@ import (
 )
 
 // sweepSize is how many records the sweeper looks at, and removes at the most,
-// in one transaction: a few milliseconds' work.
+// in one step: a few milliseconds' work.
 const sweepSize = 1000
 
-// sweep looks at the next records of each bucket in turn, removes those that
-// can no longer make a difference, and returns how many it removed. It goes
-// round: what one call leaves the next ones see. As keys are ordered by the
-// time of issue, what has expired mostly lies together. A record that cannot
-// be read stays, and does not keep the others.
-func (s *store) sweep(now unixTime) (removed int, err error) {
-	dead := []struct {
-		bucket []byte
-		dead   func(t *tx, key []byte) (bool, error)
-	}{
-		{bucketGrants, func(t *tx, key []byte) (bool, error) {
-			g, err := t.grant(grantKey(key))
-			if err != nil || g.Expires.expired(now) {
-				return err == nil, err
-			}
-			b, err := t.granted(g.key)
-			return b == nil && err == nil, err
-		}},
-		// A redeemed code and a used refresh token are kept as long as their
-		// grant: so long their second use has something to revoke.
-		{bucketCodes, func(t *tx, key []byte) (bool, error) {
-			code, err := read[authorizationCode](t, bucketCodes, key)
-			if err != nil || !code.Redeemed && code.Expires.expired(now) {
-				return err == nil, err
-			}
-			g, err := t.grant(code.Grant)
-			return g == nil && err == nil, err
-		}},
-		{bucketRefresh, func(t *tx, key []byte) (bool, error) {
-			token, err := read[refreshToken](t, bucketRefresh, key)
-			if err != nil || !token.Used && token.Expires.expired(now) {
-				return err == nil, err
-			}
-			g, err := t.grant(token.Grant)
-			return g == nil && err == nil, err
-		}},
-		{bucketAccess, func(t *tx, key []byte) (bool, error) {
-			token, err := read[accessToken](t, bucketAccess, key)
-			if err != nil || token.Expires.expired(now) {
-				return err == nil, err
-			}
-			b, err := t.bearer(token)
-			return b == nil && err == nil, err
-		}},
-		{bucketAnswered, func(t *tx, key []byte) (bool, error) {
-			mark, err := read[answered](t, bucketAnswered, key)
-			return err == nil && mark.Expires.expired(now), err
-		}},
-		{bucketSessions, func(t *tx, key []byte) (bool, error) {
-			live, err := read[session](t, bucketSessions, key)
-			return err == nil && live.Expires.expired(now), err
-		}},
+// mortal is a record that can tell when it makes no difference any more.
+type mortal interface {
+	dead(t *tx, now unixTime) (bool, error)
+}
+
+// mortals are the buckets that the sweeper goes through. Grants come first:
+// what hangs on one that it removes goes in the same round.
+var mortals = []struct {
+	bucket []byte
+	dead   func(t *tx, bucket, key, value []byte, now unixTime) (bool, error)
+}{
+	{bucketGrants, dead[grant]},
+	{bucketCodes, dead[authorizationCode]},
+	{bucketRefresh, dead[refreshToken]},
+	{bucketAccess, dead[accessToken]},
+	{bucketAnswered, dead[answered]},
+	{bucketSessions, dead[session]},
+}
+
+func dead[T any, R interface {
+	*T
+	mortal
+}](t *tx, bucket, key, value []byte, now unixTime) (bool, error) {
+	record, err := decode[T](bucket, key, value)
+	if err != nil {
+		return false, err
 	}
-	for _, d := range dead {
-		n, unread := s.sweepBucket(d.bucket, d.dead)
-		removed += n
-		err = errors.Join(err, unread)
+	return R(record).dead(t, now)
+}
+
+// gone reports whether a look-up found nothing.
+func gone[T any](record *T, err error) (bool, error) { return record == nil && err == nil, err }
+
+func (g *grant) dead(t *tx, now unixTime) (bool, error) {
+	if g.Expires.expired(now) {
+		return true, nil
+	}
+	return gone(t.granted(g.key))
+}
+
+// A redeemed code and a used refresh token stay as long as their grant: until
+// then a second use has something to revoke.
+
+func (c *authorizationCode) dead(t *tx, now unixTime) (bool, error) {
+	if !c.Redeemed && c.Expires.expired(now) {
+		return true, nil
+	}
+	return gone(read[grant](t, bucketGrants, c.Grant[:]))
+}
+
+func (r *refreshToken) dead(t *tx, now unixTime) (bool, error) {
+	if !r.Used && r.Expires.expired(now) {
+		return true, nil
+	}
+	return gone(read[grant](t, bucketGrants, r.Grant[:]))
+}
+
+func (a *accessToken) dead(t *tx, now unixTime) (bool, error) {
+	if a.Expires.expired(now) {
+		return true, nil
+	}
+	return gone(t.bearer(a))
+}
+
+func (a *answered) dead(_ *tx, now unixTime) (bool, error) { return a.Expires.expired(now), nil }
+func (l *session) dead(_ *tx, now unixTime) (bool, error)  { return l.Expires.expired(now), nil }
+
+// sweep looks at the next sweepSize records, or as many as are left of a round
+// through all buckets, and removes the dead ones. It returns how many it
+// removed, and the errors of the records that it could not read, which stay.
+func (s *store) sweep(now unixTime) (removed int, err error) {
+	for left := sweepSize; left > 0; {
+		looked, n, failed := s.sweepBucket(left, now)
+		removed, left, err = removed+n, left-looked, errors.Join(err, failed)
+		if s.sweepKey == nil {
+			if s.sweepAt = (s.sweepAt + 1) % len(mortals); s.sweepAt == 0 {
+				break
+			}
+		}
 	}
 	return removed, err
 }
 
 // midRound reports whether there are records that this round of the sweeper
 // has not looked at.
-func (s *store) midRound() bool {
-	for _, next := range s.sweepAt {
-		if next != nil {
-			return true
-		}
-	}
-	return false
-}
+func (s *store) midRound() bool { return s.sweepAt > 0 || s.sweepKey != nil }
 
-// sweepBucket reads first and takes the writer's turn only to remove; there it
-// asks dead once more, since a grant may have been prolonged in between. The
-// error joins those of all records that cannot be read, and of the bucket.
-func (s *store) sweepBucket(bucket []byte, dead func(*tx, []byte) (bool, error)) (removed int, err error) {
-	var keys [][]byte
-	var next []byte
+// sweepBucket looks at no more than limit records of the current bucket. It
+// reads first and takes the writer's turn only to remove. There it looks once
+// more, since a grant may have been prolonged meanwhile.
+func (s *store) sweepBucket(limit int, now unixTime) (looked, removed int, err error) {
+	at := mortals[s.sweepAt]
+	var found [][]byte
 	var unread []error
-	err = s.view(func(t *tx) error {
-		cursor := t.Bucket(bucket).Cursor()
-		k, _ := cursor.Seek(s.sweepAt[string(bucket)])
-		for n := 0; k != nil && n < sweepSize; n++ {
-			gone, err := dead(t, k)
+	s.sweepKey, err = view(s, func(t *tx) ([]byte, error) {
+		looked, found, unread = 0, nil, nil
+		for key, value := range t.scan(at.bucket, nil, s.sweepKey) {
+			if looked == limit {
+				return bytes.Clone(key), nil
+			}
+			looked++
+			dead, err := at.dead(t, at.bucket, key, value, now)
 			if err != nil {
 				unread = append(unread, err)
 			}
-			if gone {
-				keys = append(keys, bytes.Clone(k))
+			if dead {
+				found = append(found, bytes.Clone(key))
 			}
-			k, _ = cursor.Next()
 		}
-		next = bytes.Clone(k)
-		return nil
+		return nil, nil
 	})
-	s.sweepAt[string(bucket)] = next
-	if err != nil || len(keys) == 0 {
-		return 0, errors.Join(append(unread, err)...)
-	}
-	err = s.update(func(t *tx) error {
-		for _, key := range keys {
-			if t.Bucket(bucket).Get(key) == nil {
-				continue // removed by someone else in between
-			}
-			if gone, _ := dead(t, key); gone {
-				removed++
-				if err := t.delete(bucket, key); err != nil {
-					return err
+	if err == nil && len(found) > 0 {
+		err = s.update(func(t *tx) error {
+			removed = 0
+			for _, key := range found {
+				value := t.get(at.bucket, key)
+				if value == nil {
+					continue // somebody else removed it
+				}
+				if dead, _ := at.dead(t, at.bucket, key, value, now); dead {
+					t.delete(at.bucket, key)
+					removed++
 				}
 			}
-		}
-		return nil
-	})
-	return removed, errors.Join(append(unread, err)...)
+			return nil
+		})
+	}
+	return looked, removed, errors.Join(append(unread, err)...)
 }
 
-// sweepForever removes what has expired, every second.
+// sweepForever removes what has expired, at once and then every second, until
+// ctx is done.
 func (s *server) sweepForever(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for {
+	for ctx.Err() == nil {
+		s.sweepAndTell(ctx)
 		select {
 		case <-ctx.Done():
-			return
 		case <-tick.C:
-			s.sweepAndTell(ctx)
 		}
 	}
 }
@@ -156,11 +170,11 @@ func (s *server) sweepAndTell(ctx context.Context) {
 	}
 }
 
-// sweepTime is how long the sweeper looks for something to remove at a time.
+// sweepTime is how long the sweeper looks without finding anything.
 const sweepTime = 50 * time.Millisecond
 
-// sweepSome goes once through the records, or as far as it gets in a time, and
-// on as long as it finds something to remove.
+// sweepSome goes once through the records, or as far as it gets within a time.
+// As long as it finds something to remove, it goes on.
 func (s *server) sweepSome(ctx context.Context, within time.Duration) error {
 	for began := realTime(); ctx.Err() == nil; {
 		removed, err := s.store.sweep(unixTime(s.clock.now().Unix()))
