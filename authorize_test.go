@@ -663,11 +663,11 @@ func TestAuthorizeAnswer(t *testing.T) {
 		decision        string
 		query, fragment string
 	}{
-		{"4.1.2 R30 code", authorization("web"), "approve", "code iss state", ""},
+		{"4.1.2 R30 R42 code", authorization("web"), "approve", "code iss state", ""},
 		{"4.1.2.1 R35 denial", authorization("native"), "deny", "error error_description iss state", ""},
 		{"4.1.2.1 R37 error of code", changed("web", "scope", "bogus"), "", "error error_description iss state", ""},
 		{"4.1.2.1 R37 error of no response_type", changed("web", "response_type", absent), "", "error error_description iss state", ""},
-		{"4.2.2 R36 token", changed("legacy", "response_type", "token", "scope", "read"), "approve", "", "access_token expires_in iss scope state token_type"},
+		{"4.2.2 R36 R42 token", changed("legacy", "response_type", "token", "scope", "read"), "approve", "", "access_token expires_in iss scope state token_type"},
 		{"4.2.2.1 R35 denial of token", changed("legacy", "response_type", "token"), "deny", "", "error error_description iss state"},
 		{"4.2.2.1 R37 error of token", changed("legacy", "response_type", "token", "scope", "bogus"), "", "", "error error_description iss state"},
 		{"4.2.2.1 R37 token, grant not allowed", changed("web", "response_type", "token"), "", "", "error error_description iss state"},
@@ -830,95 +830,101 @@ func TestAuthorizeDenied(t *testing.T) {
 // R39: codes are random behind their id, and none comes twice.
 func TestAuthorizeCodesAreRandom(t *testing.T) {
 	t.Parallel()
-	i := start(t, func(s *server) { s.autoApprove = "alice" })
-	b := i.browser()
-	const n = 2000
-	seen := make(map[string]bool)
-	var counts [32][16]int // of nibbles, by position behind the id
-	for range n {
-		code := b.authorize(authorization("web")).param("code")
-		raw, err := base64.RawURLEncoding.DecodeString(code)
-		if err != nil || len(raw) != 32 || seen[code] {
-			t.Fatalf("code %q, seen before: %t", code, seen[code])
+	t.Run("10.10 R39 codes are random and none comes twice", func(t *testing.T) {
+		i := start(t, func(s *server) { s.autoApprove = "alice" })
+		b := i.browser()
+		const n = 2000
+		seen := make(map[string]bool)
+		var counts [32][16]int // of nibbles, by position behind the id
+		for range n {
+			code := b.authorize(authorization("web")).param("code")
+			raw, err := base64.RawURLEncoding.DecodeString(code)
+			if err != nil || len(raw) != 32 || seen[code] {
+				t.Fatalf("code %q, seen before: %t", code, seen[code])
+			}
+			seen[code] = true
+			for at, x := range raw[16:] {
+				counts[2*at][x>>4]++
+				counts[2*at+1][x&15]++
+			}
 		}
-		seen[code] = true
-		for at, x := range raw[16:] {
-			counts[2*at][x>>4]++
-			counts[2*at+1][x&15]++
+		for at, count := range counts {
+			var chi2 float64
+			for _, k := range count {
+				d := float64(k) - n/16.0
+				chi2 += d * d / (n / 16.0)
+			}
+			// With 15 degrees of freedom one position in 10^12 is above 90.
+			if chi2 > 90 {
+				t.Errorf("position %d: chi-square %.0f, counts %v", at, chi2, count)
+			}
 		}
-	}
-	for at, count := range counts {
-		var chi2 float64
-		for _, k := range count {
-			d := float64(k) - n/16.0
-			chi2 += d * d / (n / 16.0)
-		}
-		// With 15 degrees of freedom one position in 10^12 is above 90.
-		if chi2 > 90 {
-			t.Errorf("position %d: chi-square %.0f, counts %v", at, chi2, count)
-		}
-	}
+	})
 }
 
 // R40: iss is the metadata's issuer wherever the browser goes back, and nowhere else.
 func TestAuthorizeIssuer(t *testing.T) {
 	t.Parallel()
-	i := start(t)
-	issuer := i.get(i.endpoint("metadata")).json["issuer"]
-	alice := i.as("alice")
-	for name, r := range map[string]*reply{
-		"code":         alice.approve(authorization("web")),
-		"token":        alice.approve(changed("legacy", "response_type", "token")),
-		"denial":       alice.decide(alice.authorize(authorization("native")), "deny"),
-		"scope":        alice.authorize(changed("web", "scope", "bogus")),
-		"prompt":       i.browser().authorize(changed("web", "prompt", "none")),
-		"token, scope": alice.authorize(changed("legacy", "response_type", "token", "scope", "bogus")),
-	} {
-		if got := r.param("iss"); got != issuer || issuer == nil {
-			t.Errorf("9207 2 R40 %s: iss %q, want %q", name, got, issuer)
+	t.Run("9207 2 R40 iss is the metadata's issuer", func(t *testing.T) {
+		i := start(t)
+		issuer := i.get(i.endpoint("metadata")).json["issuer"]
+		alice := i.as("alice")
+		for name, r := range map[string]*reply{
+			"code":         alice.approve(authorization("web")),
+			"token":        alice.approve(changed("legacy", "response_type", "token")),
+			"denial":       alice.decide(alice.authorize(authorization("native")), "deny"),
+			"scope":        alice.authorize(changed("web", "scope", "bogus")),
+			"prompt":       i.browser().authorize(changed("web", "prompt", "none")),
+			"token, scope": alice.authorize(changed("legacy", "response_type", "token", "scope", "bogus")),
+		} {
+			if got := r.param("iss"); got != issuer || issuer == nil {
+				t.Errorf("%s: iss %q, want %q", name, got, issuer)
+			}
 		}
-	}
-	r := i.post(i.endpoint("token"), exchangeOf("web", "nonsense"))
-	r.wantError(http.StatusBadRequest, "invalid_grant")
-	if _, found := r.json["iss"]; found {
-		t.Errorf("R40: the token endpoint's error has iss: %s", r.body)
-	}
+		r := i.post(i.endpoint("token"), exchangeOf("web", "nonsense"))
+		r.wantError(http.StatusBadRequest, "invalid_grant")
+		if _, found := r.json["iss"]; found {
+			t.Errorf("the token endpoint's error has iss: %s", r.body)
+		}
+	})
 }
 
 // R41: no value that comes back makes a header.
 func TestAuthorizeHeaderInjection(t *testing.T) {
 	t.Parallel()
-	i := start(t)
-	b := i.as("alice")
-	const injection = "a%0d%0aSet-Cookie:%20x=1%0d%0aLocation:%20https://evil.example/"
-	for name, request := range map[string]string{
-		"state":         changed("web", "state", absent).Encode() + "&state=" + injection,
-		"scope":         changed("web", "scope", absent).Encode() + "&scope=" + injection,
-		"response_type": changed("web", "response_type", absent).Encode() + "&response_type=" + injection,
-		"redirect_uri":  changed("web", "redirect_uri", absent).Encode() + "&redirect_uri=" + injection,
-		"prompt":        authorization("web").Encode() + "&prompt=" + injection,
-		"unknown":       authorization("web").Encode() + "&error_description=" + injection,
-	} {
-		for _, answer := range []string{
-			b.wire("GET", b.path("authorize")+"?"+request, ""),
-			b.wire("POST", b.path("authorize"), request),
-			b.wire("POST", b.path("authorize"), strings.NewReplacer("%0d", "\r", "%0a", "\n", "%20", " ").Replace(request)),
-			i.browser().wire("GET", i.path("authorize")+"?"+request, ""),
+	t.Run("10.14 R41 no value makes a header", func(t *testing.T) {
+		i := start(t)
+		b := i.as("alice")
+		const injection = "a%0d%0aSet-Cookie:%20x=1%0d%0aLocation:%20https://evil.example/"
+		for name, request := range map[string]string{
+			"state":         changed("web", "state", absent).Encode() + "&state=" + injection,
+			"scope":         changed("web", "scope", absent).Encode() + "&scope=" + injection,
+			"response_type": changed("web", "response_type", absent).Encode() + "&response_type=" + injection,
+			"redirect_uri":  changed("web", "redirect_uri", absent).Encode() + "&redirect_uri=" + injection,
+			"prompt":        authorization("web").Encode() + "&prompt=" + injection,
+			"unknown":       authorization("web").Encode() + "&error_description=" + injection,
 		} {
-			header, _, _ := strings.Cut(answer, "\r\n\r\n")
-			locations := 0
-			for line := range strings.SplitSeq(header, "\r\n") {
-				field, value, _ := strings.Cut(line, ": ")
-				switch {
-				case field == "Set-Cookie" && strings.HasPrefix(value, "x="):
-					t.Errorf("%s: %s", name, line)
-				case field == "Location":
-					// A blank would be what the line break became.
-					if locations++; locations > 1 || strings.Contains(value, " ") || strings.HasPrefix(value, "https://evil.example") {
-						t.Errorf("%s: %s", name, header)
+			for _, answer := range []string{
+				b.wire("GET", b.path("authorize")+"?"+request, ""),
+				b.wire("POST", b.path("authorize"), request),
+				b.wire("POST", b.path("authorize"), strings.NewReplacer("%0d", "\r", "%0a", "\n", "%20", " ").Replace(request)),
+				i.browser().wire("GET", i.path("authorize")+"?"+request, ""),
+			} {
+				header, _, _ := strings.Cut(answer, "\r\n\r\n")
+				locations := 0
+				for line := range strings.SplitSeq(header, "\r\n") {
+					field, value, _ := strings.Cut(line, ": ")
+					switch {
+					case field == "Set-Cookie" && strings.HasPrefix(value, "x="):
+						t.Errorf("%s: %s", name, line)
+					case field == "Location":
+						// A blank would be what the line break became.
+						if locations++; locations > 1 || strings.Contains(value, " ") || strings.HasPrefix(value, "https://evil.example") {
+							t.Errorf("%s: %s", name, header)
+						}
 					}
 				}
 			}
 		}
-	}
+	})
 }

@@ -661,7 +661,7 @@ func TestPrompt(t *testing.T) {
 		}
 	})
 	for _, prompt := range []string{"prompt=login", "prompt=select_account", "prompt=login+select_account", "prompt=login+consent", "prompt=consent%20login", "pr%6fmpt=%6cogin"} {
-		t.Run("OpenID 3.1.2.1/"+prompt, func(t *testing.T) {
+		t.Run("OpenID 3.1.2.1 "+prompt, func(t *testing.T) {
 			t.Parallel()
 			i := start(t)
 			b := i.as("alice")

@@ -30,86 +30,90 @@ func chiSquare(counts []int) float64 {
 // id are random (R120).
 func TestCredentialsAreRandom(t *testing.T) {
 	t.Parallel()
-	const samples = 1700 // of each of three kinds
-	i := start(t, func(s *server) { s.autoApprove = "alice" })
-	b := i.browser()
-	issued := map[string][]string{}
-	for range samples {
-		access, refresh := b.post(i.endpoint("token"), passwordOf("legacy", "alice", "wonderland")).wantToken()
-		issued["access token"] = append(issued["access token"], access)
-		issued["refresh token"] = append(issued["refresh token"], refresh)
-		issued["code"] = append(issued["code"], b.authorize(authorization("web")).param("code"))
-	}
-	seen := make(map[string]bool)
-	for kind, credentials := range issued {
-		var counts [16][256]int
-		for _, credential := range credentials {
-			if seen[credential] {
-				t.Fatalf("%s %s was issued before", kind, credential)
+	t.Run("10.10 R120 tokens and codes", func(t *testing.T) {
+		const samples = 1700 // of each of three kinds
+		i := start(t, func(s *server) { s.autoApprove = "alice" })
+		b := i.browser()
+		issued := map[string][]string{}
+		for range samples {
+			access, refresh := b.post(i.endpoint("token"), passwordOf("legacy", "alice", "wonderland")).wantToken()
+			issued["access token"] = append(issued["access token"], access)
+			issued["refresh token"] = append(issued["refresh token"], refresh)
+			issued["code"] = append(issued["code"], b.authorize(authorization("web")).param("code"))
+		}
+		seen := make(map[string]bool)
+		for kind, credentials := range issued {
+			var counts [16][256]int
+			for _, credential := range credentials {
+				if seen[credential] {
+					t.Fatalf("%s %s was issued before", kind, credential)
+				}
+				seen[credential] = true
+				raw, err := base64.RawURLEncoding.DecodeString(credential)
+				if err != nil || len(raw) != 32 || len(credential) != 43 {
+					t.Fatalf("%s %q is not 32 bytes in base64url", kind, credential)
+				}
+				for position, value := range raw[16:] {
+					counts[position][value]++
+				}
 			}
-			seen[credential] = true
-			raw, err := base64.RawURLEncoding.DecodeString(credential)
-			if err != nil || len(raw) != 32 || len(credential) != 43 {
-				t.Fatalf("%s %q is not 32 bytes in base64url", kind, credential)
-			}
-			for position, value := range raw[16:] {
-				counts[position][value]++
+			for position := range counts {
+				// 255 degrees of freedom: more than 450 comes once in 10^12 runs.
+				if x := chiSquare(counts[position][:]); x > 450 {
+					t.Errorf("%s: byte %d of the secret is not random: chi-square is %.0f, should be near 255", kind, position, x)
+				}
 			}
 		}
-		for position := range counts {
-			// 255 degrees of freedom: more than 450 comes once in 10^12 runs.
-			if x := chiSquare(counts[position][:]); x > 450 {
-				t.Errorf("%s: byte %d of the secret is not random: chi-square is %.0f, should be near 255", kind, position, x)
-			}
-		}
-	}
+	})
 }
 
 // TestClientSecretsAreRandom is RFC 6749 §10.10 for the secrets that the
 // server makes (R120).
 func TestClientSecretsAreRandom(t *testing.T) {
 	t.Parallel()
-	i := start(t)
-	const clients = 20
-	f := &fixtures{}
-	for n := range clients {
-		f.Clients = append(f.Clients, clientFixture{ClientID: fmt.Sprintf("client-%d", n)})
-	}
-	secrets, err := i.server.applyFixtures(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := make(map[string]bool)
-	ones := 0
-	for clientID, secret := range secrets {
-		if seen[secret] {
-			t.Errorf("%s has the secret of another client", clientID)
-		}
-		seen[secret] = true
-		raw, err := base64.RawURLEncoding.DecodeString(secret)
-		if err != nil || len(raw) != 32 {
-			t.Fatalf("secret %q is not 32 bytes in base64url", secret)
-		}
-		for _, b := range raw {
-			ones += bits.OnesCount8(b)
-		}
+	t.Run("10.10 R120 client secrets", func(t *testing.T) {
+		i := start(t)
+		const clients = 20
+		f := &fixtures{}
 		for n := range clients {
-			other := fmt.Sprintf("client-%d", n)
-			r := i.token(url.Values{"grant_type": {"client_credentials"}}, "Authorization", basicHeader(other, secret))
-			if other == clientID {
-				r.wantToken()
-			} else {
-				r.wantError(http.StatusUnauthorized, "invalid_client")
+			f.Clients = append(f.Clients, clientFixture{ClientID: fmt.Sprintf("client-%d", n)})
+		}
+		secrets, err := i.server.applyFixtures(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := make(map[string]bool)
+		ones := 0
+		for clientID, secret := range secrets {
+			if seen[secret] {
+				t.Errorf("%s has the secret of another client", clientID)
+			}
+			seen[secret] = true
+			raw, err := base64.RawURLEncoding.DecodeString(secret)
+			if err != nil || len(raw) != 32 {
+				t.Fatalf("secret %q is not 32 bytes in base64url", secret)
+			}
+			for _, b := range raw {
+				ones += bits.OnesCount8(b)
+			}
+			for n := range clients {
+				other := fmt.Sprintf("client-%d", n)
+				r := i.token(url.Values{"grant_type": {"client_credentials"}}, "Authorization", basicHeader(other, secret))
+				if other == clientID {
+					r.wantToken()
+				} else {
+					r.wantError(http.StatusUnauthorized, "invalid_client")
+				}
 			}
 		}
-	}
-	if len(seen) != clients {
-		t.Errorf("%d secrets for %d clients", len(seen), clients)
-	}
-	// 5120 fair bits: the standard deviation is 36.
-	if all := clients * 256; ones < all/2-250 || ones > all/2+250 {
-		t.Errorf("%d of %d bits are set", ones, all)
-	}
+		if len(seen) != clients {
+			t.Errorf("%d secrets for %d clients", len(seen), clients)
+		}
+		// 5120 fair bits: the standard deviation is 36.
+		if all := clients * 256; ones < all/2-250 || ones > all/2+250 {
+			t.Errorf("%d of %d bits are set", ones, all)
+		}
+	})
 }
 
 // misspelt returns near misses of a credential, none of which is it.
@@ -159,7 +163,7 @@ func TestCredentialsAreExact(t *testing.T) {
 	access, refresh := i.tokens("web")
 	code := i.code("web")
 
-	t.Run("access token", func(t *testing.T) {
+	t.Run("10.10 R121 access token", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		b := i.browser()
@@ -180,7 +184,7 @@ func TestCredentialsAreExact(t *testing.T) {
 		}
 		i.wantAlive(access)
 	})
-	t.Run("refresh token", func(t *testing.T) {
+	t.Run("10.10 R121 refresh token", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		for _, other := range misspelt(refresh) {
@@ -193,7 +197,7 @@ func TestCredentialsAreExact(t *testing.T) {
 		i.wantAlive(refresh)
 		i.refresh("web", refresh).wantToken()
 	})
-	t.Run("code", func(t *testing.T) {
+	t.Run("10.10 R121 code", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		for _, other := range misspelt(code) {
@@ -207,34 +211,36 @@ func TestCredentialsAreExact(t *testing.T) {
 // token is dead everywhere (R122).
 func TestExpiry(t *testing.T) {
 	t.Parallel()
-	i := start(t)
-	if lifetime := i.server.profile.AccessTokenLifetime; lifetime <= 0 || lifetime > 3600 {
-		t.Errorf("by default access tokens live for %d seconds", lifetime)
-	}
-	i = start(t, func(s *server) { s.profile.AccessTokenLifetime = 60 })
-	answer := i.token(exchangeOf("web", i.code("web")))
-	access, refresh := answer.wantToken()
-	own, _ := i.token(clientCredentialsOf("web")).wantToken()
-	described := i.introspect(access).json
-	if answer.json["expires_in"] != 60.0 || described["exp"].(float64)-described["iat"].(float64) != 60 {
-		t.Errorf("expires_in is %v, and introspection says %v", answer.json["expires_in"], described)
-	}
-	use := func(token string) int {
-		return i.get(i.endpoint("tokeninfo"), "Authorization", "Bearer "+token).StatusCode
-	}
-	i.advance(50 * time.Second)
-	i.wantAlive(access, own, refresh)
-	if use(access) != http.StatusOK || use(own) != http.StatusOK {
-		t.Error("a token is dead before it expires")
-	}
-	i.advance(10 * time.Second)
-	if use(access) != http.StatusUnauthorized || use(own) != http.StatusUnauthorized {
-		t.Error("an expired token can be used")
-	}
-	if r := i.get(i.endpoint("userinfo"), "Authorization", "Bearer "+access); r.StatusCode != http.StatusUnauthorized {
-		t.Errorf("userinfo: status %d", r.StatusCode)
-	}
-	i.wantDead(access, own)
-	i.wantAlive(refresh)
-	i.refresh("web", refresh).wantToken()
+	t.Run("5.1 R122 a token is dead everywhere at once", func(t *testing.T) {
+		i := start(t)
+		if lifetime := i.server.profile.AccessTokenLifetime; lifetime <= 0 || lifetime > 3600 {
+			t.Errorf("by default access tokens live for %d seconds", lifetime)
+		}
+		i = start(t, func(s *server) { s.profile.AccessTokenLifetime = 60 })
+		answer := i.token(exchangeOf("web", i.code("web")))
+		access, refresh := answer.wantToken()
+		own, _ := i.token(clientCredentialsOf("web")).wantToken()
+		described := i.introspect(access).json
+		if answer.json["expires_in"] != 60.0 || described["exp"].(float64)-described["iat"].(float64) != 60 {
+			t.Errorf("expires_in is %v, and introspection says %v", answer.json["expires_in"], described)
+		}
+		use := func(token string) int {
+			return i.get(i.endpoint("tokeninfo"), "Authorization", "Bearer "+token).StatusCode
+		}
+		i.advance(50 * time.Second)
+		i.wantAlive(access, own, refresh)
+		if use(access) != http.StatusOK || use(own) != http.StatusOK {
+			t.Error("a token is dead before it expires")
+		}
+		i.advance(10 * time.Second)
+		if use(access) != http.StatusUnauthorized || use(own) != http.StatusUnauthorized {
+			t.Error("an expired token can be used")
+		}
+		if r := i.get(i.endpoint("userinfo"), "Authorization", "Bearer "+access); r.StatusCode != http.StatusUnauthorized {
+			t.Errorf("userinfo: status %d", r.StatusCode)
+		}
+		i.wantDead(access, own)
+		i.wantAlive(refresh)
+		i.refresh("web", refresh).wantToken()
+	})
 }

@@ -147,7 +147,7 @@ func TestFigshare(t *testing.T) {
 		{"implicit denied", "deny", "https://legacy.example/cb?error=access_denied&error_description=the+user+denied+the+request&state=xyz", plain("legacy", "response_type", "token")},
 		{"another scope", "", "https://cb.example/cb?error=invalid_scope&error_description=the+scope+asks+for+something+that+this+server+does+not+have&state=xyz", plain("web", "scope", "some")},
 	} {
-		t.Run("authorize/"+c.name, func(t *testing.T) {
+		t.Run("authorize "+c.name, func(t *testing.T) {
 			t.Parallel()
 			b := i.in(t).as("alice")
 			r := b.authorize(c.request)

@@ -143,7 +143,7 @@ func TestFixtures(t *testing.T) {
 		{"public with a secret", `"client_secret_basic"`, `"none"`, 13, "clients[0].client_secret: cannot go with"},
 		{"owner is nobody", `"owner": "carol"`, `"owner": "dora"`, 23, "clients[0].owner: names no user"},
 	} {
-		t.Run("errors/"+row.name, func(t *testing.T) {
+		t.Run("errors "+row.name, func(t *testing.T) {
 			t.Parallel()
 			if strings.Count(validFixtures, row.old) != 1 {
 				t.Fatalf("%q is not there once", row.old)

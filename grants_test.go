@@ -16,17 +16,6 @@ import (
 	"time"
 )
 
-// TestToken is the token endpoint, in the order of RFC 6749.
-func TestToken(t *testing.T) {
-	t.Parallel()
-	t.Run("3.2", testTokenRequest)
-	t.Run("4.1.3", testAuthorizationCodeGrant)
-	t.Run("4.3.2", testPasswordGrant)
-	t.Run("4.4.2", testClientCredentialsGrant)
-	t.Run("5.1", testTokenAnswer)
-	t.Run("6", testRefreshTokenGrant)
-}
-
 // token sends a token request.
 func (i *instance) token(form url.Values, header ...string) *reply {
 	i.Helper()
@@ -77,7 +66,7 @@ func (i *instance) wantUseless(clientID string, access, refresh []string) {
 	}
 }
 
-func testTokenRequest(t *testing.T) {
+func TestTokenRequest(t *testing.T) {
 	t.Parallel()
 	i := start(t)
 
@@ -405,7 +394,7 @@ func (e *endless) Read(p []byte) (int, error) {
 	return copy(p, bytes.Repeat([]byte("x"), len(p))), nil
 }
 
-func testAuthorizationCodeGrant(t *testing.T) {
+func TestAuthorizationCodeGrant(t *testing.T) {
 	t.Parallel()
 	i := start(t)
 	i.furnish(`{"clients": [{"client_id": "web", "client_secret": "web-secret", "redirect_uris": ["https://cb.example/cb", "https://cb.example/second"], "scope": "read write"},
@@ -718,7 +707,7 @@ func (i *instance) withdrawConsent() {
 	i.must(i.server.store.revokeGrants(alice.ID, web.ID))
 }
 
-func testRefreshTokenGrant(t *testing.T) {
+func TestRefreshTokenGrant(t *testing.T) {
 	t.Parallel()
 	i := start(t)
 	const onlyRead = `{"clients": [{"client_id": "web", "client_secret": "web-secret", "redirect_uris": ["https://cb.example/cb"], "scope": "read"}]}`
@@ -897,7 +886,7 @@ func testRefreshTokenGrant(t *testing.T) {
 	})
 }
 
-func testPasswordGrant(t *testing.T) {
+func TestPasswordGrant(t *testing.T) {
 	t.Parallel()
 
 	t.Run("R115 off unless registered by name", func(t *testing.T) {
@@ -974,7 +963,7 @@ func testPasswordGrant(t *testing.T) {
 	})
 }
 
-func testClientCredentialsGrant(t *testing.T) {
+func TestClientCredentialsGrant(t *testing.T) {
 	t.Parallel()
 
 	t.Run("R117 confidential clients", func(t *testing.T) {
@@ -1035,7 +1024,7 @@ func testClientCredentialsGrant(t *testing.T) {
 	})
 }
 
-func testTokenAnswer(t *testing.T) {
+func TestTokenAnswer(t *testing.T) {
 	t.Parallel()
 	i := start(t)
 	i.furnish(`{"clients": [{"client_id": "open", "client_secret": "open-secret", "redirect_uris": []}]}`)

@@ -1013,34 +1013,36 @@ func (p *process) wantFamily(f *family) {
 // next one knows with what the client was told (R160, R161).
 func TestKill(t *testing.T) {
 	t.Parallel()
-	folder := t.TempDir()
-	writeFile(t, folder, "fixtures.json", instanceFixtures)
-	launch(t, folder, "-fixtures", "fixtures.json").stop()
-	const rounds = 20
-	var before *load
-	for round := range rounds + 1 {
-		p := launch(t, folder, "-auto-approve", "alice", "-log", "off")
-		if before != nil {
-			p.wantKept(before)
+	t.Run("R160 R161 killed under load", func(t *testing.T) {
+		folder := t.TempDir()
+		writeFile(t, folder, "fixtures.json", instanceFixtures)
+		launch(t, folder, "-fixtures", "fixtures.json").stop()
+		const rounds = 20
+		var before *load
+		for round := range rounds + 1 {
+			p := launch(t, folder, "-auto-approve", "alice", "-log", "off")
+			if before != nil {
+				p.wantKept(before)
+			}
+			if t.Failed() || round == rounds {
+				break
+			}
+			l, wait := p.startLoad()
+			l.reach(30)
+			time.Sleep(time.Duration(7*round%20) * time.Millisecond)
+			p.kill()
+			wait()
+			before = l
 		}
-		if t.Failed() || round == rounds {
-			break
-		}
-		l, wait := p.startLoad()
-		l.reach(30)
-		time.Sleep(time.Duration(7*round%20) * time.Millisecond)
-		p.kill()
-		wait()
-		before = l
-	}
-	wantFiles(t, folder, "fixtures.json", "grantling.db")
+		wantFiles(t, folder, "fixtures.json", "grantling.db")
+	})
 }
 
 // TestKillAtFirstStart kills the server while it makes its database; the next
 // start works (R165).
 func TestKillAtFirstStart(t *testing.T) {
 	t.Parallel()
-	t.Run("fixtures", func(t *testing.T) {
+	t.Run("R165 fixtures", func(t *testing.T) {
 		t.Parallel()
 		files := t.TempDir()
 		writeFile(t, files, "fixtures.json", clientFixtures)
@@ -1057,7 +1059,7 @@ func TestKillAtFirstStart(t *testing.T) {
 		}
 	})
 	// Whenever the first start ends, somebody was shown a password that works.
-	t.Run("password", func(t *testing.T) {
+	t.Run("R165 password", func(t *testing.T) {
 		t.Parallel()
 		for round := range 8 {
 			folder := t.TempDir()
@@ -1090,7 +1092,7 @@ func TestSignal(t *testing.T) {
 		return folder, launch(t, folder, "-fixtures", "fixtures.json", "-auto-approve", "alice", "-log", "off")
 	}
 	for name, signal := range map[string]os.Signal{"SIGINT": os.Interrupt, "SIGTERM": syscall.SIGTERM} {
-		t.Run(name, func(t *testing.T) {
+		t.Run("R169 "+name, func(t *testing.T) {
 			t.Parallel()
 			folder, p := serve(t)
 			l, wait := p.startLoad()
@@ -1106,7 +1108,7 @@ func TestSignal(t *testing.T) {
 			launch(t, folder, "-auto-approve", "alice", "-log", "off").wantKept(l)
 		})
 	}
-	t.Run("in flight", func(t *testing.T) {
+	t.Run("R169 in flight", func(t *testing.T) {
 		t.Parallel()
 		folder, p := serve(t)
 		r := p.hold()
@@ -1118,7 +1120,7 @@ func TestSignal(t *testing.T) {
 		}
 		launch(t, folder).wantAlive(access, refresh)
 	})
-	t.Run("a second signal ends at once", func(t *testing.T) {
+	t.Run("R169 a second signal ends at once", func(t *testing.T) {
 		t.Parallel()
 		_, p := serve(t)
 		p.hold()

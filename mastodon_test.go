@@ -173,7 +173,7 @@ func testDoorkeeperAuthorize(t *testing.T, i *instance, code string) {
 		{"deny, placeholders in state", "deny", "https://cb.example/cb?" + doorkeeperDenied + "&state=%24%7Berror%7D+%24%7Bstate%3F%7D", plain("web", "state", "${error} ${state?}")},
 		{"deny without state", "deny", "https://cb.example/cb?" + doorkeeperDenied, plain("web", "state", "")},
 	} {
-		t.Run("authorize/"+c.name, func(t *testing.T) {
+		t.Run("authorize "+c.name, func(t *testing.T) {
 			t.Parallel()
 			b := i.in(t).as("bob")
 			b.decide(b.authorize(c.request), c.decision).wantLocation(c.location)
@@ -211,7 +211,7 @@ func testDoorkeeperAuthorize(t *testing.T, i *instance, code string) {
 		{"bad scope", "invalid_scope", doorkeeperInvalidScope, 400, plain("web", "scope", "push")},
 		{"code_challenge_method plain", "invalid_request", "The code_challenge_method must be S256.", 400, plain("web", "code_challenge", challengeOf(verifier), "code_challenge_method", "plain")},
 	} {
-		t.Run("authorize/"+c.name, func(t *testing.T) {
+		t.Run("authorize "+c.name, func(t *testing.T) {
 			t.Parallel()
 			i.in(t).as("alice").authorize(c.request).wantErrorPage(c.status, c.code, c.description)
 		})

@@ -331,32 +331,34 @@ func TestApplicationForms(t *testing.T) {
 // TestApplicationMassAssignment is R152: the form sets what it shows.
 func TestApplicationMassAssignment(t *testing.T) {
 	t.Parallel()
-	i := start(t)
-	b := i.as("alice")
-	more := url.Values{"id": {"chosen"}, "client_id": {"chosen"}, "client_secret": {"chosen-secret"}, "secret": {"chosen-secret"},
-		"client_secret_hash": {"x"}, "owner": {"bob"}, "trusted": {"true"}, "skip_consent": {"true"}}
-	form := registrationForm()
-	for name, values := range more {
-		form[name] = values
-	}
-	id, secret := b.register(form)
-	check := func() {
-		t.Helper()
-		c := i.client(id)
-		if id == "chosen" || i.client("chosen") != nil || c.Owner != "alice" || !slices.Equal(c.SecretHash, hashSecret(secret)) {
-			t.Errorf("R152 registered: %s %+v", id, c)
+	t.Run("R152 the form sets what it shows", func(t *testing.T) {
+		i := start(t)
+		b := i.as("alice")
+		more := url.Values{"id": {"chosen"}, "client_id": {"chosen"}, "client_secret": {"chosen-secret"}, "secret": {"chosen-secret"},
+			"client_secret_hash": {"x"}, "owner": {"bob"}, "trusted": {"true"}, "skip_consent": {"true"}}
+		form := registrationForm()
+		for name, values := range more {
+			form[name] = values
 		}
-	}
-	check()
-	delete(more, "id")
-	more.Set("token_endpoint_auth_method", "none")
-	if r := b.post("/account/applications/edit", b.editForm(id, more)); r.StatusCode != http.StatusSeeOther {
-		t.Fatalf("status %d: %s", r.StatusCode, r.body)
-	}
-	check()
-	if i.client(id).public() {
-		t.Error("R152 a confidential application became public")
-	}
+		id, secret := b.register(form)
+		check := func() {
+			t.Helper()
+			c := i.client(id)
+			if id == "chosen" || i.client("chosen") != nil || c.Owner != "alice" || !slices.Equal(c.SecretHash, hashSecret(secret)) {
+				t.Errorf("registered: %s %+v", id, c)
+			}
+		}
+		check()
+		delete(more, "id")
+		more.Set("token_endpoint_auth_method", "none")
+		if r := b.post("/account/applications/edit", b.editForm(id, more)); r.StatusCode != http.StatusSeeOther {
+			t.Fatalf("status %d: %s", r.StatusCode, r.body)
+		}
+		check()
+		if i.client(id).public() {
+			t.Error("a confidential application became public")
+		}
+	})
 }
 
 // TestApplicationProblems is R29 and R153: what is wrong stands beside its
@@ -533,7 +535,7 @@ func TestApplicationNative(t *testing.T) {
 	form.Set("client_uri", "")
 	id, secret := b.register(form)
 	if secret != "" || !i.client(id).public() {
-		t.Errorf("R151 the public application has the secret %q", secret)
+		t.Errorf("the public application has the secret %q", secret)
 	}
 	b.fill("/account/applications/regenerate", url.Values{"id": {id}}).wantPage(http.StatusBadRequest)
 	request := authorization("native")
@@ -674,7 +676,7 @@ func TestAuthorized(t *testing.T) {
 		t.Errorf("an application that nobody allowed: %s", page.body)
 	}
 	if page := bob.get("/account/authorized"); strings.Contains(page.body, `value="other"`) || !strings.Contains(page.body, `value="web"`) {
-		t.Errorf("R155 bob sees %s", page.body)
+		t.Errorf("bob sees %s", page.body)
 	}
 
 	r := alice.fill("/account/authorized/revoke", url.Values{"id": {"web"}})
@@ -686,7 +688,7 @@ func TestAuthorized(t *testing.T) {
 	i.post(i.endpoint("token"), exchangeOf("web", held)).wantError(http.StatusBadRequest, "invalid_grant")
 	i.wantAlive(elsewhere, theirs)
 	if page := alice.authorize(authorization("web")); !strings.Contains(page.body, `name="decision"`) {
-		t.Errorf("R155 the consent is remembered: status %d", page.StatusCode)
+		t.Errorf("the consent is remembered: status %d", page.StatusCode)
 	}
 	// Again, and for what is not there: nothing to do.
 	for _, id := range []string{"web", "none", ""} {

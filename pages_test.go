@@ -190,24 +190,26 @@ func TestHost(t *testing.T) {
 // TestNotFound is R70.
 func TestNotFound(t *testing.T) {
 	t.Parallel()
-	i := start(t)
-	for _, path := range []string{
-		"/marker", "/<script>marker</script>", "/%3Cscript%3Emarker", "/%00marker", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/debug/pprof/",
-		"/login/", "//login", "/./login", "/x/../login", "/LOGIN", "/login%2f", "/login;marker", "/oauth/token/", "//oauth/token", "/healthz/",
-		"/templates/base.html", "/.git/config", "/style.css/marker", "/%ff", "/" + strings.Repeat("marker", 1000),
-	} {
-		for _, method := range []string{"GET", "POST", "OPTIONS", "BREW"} {
-			request := method + " " + path + " HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-			status, answer := i.raw(request)
-			head, body, _ := strings.Cut(answer, "\r\n\r\n")
-			if status != http.StatusNotFound && status != http.StatusBadRequest || strings.Contains(answer, "marker") || strings.Contains(head, "\r\nLocation:") {
-				t.Errorf("R70 %s %.40s: %.300s", method, path, answer)
-			}
-			if status == http.StatusNotFound && (!strings.Contains(head, "\r\nX-Frame-Options: DENY\r\n") || !strings.Contains(body, `id="error"`)) {
-				t.Errorf("R70 %s %.40s: %s", method, path, answer)
+	t.Run("R70 no page says what a wrong path was", func(t *testing.T) {
+		i := start(t)
+		for _, path := range []string{
+			"/marker", "/<script>marker</script>", "/%3Cscript%3Emarker", "/%00marker", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/debug/pprof/",
+			"/login/", "//login", "/./login", "/x/../login", "/LOGIN", "/login%2f", "/login;marker", "/oauth/token/", "//oauth/token", "/healthz/",
+			"/templates/base.html", "/.git/config", "/style.css/marker", "/%ff", "/" + strings.Repeat("marker", 1000),
+		} {
+			for _, method := range []string{"GET", "POST", "OPTIONS", "BREW"} {
+				request := method + " " + path + " HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+				status, answer := i.raw(request)
+				head, body, _ := strings.Cut(answer, "\r\n\r\n")
+				if status != http.StatusNotFound && status != http.StatusBadRequest || strings.Contains(answer, "marker") || strings.Contains(head, "\r\nLocation:") {
+					t.Errorf("%s %.40s: %.300s", method, path, answer)
+				}
+				if status == http.StatusNotFound && (!strings.Contains(head, "\r\nX-Frame-Options: DENY\r\n") || !strings.Contains(body, `id="error"`)) {
+					t.Errorf("%s %.40s: %s", method, path, answer)
+				}
 			}
 		}
-	}
+	})
 }
 
 // TestEndpointRows: the start page has a row for every endpoint, and no two
@@ -275,138 +277,142 @@ func TestHelp(t *testing.T) {
 // one request only.
 func TestPanic(t *testing.T) {
 	t.Parallel()
-	i := start(t, func(s *server) {
-		s.routes["/bug"] = []*route{{methods: "GET", handle: func(http.ResponseWriter, *http.Request, *exchange) error {
-			panic("the detail")
-		}}}
+	t.Run("R70 R174 a bug shows in the log alone", func(t *testing.T) {
+		i := start(t, func(s *server) {
+			s.routes["/bug"] = []*route{{methods: "GET", handle: func(http.ResponseWriter, *http.Request, *exchange) error {
+				panic("the detail")
+			}}}
+		})
+		res, err := http.Get(i.URL + "/bug")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, _ := io.ReadAll(res.Body)
+		if res.StatusCode != http.StatusInternalServerError || bytes.Contains(body, []byte("detail")) || bytes.Contains(body, []byte("goroutine")) || bytes.Contains(body, []byte(".go:")) {
+			t.Errorf("status %d: %s", res.StatusCode, body)
+		}
+		if res.Header.Get("X-Frame-Options") != "DENY" || !strings.Contains(res.Header.Get("Content-Security-Policy"), "frame-ancestors 'none'") || res.Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%v", res.Header)
+		}
+		if log := i.log.String(); !strings.Contains(log, "the detail") || !strings.Contains(log, "pages_test.go:") {
+			t.Errorf("the log does not tell where: %s", log)
+		}
+		i.as("alice")
 	})
-	res, err := http.Get(i.URL + "/bug")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	body, _ := io.ReadAll(res.Body)
-	if res.StatusCode != http.StatusInternalServerError || bytes.Contains(body, []byte("detail")) || bytes.Contains(body, []byte("goroutine")) || bytes.Contains(body, []byte(".go:")) {
-		t.Errorf("R70 status %d: %s", res.StatusCode, body)
-	}
-	if res.Header.Get("X-Frame-Options") != "DENY" || !strings.Contains(res.Header.Get("Content-Security-Policy"), "frame-ancestors 'none'") || res.Header.Get("Cache-Control") != "no-store" {
-		t.Errorf("R66 %v", res.Header)
-	}
-	if log := i.log.String(); !strings.Contains(log, "the detail") || !strings.Contains(log, "pages_test.go:") {
-		t.Errorf("the log does not tell where: %s", log)
-	}
-	i.as("alice")
 }
 
 // TestErrorText is R71: RFC 6749 §4.1.2.1 and §5.2 on what error and
 // error_description may be made of; and nothing of the request is in them.
 func TestErrorText(t *testing.T) {
 	t.Parallel()
-	i := start(t)
-	check := func(name string, texts ...string) {
-		t.Helper()
-		for _, text := range texts {
-			if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
-				t.Errorf("R71 %s: %q has a character that is not allowed", name, text)
-			}
-			if strings.Contains(strings.ToLower(text), "marker") {
-				t.Errorf("R71 %s: %q echoes the request", name, text)
-			}
-		}
-	}
-	seen := make(map[string]bool) // the errors, so that the test tests something
-	checkReply := func(name string, r *reply) {
-		t.Helper()
-		if r.json["error"] != nil {
-			code, ok := r.json["error"].(string)
-			description, too := r.json["error_description"].(string)
-			if !ok || !too || description == "" {
-				t.Errorf("R71 %s: %s", name, r.body)
-			}
-			check(name, code, description)
-			seen[code] = true
-		}
-		if r.Header.Get("Location") != "" && r.param("error") != "" {
-			check(name, r.param("error"), r.param("error_description"))
-			seen[r.param("error")] = true
-		}
-		for _, challenge := range r.Header["Www-Authenticate"] {
-			if !regexp.MustCompile(`^(Basic|Bearer) [a-z_]+="[ !#-\[\]-~]*"(, [a-zA-Z_]+="[ !#-\[\]-~]*")*$`).MatchString(challenge) || strings.Contains(challenge, "marker") {
-				t.Errorf("R71 %s: WWW-Authenticate: %s", name, challenge)
-			}
-		}
-	}
-	markers := []string{"marker", "marker\r\nX: y", "märker-marker", "\"marker\\", "marker\x00", "marker\xff", "marker\t"}
-	access, refresh := i.tokens("web")
-	b := i.as("alice")
-	code := i.code("web")
-	valid := map[string]url.Values{
-		"authorize":          authorization("web"),
-		"implicit":           {"client_id": {"legacy"}, "response_type": {"token"}, "redirect_uri": {redirectURIs["legacy"]}},
-		"public":             authorization("native"),
-		"authorization_code": exchangeOf("web", code),
-		"password":           withClient("legacy", url.Values{"grant_type": {"password"}, "username": {"alice"}, "password": {"wonderland"}}),
-		"client_credentials": withClient("web", url.Values{"grant_type": {"client_credentials"}}),
-		"refresh_token":      withClient("web", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}}),
-		"revoke":             withClient("other", url.Values{"token": {access}}),
-		"introspect":         withClient("rs", url.Values{"token": {access}}),
-	}
-	send := func(kind string, form url.Values, header ...string) *reply {
-		switch kind {
-		case "authorize", "implicit", "public":
-			return b.get(b.endpoint("authorize")+"?"+form.Encode(), header...)
-		case "revoke", "introspect":
-			return i.post(i.endpoint(kind), form, header...)
-		}
-		return i.post(i.endpoint("token"), form, header...)
-	}
-	for kind, form := range valid {
-		for _, marker := range markers {
-			for name := range isParameter {
-				if kind == "password" && (name == "username" || name == "password") {
-					i.advance(guessWindow * time.Second) // not what is asked here
+	t.Run("4.1.2.1 R71 what error and error_description are made of", func(t *testing.T) {
+		i := start(t)
+		check := func(name string, texts ...string) {
+			t.Helper()
+			for _, text := range texts {
+				if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
+					t.Errorf("%s: %q has a character that is not allowed", name, text)
 				}
-				changed := maps.Clone(form)
-				changed.Set(name, marker)
-				checkReply(kind+" with another "+name, send(kind, changed))
-				changed = maps.Clone(form)
-				changed.Add(name, marker)
-				checkReply(kind+" with two of "+name, send(kind, changed))
+				if strings.Contains(strings.ToLower(text), "marker") {
+					t.Errorf("%s: %q echoes the request", name, text)
+				}
 			}
-			checkReply(kind+" with an unknown name", send(kind, url.Values{marker: {marker}}))
 		}
-		for name := range form {
-			changed := maps.Clone(form)
-			changed.Del(name)
-			checkReply(kind+" without "+name, send(kind, changed))
+		seen := make(map[string]bool) // the errors, so that the test tests something
+		checkReply := func(name string, r *reply) {
+			t.Helper()
+			if r.json["error"] != nil {
+				code, ok := r.json["error"].(string)
+				description, too := r.json["error_description"].(string)
+				if !ok || !too || description == "" {
+					t.Errorf("%s: %s", name, r.body)
+				}
+				check(name, code, description)
+				seen[code] = true
+			}
+			if r.Header.Get("Location") != "" && r.param("error") != "" {
+				check(name, r.param("error"), r.param("error_description"))
+				seen[r.param("error")] = true
+			}
+			for _, challenge := range r.Header["Www-Authenticate"] {
+				if !regexp.MustCompile(`^(Basic|Bearer) [a-z_]+="[ !#-\[\]-~]*"(, [a-zA-Z_]+="[ !#-\[\]-~]*")*$`).MatchString(challenge) || strings.Contains(challenge, "marker") {
+					t.Errorf("%s: WWW-Authenticate: %s", name, challenge)
+				}
+			}
 		}
-	}
-	for _, marker := range []string{"marker", "Bearer marker", "Bearer \"marker\",x=y", "Bearer märker-marker", "Basic marker", "Basic bWFya2VyOm1hcmtlcg==", "Basic bWFya2Vy", "Basic JW1hcmtlcjp4"} {
-		for _, name := range []string{"userinfo", "tokeninfo"} {
-			checkReply(name+" with "+marker, i.get(i.endpoint(name), "Authorization", marker))
-			checkReply(name+" with two of "+marker, i.get(i.endpoint(name)+"?access_token=marker", "Authorization", marker))
+		markers := []string{"marker", "marker\r\nX: y", "märker-marker", "\"marker\\", "marker\x00", "marker\xff", "marker\t"}
+		access, refresh := i.tokens("web")
+		b := i.as("alice")
+		code := i.code("web")
+		valid := map[string]url.Values{
+			"authorize":          authorization("web"),
+			"implicit":           {"client_id": {"legacy"}, "response_type": {"token"}, "redirect_uri": {redirectURIs["legacy"]}},
+			"public":             authorization("native"),
+			"authorization_code": exchangeOf("web", code),
+			"password":           withClient("legacy", url.Values{"grant_type": {"password"}, "username": {"alice"}, "password": {"wonderland"}}),
+			"client_credentials": withClient("web", url.Values{"grant_type": {"client_credentials"}}),
+			"refresh_token":      withClient("web", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}}),
+			"revoke":             withClient("other", url.Values{"token": {access}}),
+			"introspect":         withClient("rs", url.Values{"token": {access}}),
 		}
-		for _, name := range []string{"token", "revoke", "introspect"} {
-			checkReply(name+" with "+marker, i.post(i.endpoint(name), url.Values{"grant_type": {"client_credentials"}}, "Authorization", marker))
-			checkReply(name+" as "+marker, i.post(i.endpoint(name), valid["client_credentials"], "Content-Type", "application/"+url.PathEscape(marker)))
+		send := func(kind string, form url.Values, header ...string) *reply {
+			switch kind {
+			case "authorize", "implicit", "public":
+				return b.get(b.endpoint("authorize")+"?"+form.Encode(), header...)
+			case "revoke", "introspect":
+				return i.post(i.endpoint(kind), form, header...)
+			}
+			return i.post(i.endpoint("token"), form, header...)
 		}
-	}
-	clientToken, _ := send("client_credentials", valid["client_credentials"]).wantToken()
-	checkReply("a client's token", i.get(i.endpoint("userinfo"), "Authorization", "Bearer "+clientToken))
-	for _, path := range []string{i.path("token"), i.path("revoke")} {
-		checkReply("method", b.do("MARKER", path, ""))
-		checkReply("large", i.post(path, url.Values{"marker": {strings.Repeat("marker", maxBody/6)}}))
-		checkReply("compressed", i.post(path, valid["client_credentials"], "Content-Encoding", "marker"))
-		for range secretTries {
-			checkReply("too many", i.post(path, url.Values{"grant_type": {"client_credentials"}, "client_id": {"web"}, "client_secret": {"marker"}}))
+		for kind, form := range valid {
+			for _, marker := range markers {
+				for name := range isParameter {
+					if kind == "password" && (name == "username" || name == "password") {
+						i.advance(guessWindow * time.Second) // not what is asked here
+					}
+					changed := maps.Clone(form)
+					changed.Set(name, marker)
+					checkReply(kind+" with another "+name, send(kind, changed))
+					changed = maps.Clone(form)
+					changed.Add(name, marker)
+					checkReply(kind+" with two of "+name, send(kind, changed))
+				}
+				checkReply(kind+" with an unknown name", send(kind, url.Values{marker: {marker}}))
+			}
+			for name := range form {
+				changed := maps.Clone(form)
+				changed.Del(name)
+				checkReply(kind+" without "+name, send(kind, changed))
+			}
 		}
-	}
-	for _, code := range []string{"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type", "invalid_scope",
-		"unsupported_response_type", "invalid_token", "insufficient_scope"} {
-		if !seen[code] && !i.service() {
-			t.Errorf("no request was answered with %s", code)
+		for _, marker := range []string{"marker", "Bearer marker", "Bearer \"marker\",x=y", "Bearer märker-marker", "Basic marker", "Basic bWFya2VyOm1hcmtlcg==", "Basic bWFya2Vy", "Basic JW1hcmtlcjp4"} {
+			for _, name := range []string{"userinfo", "tokeninfo"} {
+				checkReply(name+" with "+marker, i.get(i.endpoint(name), "Authorization", marker))
+				checkReply(name+" with two of "+marker, i.get(i.endpoint(name)+"?access_token=marker", "Authorization", marker))
+			}
+			for _, name := range []string{"token", "revoke", "introspect"} {
+				checkReply(name+" with "+marker, i.post(i.endpoint(name), url.Values{"grant_type": {"client_credentials"}}, "Authorization", marker))
+				checkReply(name+" as "+marker, i.post(i.endpoint(name), valid["client_credentials"], "Content-Type", "application/"+url.PathEscape(marker)))
+			}
 		}
-	}
+		clientToken, _ := send("client_credentials", valid["client_credentials"]).wantToken()
+		checkReply("a client's token", i.get(i.endpoint("userinfo"), "Authorization", "Bearer "+clientToken))
+		for _, path := range []string{i.path("token"), i.path("revoke")} {
+			checkReply("method", b.do("MARKER", path, ""))
+			checkReply("large", i.post(path, url.Values{"marker": {strings.Repeat("marker", maxBody/6)}}))
+			checkReply("compressed", i.post(path, valid["client_credentials"], "Content-Encoding", "marker"))
+			for range secretTries {
+				checkReply("too many", i.post(path, url.Values{"grant_type": {"client_credentials"}, "client_id": {"web"}, "client_secret": {"marker"}}))
+			}
+		}
+		for _, code := range []string{"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type", "invalid_scope",
+			"unsupported_response_type", "invalid_token", "insufficient_scope"} {
+			if !seen[code] && !i.service() {
+				t.Errorf("no request was answered with %s", code)
+			}
+		}
+	})
 }
 
 // TestMetadata is RFC 8414: R145, R146.
@@ -747,82 +753,84 @@ func TestProtocolOddities(t *testing.T) {
 // do not notice. The command's limits are kept in proportion, a 25th of each.
 func TestSlow(t *testing.T) {
 	t.Parallel()
-	i := start(t)
-	ts := httptest.NewUnstartedServer(nil)
-	ts.Config = newHTTPServer(i.server, i.server.log)
-	for _, limit := range []*time.Duration{&ts.Config.ReadHeaderTimeout, &ts.Config.ReadTimeout, &ts.Config.WriteTimeout, &ts.Config.IdleTimeout} {
-		if *limit < time.Second || *limit > 5*time.Minute {
-			t.Errorf("a limit of %v", *limit)
+	t.Run("R172 who is slow is cut off", func(t *testing.T) {
+		i := start(t)
+		ts := httptest.NewUnstartedServer(nil)
+		ts.Config = newHTTPServer(i.server, i.server.log)
+		for _, limit := range []*time.Duration{&ts.Config.ReadHeaderTimeout, &ts.Config.ReadTimeout, &ts.Config.WriteTimeout, &ts.Config.IdleTimeout} {
+			if *limit < time.Second || *limit > 5*time.Minute {
+				t.Errorf("a limit of %v", *limit)
+			}
+			*limit /= 25
 		}
-		*limit /= 25
-	}
-	ts.Start()
-	defer ts.Close()
-	i = &instance{T: t, server: i.server, URL: ts.URL, log: i.log}
+		ts.Start()
+		defer ts.Close()
+		i = &instance{T: t, server: i.server, URL: ts.URL, log: i.log}
 
-	const body = "POST /oauth/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 60000\r\n\r\n"
-	// connect sends first and then rest again and again, until the server
-	// closes the connection.
-	connect := func(first, rest string, pause time.Duration, read bool) error {
-		conn, err := net.Dial("tcp", ts.Listener.Addr().String())
-		if err != nil {
-			return err
-		}
-		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(30 * time.Second))
-		closed := make(chan error, 1)
-		if read {
-			go func() {
-				_, err := io.Copy(io.Discard, conn)
-				closed <- err
-			}()
-		}
-		io.WriteString(conn, first)
-		for {
-			select {
-			case err := <-closed:
-				if e, ok := err.(net.Error); ok && e.Timeout() {
-					return err
+		const body = "POST /oauth/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 60000\r\n\r\n"
+		// connect sends first and then rest again and again, until the server
+		// closes the connection.
+		connect := func(first, rest string, pause time.Duration, read bool) error {
+			conn, err := net.Dial("tcp", ts.Listener.Addr().String())
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(30 * time.Second))
+			closed := make(chan error, 1)
+			if read {
+				go func() {
+					_, err := io.Copy(io.Discard, conn)
+					closed <- err
+				}()
+			}
+			io.WriteString(conn, first)
+			for {
+				select {
+				case err := <-closed:
+					if e, ok := err.(net.Error); ok && e.Timeout() {
+						return err
+					}
+					return nil
+				case <-time.After(pause):
 				}
-				return nil
-			case <-time.After(pause):
-			}
-			if rest == "" {
-				continue
-			}
-			if _, err := io.WriteString(conn, rest); err != nil {
-				if e, ok := err.(net.Error); ok && e.Timeout() {
-					return err
+				if rest == "" {
+					continue
 				}
-				return nil
+				if _, err := io.WriteString(conn, rest); err != nil {
+					if e, ok := err.(net.Error); ok && e.Timeout() {
+						return err
+					}
+					return nil
+				}
 			}
 		}
-	}
-	done := make(chan error)
-	slow := 0
-	attack := func(times int, first, rest string, pause time.Duration, read bool) {
-		slow += times
-		for range times {
-			go func() { done <- connect(first, rest, pause, read) }()
+		done := make(chan error)
+		slow := 0
+		attack := func(times int, first, rest string, pause time.Duration, read bool) {
+			slow += times
+			for range times {
+				go func() { done <- connect(first, rest, pause, read) }()
+			}
 		}
-	}
-	const page = "GET /login HTTP/1.1\r\nHost: x\r\n\r\n"
-	attack(20, "", "", 10*time.Millisecond, true)                           // says nothing
-	attack(20, "GET / HTTP/1.1\r\nX-A: ", "b", 10*time.Millisecond, true)   // headers that never end
-	attack(20, body, "x", 10*time.Millisecond, true)                        // a body that never ends
-	attack(20, page, "", 10*time.Millisecond, true)                         // stays after the answer
-	attack(4, page, strings.Repeat(page, 1000), 10*time.Microsecond, false) // never reads
-	for range slow {
-		if err := <-done; err != nil {
-			t.Errorf("a slow connection was kept: %v", err)
+		const page = "GET /login HTTP/1.1\r\nHost: x\r\n\r\n"
+		attack(20, "", "", 10*time.Millisecond, true)                           // says nothing
+		attack(20, "GET / HTTP/1.1\r\nX-A: ", "b", 10*time.Millisecond, true)   // headers that never end
+		attack(20, body, "x", 10*time.Millisecond, true)                        // a body that never ends
+		attack(20, page, "", 10*time.Millisecond, true)                         // stays after the answer
+		attack(4, page, strings.Repeat(page, 1000), 10*time.Microsecond, false) // never reads
+		for range slow {
+			if err := <-done; err != nil {
+				t.Errorf("a slow connection was kept: %v", err)
+			}
+			i.post(i.endpoint("token"), withClient("web", url.Values{"grant_type": {"client_credentials"}})).wantToken()
 		}
-		i.post(i.endpoint("token"), withClient("web", url.Values{"grant_type": {"client_credentials"}})).wantToken()
-	}
-	// The largest header that the command reads.
-	status, _ := i.raw("GET / HTTP/1.1\r\nHost: x\r\nX-A: " + strings.Repeat("b", 64<<10) + "\r\n\r\n")
-	if status != http.StatusRequestHeaderFieldsTooLarge {
-		t.Errorf("a header of 64 KB: status %d", status)
-	}
+		// The largest header that the command reads.
+		status, _ := i.raw("GET / HTTP/1.1\r\nHost: x\r\nX-A: " + strings.Repeat("b", 64<<10) + "\r\n\r\n")
+		if status != http.StatusRequestHeaderFieldsTooLarge {
+			t.Errorf("a header of 64 KB: status %d", status)
+		}
+	})
 }
 
 // everyFlow makes requests of every kind, good and bad, and returns the
@@ -953,44 +961,46 @@ func spellings(secret string) []string {
 // at as well: bbolt leaves old bytes there.
 func TestDataAtRest(t *testing.T) {
 	t.Parallel()
-	file := filepath.Join(t.TempDir(), "grantling.db")
-	i := start(t, func(s *server) {
-		st, err := openStore(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { st.close() })
-		s.store = st
-	})
-	secrets := everyFlow(i)
-	check := func() {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Contains(data, []byte("alice@example.com")) {
-			t.Fatal("the file is not the one that was used")
-		}
-		for name, secret := range secrets {
-			forms := spellings(secret)
-			if raw, err := base64.RawURLEncoding.DecodeString(secret); err == nil && len(raw) == 32 {
-				// The id is the key in the file; the rest is secret, and so are the bytes of both.
-				forms = append(forms, spellings(string(raw[16:]))...)
-				forms = append(forms, secret[22:])
+	t.Run("10.3 R173 no secret is in the file", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "grantling.db")
+		i := start(t, func(s *server) {
+			st, err := openStore(file)
+			if err != nil {
+				t.Fatal(err)
 			}
-			for _, form := range forms {
-				if at := bytes.Index(data, []byte(form)); at >= 0 {
-					t.Errorf("R173 %s is in the file as %q: %q", name, form, data[max(0, at-100):at+len(form)])
+			t.Cleanup(func() { st.close() })
+			s.store = st
+		})
+		secrets := everyFlow(i)
+		check := func() {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Contains(data, []byte("alice@example.com")) {
+				t.Fatal("the file is not the one that was used")
+			}
+			for name, secret := range secrets {
+				forms := spellings(secret)
+				if raw, err := base64.RawURLEncoding.DecodeString(secret); err == nil && len(raw) == 32 {
+					// The id is the key in the file; the rest is secret, and so are the bytes of both.
+					forms = append(forms, spellings(string(raw[16:]))...)
+					forms = append(forms, secret[22:])
+				}
+				for _, form := range forms {
+					if at := bytes.Index(data, []byte(form)); at >= 0 {
+						t.Errorf("%s is in the file as %q: %q", name, form, data[max(0, at-100):at+len(form)])
+					}
 				}
 			}
 		}
-	}
-	check()
-	i.advance(10 * 365 * 24 * time.Hour)
-	if removed, err := i.server.store.sweep(unixTime(i.server.clock.now().Unix())); removed == 0 || err != nil {
-		t.Fatalf("%d records swept: %v", removed, err)
-	}
-	check()
+		check()
+		i.advance(10 * 365 * 24 * time.Hour)
+		if removed, err := i.server.store.sweep(unixTime(i.server.clock.now().Unix())); removed == 0 || err != nil {
+			t.Fatalf("%d records swept: %v", removed, err)
+		}
+		check()
+	})
 }
 
 // TestLog is R174 and R175: what is logged tells no secrets and is one record
@@ -1036,7 +1046,7 @@ func TestLog(t *testing.T) {
 			for name, secret := range secrets {
 				for _, form := range slices.Concat(spellings(secret), spellings(secret[:min(12, len(secret))])) {
 					if at := strings.Index(log, form); at >= 0 {
-						t.Errorf("R174 %s is in the log as %q: %q", name, form, log[max(0, at-200):at+len(form)])
+						t.Errorf("%s is in the log as %q: %q", name, form, log[max(0, at-200):at+len(form)])
 					}
 				}
 			}
@@ -1072,19 +1082,19 @@ func TestLog(t *testing.T) {
 		for _, log := range []string{text.String(), object.String()} {
 			lines := strings.Split(strings.TrimSuffix(log, "\n"), "\n")
 			if len(lines) != requests {
-				t.Errorf("R175 %d lines for %d records", len(lines), requests)
+				t.Errorf("%d lines for %d records", len(lines), requests)
 			}
 			for _, line := range lines {
 				if strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\u0085' || r == '\u2028' }) {
-					t.Errorf("R175 %q", line)
+					t.Errorf("%q", line)
 				}
 				if strings.HasPrefix(line, "{") {
 					var record struct{ Level, Msg string }
 					if err := json.Unmarshal([]byte(line), &record); err != nil || record.Msg != "request" && record.Msg != "panic" {
-						t.Errorf("R175 %v: %s", err, line)
+						t.Errorf("%v: %s", err, line)
 					}
 				} else if !regexp.MustCompile(`^time=\S+ level=(INFO|ERROR) msg=(request|panic) `).MatchString(line) {
-					t.Errorf("R175 %s", line)
+					t.Errorf("%s", line)
 				}
 			}
 		}
@@ -1117,7 +1127,7 @@ func TestBounds(t *testing.T) {
 	want := func(what string, want map[string]int) {
 		t.Helper()
 		if got := records(); !maps.Equal(got, want) {
-			t.Errorf("R177 after %s: %v, want %v", what, got, want)
+			t.Errorf("after %s: %v, want %v", what, got, want)
 		}
 	}
 	for range 200 {

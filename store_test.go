@@ -631,50 +631,52 @@ func TestStoreFaults(t *testing.T) {
 // TestReopen shows that what was answered is there after a restart (R161).
 func TestReopen(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "grantling.db")
-	i := start(t, onDisk(t, path))
+	t.Run("R161 what was answered is there after a restart", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "grantling.db")
+		i := start(t, onDisk(t, path))
 
-	access, refresh := i.tokens("web")
-	alone := i.clientToken("web")
-	_, used := i.tokens("native")
-	rotated, latest := i.refresh("native", used).wantToken()
-	revoked, revokedRefresh := i.tokens("web")
-	i.revoke("web", revokedRefresh).wantRevoked()
-	ended, kept := i.tokens("web")
-	i.revoke("web", ended).wantRevoked()
-	code := i.code("web")
-	redeemed := i.code("web")
-	byCode, _ := i.post(i.endpoint("token"), exchangeOf("web", redeemed)).wantToken()
-	withdrawn, _ := i.tokens("legacy")
-	if err := i.server.store.revokeGrants(i.ids("legacy")); err != nil {
-		t.Fatal(err)
-	}
-	orphan, _ := i.tokens("other")
-	if err := i.server.store.deleteClient("other"); err != nil {
-		t.Fatal(err)
-	}
+		access, refresh := i.tokens("web")
+		alone := i.clientToken("web")
+		_, used := i.tokens("native")
+		rotated, latest := i.refresh("native", used).wantToken()
+		revoked, revokedRefresh := i.tokens("web")
+		i.revoke("web", revokedRefresh).wantRevoked()
+		ended, kept := i.tokens("web")
+		i.revoke("web", ended).wantRevoked()
+		code := i.code("web")
+		redeemed := i.code("web")
+		byCode, _ := i.post(i.endpoint("token"), exchangeOf("web", redeemed)).wantToken()
+		withdrawn, _ := i.tokens("legacy")
+		if err := i.server.store.revokeGrants(i.ids("legacy")); err != nil {
+			t.Fatal(err)
+		}
+		orphan, _ := i.tokens("other")
+		if err := i.server.store.deleteClient("other"); err != nil {
+			t.Fatal(err)
+		}
 
-	if err := i.server.store.close(); err != nil {
-		t.Fatal(err)
-	}
-	i = start(t, onDisk(t, path))
+		if err := i.server.store.close(); err != nil {
+			t.Fatal(err)
+		}
+		i = start(t, onDisk(t, path))
 
-	i.wantAlive(access, refresh, alone, rotated, latest, kept, byCode)
-	i.wantDead(revoked, revokedRefresh, ended, used, withdrawn, orphan)
-	// The consent is there, and the one that was withdrawn is not.
-	alice := i.as("alice")
-	if alice.authorize(authorization("web")).param("code") == "" {
-		t.Error("the consent is lost")
-	}
-	if r := alice.authorize(authorization("legacy")); r.StatusCode != http.StatusOK {
-		t.Errorf("the withdrawn consent is back: status %d", r.StatusCode)
-	}
-	i.refresh("web", refresh).wantToken()
-	i.post(i.endpoint("token"), exchangeOf("web", code)).wantToken()
-	// What was used up is known to have been.
-	i.post(i.endpoint("token"), exchangeOf("web", redeemed)).wantError(http.StatusBadRequest, "invalid_grant")
-	i.refresh("native", used).wantError(http.StatusBadRequest, "invalid_grant")
-	i.wantDead(byCode, rotated, latest)
+		i.wantAlive(access, refresh, alone, rotated, latest, kept, byCode)
+		i.wantDead(revoked, revokedRefresh, ended, used, withdrawn, orphan)
+		// The consent is there, and the one that was withdrawn is not.
+		alice := i.as("alice")
+		if alice.authorize(authorization("web")).param("code") == "" {
+			t.Error("the consent is lost")
+		}
+		if r := alice.authorize(authorization("legacy")); r.StatusCode != http.StatusOK {
+			t.Errorf("the withdrawn consent is back: status %d", r.StatusCode)
+		}
+		i.refresh("web", refresh).wantToken()
+		i.post(i.endpoint("token"), exchangeOf("web", code)).wantToken()
+		// What was used up is known to have been.
+		i.post(i.endpoint("token"), exchangeOf("web", redeemed)).wantError(http.StatusBadRequest, "invalid_grant")
+		i.refresh("native", used).wantError(http.StatusBadRequest, "invalid_grant")
+		i.wantDead(byCode, rotated, latest)
+	})
 }
 
 // newDatabase makes a database of a few hundred records and returns its file.
@@ -895,63 +897,65 @@ func TestDatabaseMode(t *testing.T) {
 // needed when there is room again (R129, R168).
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
-	i := start(t, onDisk(t, filepath.Join(t.TempDir(), "grantling.db")))
-	access, refresh := i.tokens("web")
-	form := exchangeOf("web", i.code("web"))
-	alice := i.as("alice")
-	issued := []string{access, refresh}
+	t.Run("R129 R168 writes fail, reads go on", func(t *testing.T) {
+		i := start(t, onDisk(t, filepath.Join(t.TempDir(), "grantling.db")))
+		access, refresh := i.tokens("web")
+		form := exchangeOf("web", i.code("web"))
+		alice := i.as("alice")
+		issued := []string{access, refresh}
 
-	// The file must not grow, and no page may be used again while a reader is
-	// there: what is free now is used up soon.
-	reader, err := i.server.store.db.Begin(false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	i.server.store.db.MaxSize = 1
-	issue := func() *reply {
-		return i.failing("token", withClient("web", url.Values{"grant_type": {"client_credentials"}}))
-	}
-	failures := 0
-	for n := 0; failures < 20; n++ {
-		if n == 10_000 {
-			t.Fatal("the disk does not get full")
+		// The file must not grow, and no page may be used again while a reader is
+		// there: what is free now is used up soon.
+		reader, err := i.server.store.db.Begin(false)
+		if err != nil {
+			t.Fatal(err)
 		}
-		r := issue()
-		if r.StatusCode != http.StatusOK {
-			r.wantUnavailable()
-			failures++
-			continue
+		i.server.store.db.MaxSize = 1
+		issue := func() *reply {
+			return i.failing("token", withClient("web", url.Values{"grant_type": {"client_credentials"}}))
 		}
-		token, _ := r.wantToken()
-		issued = append(issued, token)
-	}
-	smallest := func() error {
-		return i.server.store.update(func(t *tx) error { t.write(func() error { return nil }); return nil })
-	}
-	for n := 0; smallest() == nil; n++ {
-		if n == 10_000 {
-			t.Fatal("the disk does not get full")
+		failures := 0
+		for n := 0; failures < 20; n++ {
+			if n == 10_000 {
+				t.Fatal("the disk does not get full")
+			}
+			r := issue()
+			if r.StatusCode != http.StatusOK {
+				r.wantUnavailable()
+				failures++
+				continue
+			}
+			token, _ := r.wantToken()
+			issued = append(issued, token)
 		}
-	}
-	i.failing("token", form).wantUnavailable()
-	i.failing("token", withClient("web", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}})).wantUnavailable()
-	i.failing("revoke", withClient("web", url.Values{"token": {refresh}})).wantUnavailable()
-	alice.approve(authorization("web")).wantRedirect("server_error", "xyz")
-	i.wantAlive(issued...)
-	if r := i.bearer("userinfo", access); r.StatusCode != http.StatusOK {
-		t.Errorf("userinfo: status %d", r.StatusCode)
-	}
+		smallest := func() error {
+			return i.server.store.update(func(t *tx) error { t.write(func() error { return nil }); return nil })
+		}
+		for n := 0; smallest() == nil; n++ {
+			if n == 10_000 {
+				t.Fatal("the disk does not get full")
+			}
+		}
+		i.failing("token", form).wantUnavailable()
+		i.failing("token", withClient("web", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}})).wantUnavailable()
+		i.failing("revoke", withClient("web", url.Values{"token": {refresh}})).wantUnavailable()
+		alice.approve(authorization("web")).wantRedirect("server_error", "xyz")
+		i.wantAlive(issued...)
+		if r := i.bearer("userinfo", access); r.StatusCode != http.StatusOK {
+			t.Errorf("userinfo: status %d", r.StatusCode)
+		}
 
-	if err := reader.Rollback(); err != nil {
-		t.Fatal(err)
-	}
-	i.server.store.db.MaxSize = 0
-	i.post(i.endpoint("token"), form).wantToken()
-	_, latest := i.refresh("web", refresh).wantToken()
-	issue().wantToken()
-	i.revoke("web", latest).wantRevoked()
-	i.wantDead(access, latest)
-	i.wantAlive(issued[2:]...)
+		if err := reader.Rollback(); err != nil {
+			t.Fatal(err)
+		}
+		i.server.store.db.MaxSize = 0
+		i.post(i.endpoint("token"), form).wantToken()
+		_, latest := i.refresh("web", refresh).wantToken()
+		issue().wantToken()
+		i.revoke("web", latest).wantRevoked()
+		i.wantDead(access, latest)
+		i.wantAlive(issued[2:]...)
+	})
 }
 
 // sweepAll sweeps until nothing is found in a whole round.

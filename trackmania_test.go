@@ -194,7 +194,7 @@ func TestTrackmania(t *testing.T) {
 		{"deny", "deny", "https://other.example/cb?state=xyz&error=access_denied&error_description=" + text(denied) + "&hint=The+user+denied+the+request&message=" + text(denied), plain("other")},
 		{"bad scope", "", "https://cb.example/cb?error=invalid_scope&error_description=" + url.QueryEscape(badScope) + "&hint=" + url.QueryEscape("Check the `everything` scope") + "&message=" + url.QueryEscape(badScope), plain("web", "scope", "clubs everything")},
 	} {
-		t.Run("authorize/"+c.name, func(t *testing.T) {
+		t.Run("authorize "+c.name, func(t *testing.T) {
 			t.Parallel()
 			b := i.in(t).as("bob")
 			if c.decision == "deny" {

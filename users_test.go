@@ -82,7 +82,7 @@ func credentials(username, password string) url.Values {
 	return url.Values{"username": {username}, "password": {password}}
 }
 
-// TestSignIn/10.12 is RFC 6749 §10.12: R43.
+// TestSignIn is RFC 6749 §10.12: R43.
 func TestSignIn(t *testing.T) {
 	t.Parallel()
 	i := start(t)
@@ -110,7 +110,7 @@ func TestSignIn(t *testing.T) {
 		{"R43 same-site is not same-origin", nil, []string{"Sec-Fetch-Site", "same-site"}, http.StatusForbidden},
 	}
 	for _, test := range tests {
-		t.Run("10.12/"+test.name, func(t *testing.T) {
+		t.Run("10.12 "+test.name, func(t *testing.T) {
 			t.Parallel()
 			b := i.in(t).browser()
 			form := b.get("/login").form(credentials("alice", "wonderland"))
@@ -741,7 +741,7 @@ func TestSignOut(t *testing.T) {
 		{"R56 cross-site", "POST", nil, []string{"Sec-Fetch-Site", "cross-site"}, http.StatusForbidden},
 	}
 	for _, test := range tests {
-		t.Run("10.12/"+test.name, func(t *testing.T) {
+		t.Run("10.12 "+test.name, func(t *testing.T) {
 			t.Parallel()
 			b := i.in(t).as("alice")
 			cookie := b.cookie()

@@ -186,17 +186,17 @@ func TestRetrieveError(t *testing.T) {
 			x.code = "another"
 			return x.redeem()
 		}, 400, "invalid_grant", "code"},
-		{"4.1.2/code used twice R95", func(x exchange) (*oauth2.Token, error) {
+		{"4.1.2 R95 code used twice", func(x exchange) (*oauth2.Token, error) {
 			if token, err := x.redeem(); err != nil {
 				return token, err
 			}
 			return x.redeem()
 		}, 400, "invalid_grant", "redeemed before"},
-		{"4.1.3/code of another client R93", func(x exchange) (*oauth2.Token, error) {
+		{"4.1.3 R93 code of another client", func(x exchange) (*oauth2.Token, error) {
 			x.Config = s.native()
 			return x.redeem()
 		}, 400, "invalid_grant", "another client"},
-		{"4.1.3/another redirect_uri R94", func(x exchange) (*oauth2.Token, error) {
+		{"4.1.3 R94 another redirect_uri", func(x exchange) (*oauth2.Token, error) {
 			x.RedirectURL = "http://localhost:8081/callback"
 			return x.redeem()
 		}, 400, "invalid_grant", "redirect_uri"},
@@ -211,11 +211,11 @@ func TestRetrieveError(t *testing.T) {
 			x.ClientID = "nobody"
 			return x.redeem()
 		}, 401, "invalid_client", "client"},
-		{"5.2/wrong secret R87", func(x exchange) (*oauth2.Token, error) {
+		{"5.2 R87 wrong secret", func(x exchange) (*oauth2.Token, error) {
 			x.ClientSecret = "guess"
 			return x.redeem()
 		}, 401, "invalid_client", "secret"},
-		{"3.2.1/no secret R87", func(x exchange) (*oauth2.Token, error) {
+		{"3.2.1 R87 no secret", func(x exchange) (*oauth2.Token, error) {
 			x.ClientSecret = ""
 			return x.redeem()
 		}, 401, "invalid_client", "secret"},
