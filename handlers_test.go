@@ -1,593 +1,242 @@
 package main
 
-import (
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
-	"html"
-	"io"
-	"log/slog"
-	"net/http"
-	"net/http/cookiejar"
-	"net/http/httptest"
-	"net/url"
-	"regexp"
-	"strings"
-	"sync"
-	"testing"
-	"time"
-)
+import "testing"
 
-// The black-box tests speak HTTP to a whole server on a free port. They begin
-// from the one valid request, and each row changes one thing. Names begin with
-// the section of the RFC: -run 'Token/4.1.3' is a way to study it. Ids such as
-// R96 number what grantling requires of itself.
+// Each grant as a conversation, request by request, in the order of the RFC.
 
-// instance is a running server with the clients and users that the tests know:
-//
-//	web     confidential, https://cb.example/cb, scope "read write"
-//	other   confidential, likewise, at https://other.example/cb
-//	native  public, http://127.0.0.1/cb
-//	native2 public, likewise
-//	legacy  confidential, with the password and implicit grants too
-//	rs      confidential, without grants: a resource server
-//
-// alice's password is wonderland, bob's builder. A confidential client's
-// secret is its client_id + "-secret".
-type instance struct {
-	*testing.T
-	server *server
-	URL    string
-	log    *lockedBuffer
-
-	refused *refusals
-}
-
-const instanceFixtures = `{
-  "users": [
-    {"username": "alice", "password": "wonderland", "name": "Alice Liddell", "email": "alice@example.com"},
-    {"username": "bob", "password": "builder"}
-  ],
-  "clients": [
-    {"client_id": "web", "client_secret": "web-secret", "client_name": "Web app", "client_uri": "https://cb.example/",
-     "redirect_uris": ["https://cb.example/cb"], "scope": "read write", "owner": "alice"},
-    {"client_id": "other", "client_secret": "other-secret", "redirect_uris": ["https://other.example/cb"], "scope": "read write"},
-    {"client_id": "native", "token_endpoint_auth_method": "none", "redirect_uris": ["http://127.0.0.1/cb"], "scope": "read write"},
-    {"client_id": "native2", "token_endpoint_auth_method": "none", "redirect_uris": ["http://127.0.0.1/cb"], "scope": "read write"},
-    {"client_id": "legacy", "client_secret": "legacy-secret", "redirect_uris": ["https://legacy.example/cb"], "scope": "read write",
-     "grant_types": ["authorization_code", "implicit", "password", "client_credentials", "refresh_token"]},
-    {"client_id": "rs", "client_secret": "rs-secret", "redirect_uris": [], "grant_types": []}
-  ]
-}`
-
-// start runs a server in memory for the time of the test.
-func start(t *testing.T, change ...func(*server)) *instance {
-	t.Helper()
-	skipException(t)
-	service := serviceOf(t)
-	if service != "rfc6749" {
-		change = append([]func(*server){func(s *server) {
-			s.profile.lend(t)
-			s.routes = s.newRoutes()
-		}}, change...)
-	}
-	return startProfile(t, service, change...)
-}
-
-// testKey signs the tokens of all servers of the tests: to make one takes a while.
-var testKey = sync.OnceValue(func() *rsa.PrivateKey {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		panic(err)
-	}
-	return key
-})
-
-// startProfile runs one of a profile, given by its name or its file. Where
-// that does not have the scope "read write", clients may ask for all it has.
-func startProfile(t *testing.T, name string, change ...func(*server)) *instance {
-	t.Helper()
-	p, err := loadProfile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	st, err := openStore(memory)
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := new(lockedBuffer)
-	ts := httptest.NewUnstartedServer(nil)
-	s, err := newServer(p, st, "http://"+ts.Listener.Addr().String(), slog.New(slog.NewTextHandler(log, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.hashRounds = 1
-	s.signingKey = testKey()
-	for _, c := range change {
-		c(s)
-	}
-	refused := new(refusals)
-	ts.Config.Handler = refused.watch(s)
-	ts.Start()
-	t.Cleanup(func() { ts.Close(); st.close() })
-	i := &instance{T: t, server: s, URL: ts.URL, log: log, refused: refused}
-	fixtures := instanceFixtures
-	if !p.hasScope("read") || !p.hasScope("write") {
-		fixtures = strings.ReplaceAll(fixtures, `, "scope": "read write"`, "")
-	}
-	i.furnish(fixtures)
-	return i
-}
-
-// furnish adds users and clients from the JSON of a fixtures file.
-func (i *instance) furnish(fixturesJSON string) {
-	i.Helper()
-	f := new(fixtures)
-	var err error
-	if f.document, err = parseDocument("fixtures.json", []byte(fixturesJSON), f); err != nil {
-		i.Fatal(err)
-	}
-	if _, err := i.server.applyFixtures(f); err != nil {
-		i.Fatal(err)
-	}
-}
-
-// in returns the instance as seen from a subtest.
-func (i *instance) in(t *testing.T) *instance {
-	t.Helper()
-	skipException(t)
-	sub := *i
-	sub.T = t
-	return &sub
-}
-
-// service reports whether the server speaks as another does.
-func (i *instance) service() bool { return i.server.profile.Name != "rfc6749" }
-
-// advance moves the server's clock.
-func (i *instance) advance(d time.Duration) {
-	i.server.clock.mu.Lock()
-	defer i.server.clock.mu.Unlock()
-	i.server.clock.offset += d
-}
-
-func (i *instance) endpoint(name string) string {
-	i.Helper()
-	paths := i.server.profile.paths(name)
-	if len(paths) == 0 {
-		i.Fatalf("the profile has no endpoint %s", name)
-	}
-	return i.URL + paths[0]
-}
-
-// path is that of an endpoint.
-func (i *instance) path(endpoint string) string {
-	i.Helper()
-	return strings.TrimPrefix(i.endpoint(endpoint), i.URL)
-}
-
-// lockedBuffer is a log that can be read while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
-// reply is an answer, read whole.
-type reply struct {
-	*http.Response
-	i    *instance
-	body string
-	json map[string]any // nil unless the body is a JSON object
-
-	refusal *refusal // beneath the profile's words
-}
-
-// browser keeps cookies and does not follow redirects.
-type browser struct {
-	*instance
-	client *http.Client
-}
-
-func (i *instance) browser() *browser {
-	jar, _ := cookiejar.New(nil)
-	return &browser{i, &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
-}
-
-// do sends a request. body "" is no body; otherwise it is a form unless a
-// header says what it is. Headers are name, value, name, value.
-func (b *browser) do(method, target, body string, header ...string) *reply {
-	b.Helper()
-	if strings.HasPrefix(target, "/") {
-		target = b.URL + target
-	}
-	req, err := http.NewRequest(method, target, strings.NewReader(body))
-	if err != nil {
-		b.Fatal(err)
-	}
-	if body != "" {
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	}
-	for n := 0; n < len(header); n += 2 {
-		if header[n] == "Host" {
-			req.Host = header[n+1]
-			continue
-		}
-		req.Header[http.CanonicalHeaderKey(header[n])] = append(req.Header[http.CanonicalHeaderKey(header[n])], header[n+1])
-	}
-	if ct := req.Header["Content-Type"]; len(ct) > 1 {
-		req.Header["Content-Type"] = ct[1:]
-	}
-	number(req)
-	res, err := b.client.Do(req)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer res.Body.Close()
-	data, err := io.ReadAll(res.Body)
-	if err != nil {
-		b.Fatal(err)
-	}
-	r := &reply{Response: res, i: b.instance, body: string(data)}
-	json.Unmarshal(data, &r.json)
-	r.noteRefusal()
-	if res.StatusCode >= 500 {
-		b.Errorf("%s %s: status %d: %s", method, target, res.StatusCode, data)
-	}
-	return r
-}
-
-func (b *browser) get(target string, header ...string) *reply {
-	b.Helper()
-	return b.do("GET", target, "", header...)
-}
-
-func (b *browser) post(target string, form url.Values, header ...string) *reply {
-	b.Helper()
-	return b.do("POST", target, form.Encode(), header...)
-}
-
-// get and post without cookies.
-func (i *instance) get(target string, header ...string) *reply {
-	i.Helper()
-	return i.browser().get(target, header...)
-}
-
-func (i *instance) post(target string, form url.Values, header ...string) *reply {
-	i.Helper()
-	return i.browser().post(target, form, header...)
-}
-
-// signIn signs a user in through the page.
-func (b *browser) signIn(username, password string) *reply {
-	b.Helper()
-	return b.post("/login", b.get("/login").form(url.Values{"username": {username}, "password": {password}}))
-}
-
-// as returns a browser in which a user of the fixtures is signed in.
-func (i *instance) as(username string) *browser {
-	i.Helper()
-	b := i.browser()
-	password := map[string]string{"alice": "wonderland", "bob": "builder"}[username]
-	if r := b.signIn(username, password); r.StatusCode != http.StatusSeeOther {
-		i.Fatalf("sign-in as %s: status %d: %s", username, r.StatusCode, r.body)
-	}
-	return b
-}
-
-var (
-	hiddenField = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)"`)
-	firstForm   = regexp.MustCompile(`(?s)<form.*?</form>`)
-	formAction  = regexp.MustCompile(`<form[^>]* action="([^"]*)"`)
-)
-
-// form returns the hidden fields of the page's first form, with more added.
-func (r *reply) form(more url.Values) url.Values {
-	form := url.Values{}
-	for _, field := range hiddenField.FindAllStringSubmatch(firstForm.FindString(r.body), -1) {
-		form.Set(html.UnescapeString(field[1]), html.UnescapeString(field[2]))
-	}
-	for name, values := range more {
-		form[name] = values
-	}
-	return form
-}
-
-// action is where the page's first form goes.
-func (r *reply) action() string {
-	r.i.Helper()
-	match := formAction.FindStringSubmatch(r.body)
-	if match == nil {
-		r.i.Fatalf("no form in status %d: %s", r.StatusCode, r.body)
-	}
-	return html.UnescapeString(match[1])
-}
-
-// location is where the answer redirects to.
-func (r *reply) location() *url.URL {
-	r.i.Helper()
-	u, err := r.Location()
-	if err != nil {
-		r.i.Fatalf("no redirect in status %d: %s", r.StatusCode, r.body)
-	}
-	return u
-}
-
-// param is a parameter of the redirect, from its query or its fragment.
-func (r *reply) param(name string) string {
-	r.i.Helper()
-	u := r.location()
-	if fragment, err := url.ParseQuery(u.EscapedFragment()); err == nil && fragment.Has(name) {
-		return fragment.Get(name)
-	}
-	return u.Query().Get(name)
-}
-
-// wantPage wants an error page with no way to anywhere.
-func (r *reply) wantPage(status int) {
-	r.i.Helper()
-	if r.i.service() && r.refusal != nil {
-		t := r.told(r.endpointOf(), status, r.refusal.Code)
-		status = t.Status
-		if t.by == "json" {
-			if r.StatusCode != status || r.Header.Get("Location") != "" {
-				r.i.Errorf("got status %d, Location %q, want %d: %s", r.StatusCode, r.Header.Get("Location"), status, r.body)
-			}
-			return
-		}
-	}
-	if r.StatusCode != status || r.Header.Get("Location") != "" || !strings.Contains(r.body, `id="error"`) {
-		r.i.Errorf("got status %d, Location %q, want an error page with status %d: %s", r.StatusCode, r.Header.Get("Location"), status, r.body)
-	}
-}
-
-// wantRedirect wants the error sent back to the client, with state and iss.
-func (r *reply) wantRedirect(code, state string) {
-	r.i.Helper()
-	if r.i.service() {
-		t := r.told("authorize", 0, code)
-		if t.by == "page" || t.by == "json" {
-			if r.StatusCode != t.Status || r.Header.Get("Location") != "" {
-				r.i.Errorf("got status %d, Location %q, want %d: %s", r.StatusCode, r.Header.Get("Location"), t.Status, r.body)
-			}
-			return
-		}
-		code = t.Code
-		if t.Status >= 500 {
-			code = "server_error"
-		}
-	}
-	if r.StatusCode != http.StatusSeeOther {
-		r.i.Errorf("got status %d, want a redirect with error=%s: %s", r.StatusCode, code, r.body)
-		return
-	}
-	if got := r.param("error"); got != code {
-		r.i.Errorf("redirect has error=%s (%s), want %s", got, r.param("error_description"), code)
-	}
-	if got := r.param("state"); got != state {
-		r.i.Errorf("redirect has state=%q, want %q", got, state)
-	}
-	if r.param("iss") == "" {
-		r.i.Errorf("redirect has no iss: %s", r.location())
-	}
-	if r.param("code") != "" || r.param("access_token") != "" {
-		r.i.Errorf("redirect with an error has a code or token: %s", r.location())
-	}
-}
-
-// wantError wants an error as JSON (RFC 6749 §5.2), with its headers (R81).
-func (r *reply) wantError(status int, code string) {
-	r.i.Helper()
-	if r.i.service() {
-		t := r.told(r.endpointOf(), status, code)
-		status, code = t.Status, t.Code
-	}
-	if r.StatusCode != status || r.json["error"] != code {
-		r.i.Errorf("got status %d, %s, want %d %s", r.StatusCode, r.body, status, code)
-	}
-	r.wantTokenHeaders()
-}
-
-func (r *reply) wantTokenHeaders() {
-	r.i.Helper()
-	for name, want := range map[string]string{"Content-Type": "application/json", "Cache-Control": "no-store", "Pragma": "no-cache"} {
-		if got, _, _ := strings.Cut(r.Header.Get(name), ";"); got != want {
-			r.i.Errorf("%s: %q, want %q", name, got, want)
-		}
-	}
-}
-
-// wantToken wants a token answer and returns its access and refresh token.
-func (r *reply) wantToken() (access, refresh string) {
-	r.i.Helper()
-	access, _ = r.json["access_token"].(string)
-	if r.StatusCode != http.StatusOK || access == "" {
-		r.i.Fatalf("got status %d, %s, want a token", r.StatusCode, r.body)
-	}
-	r.wantTokenHeaders()
-	refresh, _ = r.json["refresh_token"].(string)
-	return access, refresh
-}
-
-const verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk" // RFC 7636 Appendix B
-
-func challengeOf(verifier string) string {
-	sum := sha256.Sum256([]byte(verifier))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
-}
-
-// redirectURIs of the clients in instanceFixtures.
-var redirectURIs = map[string]string{
-	"web": "https://cb.example/cb", "other": "https://other.example/cb", "legacy": "https://legacy.example/cb",
-	"native": "http://127.0.0.1/cb", "native2": "http://127.0.0.1/cb",
-}
-
-// authorization is the one valid authorization request of a client.
-func authorization(clientID string) url.Values {
-	return url.Values{
-		"response_type":         {"code"},
-		"client_id":             {clientID},
-		"redirect_uri":          {redirectURIs[clientID]},
-		"scope":                 {"read write"},
-		"state":                 {"xyz"},
-		"code_challenge":        {challengeOf(verifier)},
-		"code_challenge_method": {"S256"},
-	}
-}
-
-// authorize sends an authorization request.
-func (b *browser) authorize(request url.Values) *reply {
-	b.Helper()
-	return b.get(b.endpoint("authorize") + "?" + request.Encode())
-}
-
-// decide answers the consent page.
-func (b *browser) decide(page *reply, decision string) *reply {
-	b.Helper()
-	return b.post(page.action(), page.form(url.Values{"decision": {decision}}))
-}
-
-// approve sends an authorization request and approves it if asked.
-func (b *browser) approve(request url.Values) *reply {
-	b.Helper()
-	r := b.authorize(request)
-	if r.StatusCode == http.StatusOK && strings.Contains(r.body, `name="decision"`) {
-		r = b.decide(r, "approve")
-	}
-	return r
-}
-
-// code returns a fresh authorization code of alice's for a client.
-func (i *instance) code(clientID string, change ...url.Values) string {
-	i.Helper()
-	request := authorization(clientID)
-	for _, c := range change {
-		for name, values := range c {
-			request[name] = values
-		}
-	}
-	r := i.as("alice").approve(request)
-	code := r.param("code")
-	if code == "" {
-		i.Fatalf("no code in %s", r.location())
-	}
-	return code
-}
-
-// exchange is the one valid token request for a code.
-func exchangeOf(clientID, code string) url.Values {
-	return withClient(clientID, url.Values{
-		"grant_type":    {"authorization_code"},
-		"code":          {code},
-		"redirect_uri":  {redirectURIs[clientID]},
-		"code_verifier": {verifier},
-	})
-}
-
-// withClient adds the client's authentication to a form.
-func withClient(clientID string, form url.Values) url.Values {
-	form.Set("client_id", clientID)
-	if !strings.HasPrefix(clientID, "native") {
-		form.Set("client_secret", clientID+"-secret")
-	}
-	return form
-}
-
-// tokens returns a fresh access and refresh token of alice's for a client.
-func (i *instance) tokens(clientID string) (access, refresh string) {
-	i.Helper()
-	return i.post(i.endpoint("token"), exchangeOf(clientID, i.code(clientID))).wantToken()
-}
-
-// refresh sends a token request for a refresh token.
-func (i *instance) refresh(clientID, token string, change ...url.Values) *reply {
-	i.Helper()
-	form := withClient(clientID, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}})
-	for _, c := range change {
-		for name, values := range c {
-			form[name] = values
-		}
-	}
-	return i.post(i.endpoint("token"), form)
-}
-
-// introspect asks about a token as the resource server.
-func (i *instance) introspect(token string) *reply {
-	i.Helper()
-	return i.post(i.endpoint("introspect"), withClient("rs", url.Values{"token": {token}}))
-}
-
-// alive reports whether a token is good for anything.
-func (i *instance) alive(token string) bool {
-	i.Helper()
-	r := i.introspect(token)
-	active, ok := r.json["active"].(bool)
-	if !ok {
-		i.Fatalf("introspection: status %d, %s", r.StatusCode, r.body)
-	}
-	if !active && len(r.json) != 1 {
-		i.Errorf("introspection of a dead token says more than active: %s", r.body) // R132
-	}
-	return active
-}
-
-// wantDead wants all tokens dead, wantAlive all alive.
-func (i *instance) wantDead(tokens ...string) {
-	i.Helper()
-	for n, token := range tokens {
-		if i.alive(token) {
-			i.Errorf("token %d is alive", n)
-		}
-	}
-}
-
-func (i *instance) wantAlive(tokens ...string) {
-	i.Helper()
-	for n, token := range tokens {
-		if !i.alive(token) {
-			i.Errorf("token %d is dead", n)
-		}
-	}
-}
-
-// TestFlow walks through the authorization code grant as a user and a client do.
-func TestFlow(t *testing.T) {
+// TestAuthorizationCodeFlow is RFC 6749 §4.1 with PKCE (RFC 7636), from the
+// sign-in to the use and the revocation of what was issued.
+func TestAuthorizationCodeFlow(t *testing.T) {
 	t.Parallel()
-	i := start(t)
-	b := i.browser()
-	page := b.authorize(authorization("web"))
-	if page.action() != "/login" {
-		t.Fatalf("an anonymous user sees %s", page.body)
-	}
-	signedIn := b.post(page.action(), page.form(url.Values{"username": {"alice"}, "password": {"wonderland"}}))
-	consent := b.get(signedIn.location().String())
-	back := b.decide(consent, "approve")
-	if !strings.HasPrefix(back.Header.Get("Location"), "https://cb.example/cb?code=") || back.param("state") != "xyz" || back.param("iss") != i.URL {
-		t.Fatalf("back to %s", back.Header.Get("Location"))
-	}
-	access, refresh := i.post(i.endpoint("token"), exchangeOf("web", back.param("code"))).wantToken()
-	who := i.get(i.endpoint("userinfo"), "Authorization", "Bearer "+access)
-	if who.json["sub"] != "alice" || who.json["email"] != "alice@example.com" {
-		t.Errorf("userinfo: %s", who.body)
-	}
-	again, _ := i.refresh("web", refresh).wantToken()
-	i.wantAlive(access, again)
+	transcript(t, start(t), `
+		> GET /oauth/authorize
+		      ?response_type=code
+		      &client_id=web
+		      &redirect_uri=https%3A%2F%2Fcb.example%2Fcb
+		      &scope=read+write
+		      &state=xyz
+		      &code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM
+		      &code_challenge_method=S256
+		< 200 OK
+		< Content-Type: text/html; charset=utf-8
+		< Cache-Control: no-store
+		< X-Frame-Options: DENY
+		<
+		< …<h1>Sign in</h1>…
+		> POST /login
+		>
+		> username=alice&password=wonderland&{page}
+		< 303 See Other
+		< Location: {authorization_request}
+		> GET {authorization_request}
+		< 200 OK
+		< Cache-Control: no-store
+		<
+		< …<bdi>Web app</bdi> asks for access…<code>read</code>…<code>write</code>…
+		> POST /consent
+		>
+		> decision=approve&{page}
+		< 303 See Other
+		< Location: https://cb.example/cb?code={code}&state=xyz&iss={iss}
+		< Cache-Control: no-store
+
+		> POST /oauth/token
+		> Authorization: Basic d2ViOndlYi1zZWNyZXQ=
+		>
+		> grant_type=authorization_code
+		      &code={code}
+		      &redirect_uri=https%3A%2F%2Fcb.example%2Fcb
+		      &code_verifier=dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk
+		< 200 OK
+		< Content-Type: application/json
+		< Cache-Control: no-store
+		< Pragma: no-cache
+		<
+		< {"access_token":"{access_token}","token_type":"Bearer","expires_in":3600,
+		      "refresh_token":"{refresh_token}","scope":"read write"}
+
+		> GET /userinfo
+		> Authorization: Bearer {access_token}
+		< 200 OK
+		<
+		< {"sub":"alice","preferred_username":"alice","name":"Alice Liddell","email":"alice@example.com"}
+		> POST /oauth/introspect
+		> Authorization: Basic cnM6cnMtc2VjcmV0
+		>
+		> token={access_token}
+		< 200 OK
+		<
+		< {"active":true,"scope":"read write","client_id":"web","username":"alice","sub":"alice",
+		      "token_type":"Bearer","iat":{iat},"exp":{exp},"iss":"{issuer}"}
+
+		> POST /oauth/token
+		> Authorization: Basic d2ViOndlYi1zZWNyZXQ=
+		>
+		> grant_type=authorization_code
+		      &code={code}
+		      &redirect_uri=https%3A%2F%2Fcb.example%2Fcb
+		      &code_verifier=dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk
+		< 400 Bad Request
+		<
+		< {"error":"invalid_grant",…
+		> GET /userinfo
+		> Authorization: Bearer {access_token}
+		< 401 Unauthorized
+		< WWW-Authenticate: Bearer realm="grantling", error="invalid_token", error_description="the access token has been revoked"
+	`)
 }
 
-// newCredential and parseCredential are for codes and tokens as they look
-// where the profile says nothing.
-func newCredential() credential                      { return format{}.newCredential(claims{}) }
-func parseCredential(text string) (credential, bool) { return format{}.parse(text) }
+// TestDeniedFlow is RFC 6749 §4.1.2.1: the user says no.
+func TestDeniedFlow(t *testing.T) {
+	t.Parallel()
+	transcript(t, start(t), `
+		> GET /oauth/authorize?response_type=code&client_id=web&state=xyz
+		< 200 OK
+		> POST /login
+		>
+		> username=alice&password=wonderland&{page}
+		< 303 See Other
+		< Location: {authorization_request}
+		> GET {authorization_request}
+		< 200 OK
+		> POST /consent
+		>
+		> decision=deny&{page}
+		< 303 See Other
+		< Location: https://cb.example/cb?error=access_denied&error_description=…&state=xyz&iss={iss}
+	`)
+}
+
+// TestImplicitFlow is RFC 6749 §4.2: the token is in the fragment.
+func TestImplicitFlow(t *testing.T) {
+	t.Parallel()
+	transcript(t, start(t), `
+		> GET /oauth/authorize
+		      ?response_type=token
+		      &client_id=legacy
+		      &redirect_uri=https%3A%2F%2Flegacy.example%2Fcb
+		      &scope=read
+		      &state=xyz
+		< 200 OK
+		> POST /login
+		>
+		> username=alice&password=wonderland&{page}
+		< 303 See Other
+		< Location: {authorization_request}
+		> GET {authorization_request}
+		< 200 OK
+		> POST /consent
+		>
+		> decision=approve&{page}
+		< 303 See Other
+		< Location: https://legacy.example/cb#access_token={access_token}&token_type=Bearer&expires_in=3600&scope=read&state=xyz&iss={iss}
+		> GET /userinfo
+		> Authorization: Bearer {access_token}
+		< 200 OK
+		<
+		< {"sub":"alice",…
+	`)
+}
+
+// TestPasswordFlow is RFC 6749 §4.3: the client knows the user's password.
+func TestPasswordFlow(t *testing.T) {
+	t.Parallel()
+	transcript(t, start(t), `
+		> POST /oauth/token
+		> Authorization: Basic bGVnYWN5OmxlZ2FjeS1zZWNyZXQ=
+		>
+		> grant_type=password&username=alice&password=wonderland&scope=read
+		< 200 OK
+		<
+		< {"access_token":"{access_token}","token_type":"Bearer","expires_in":3600,"refresh_token":"{refresh_token}","scope":"read"}
+		> POST /oauth/token
+		> Authorization: Basic bGVnYWN5OmxlZ2FjeS1zZWNyZXQ=
+		>
+		> grant_type=password&username=alice&password=guess
+		< 400 Bad Request
+		<
+		< {"error":"invalid_grant",…
+	`)
+}
+
+// TestClientCredentialsFlow is RFC 6749 §4.4: the client asks for itself, and
+// gets no refresh token.
+func TestClientCredentialsFlow(t *testing.T) {
+	t.Parallel()
+	transcript(t, start(t), `
+		> POST /oauth/token
+		> Authorization: Basic d2ViOndlYi1zZWNyZXQ=
+		>
+		> grant_type=client_credentials&scope=read
+		< 200 OK
+		<
+		< {"access_token":"{access_token}","token_type":"Bearer","expires_in":3600,"scope":"read"}
+		> GET /oauth/token/info
+		> Authorization: Bearer {access_token}
+		< 200 OK
+		<
+		< {"active":true,"scope":"read","client_id":"web",…
+		> GET /userinfo
+		> Authorization: Bearer {access_token}
+		< 403 Forbidden
+	`)
+}
+
+// TestRefreshTokenFlow is RFC 6749 §6 and RFC 9700 §4.14.2: a refresh token is
+// good for one use, and a second one ends all that came of it. What is left is
+// revoked (RFC 7009 §2).
+func TestRefreshTokenFlow(t *testing.T) {
+	t.Parallel()
+	transcript(t, start(t), `
+		> POST /oauth/token
+		> Authorization: Basic bGVnYWN5OmxlZ2FjeS1zZWNyZXQ=
+		>
+		> grant_type=password&username=alice&password=wonderland
+		< 200 OK
+		<
+		< {"access_token":"{first_access}","token_type":"Bearer","expires_in":3600,"refresh_token":"{first_refresh}","scope":"read write"}
+		> POST /oauth/token
+		> Authorization: Basic bGVnYWN5OmxlZ2FjeS1zZWNyZXQ=
+		>
+		> grant_type=refresh_token&refresh_token={first_refresh}&scope=read
+		< 200 OK
+		<
+		< {"access_token":"{second_access}","token_type":"Bearer","expires_in":3600,"refresh_token":"{second_refresh}","scope":"read"}
+		> POST /oauth/token
+		> Authorization: Basic bGVnYWN5OmxlZ2FjeS1zZWNyZXQ=
+		>
+		> grant_type=refresh_token&refresh_token={first_refresh}
+		< 400 Bad Request
+		<
+		< {"error":"invalid_grant",…
+		> POST /oauth/token
+		> Authorization: Basic bGVnYWN5OmxlZ2FjeS1zZWNyZXQ=
+		>
+		> grant_type=refresh_token&refresh_token={second_refresh}
+		< 400 Bad Request
+		<
+		< {"error":"invalid_grant",…
+
+		> POST /oauth/token
+		> Authorization: Basic bGVnYWN5OmxlZ2FjeS1zZWNyZXQ=
+		>
+		> grant_type=password&username=alice&password=wonderland
+		< 200 OK
+		<
+		< {"access_token":"{third_access}",…"refresh_token":"{third_refresh}",…
+		> POST /oauth/revoke
+		> Authorization: Basic bGVnYWN5OmxlZ2FjeS1zZWNyZXQ=
+		>
+		> token={third_refresh}
+		< 200 OK
+		<
+		< {}
+		> POST /oauth/introspect
+		> Authorization: Basic cnM6cnMtc2VjcmV0
+		>
+		> token={third_access}
+		< 200 OK
+		<
+		< {"active":false}
+	`)
+}
