@@ -78,7 +78,7 @@ type verb struct {
 
 func verbs() []verb {
 	return []verb{
-		{"GET", "", "lists these verbs and the named faults", (*server).listVerbs},
+		{"GET", "", "lists these verbs, the named faults and the URLs of the endpoints", (*server).listVerbs},
 		{"GET", "clock", `tells the time: {"now","offset"}`, (*server).readClock},
 		{"POST", "clock", `moves it: {"advance":"31m"}, {"set":"2030-01-01T00:00:00Z"} or {"reset":true}`, (*server).moveClock},
 		{"POST", "users", "creates or replaces a user, as in a fixtures file", (*server).putUser},
@@ -187,14 +187,21 @@ func parseControl(r *http.Request, into any) error {
 var done = object{}
 
 func (s *server) listVerbs(*http.Request, *exchange) (any, error) {
-	var requests, names object
+	var requests, names, endpoints object
 	for _, v := range verbs() {
 		requests.add(v.method+" "+controlPath+v.path, v.what)
 	}
 	for _, n := range namedFaults {
 		names.add(n.name, n.what+" ("+n.endpoint+")")
 	}
-	return object{{"requests", requests}, {"faults", names}}, nil
+	for _, name := range s.profile.having(slices.Concat(endpointNames, resourceNames)) {
+		at := s.url(s.profile.paths(name)[0])
+		if name == "metadata" {
+			at = s.origin() + s.profile.paths(name)[0] + s.base // RFC 8414 §3.1
+		}
+		endpoints.add(name, at)
+	}
+	return object{{"requests", requests}, {"faults", names}, {"endpoints", endpoints}}, nil
 }
 
 func (s *server) readClock(*http.Request, *exchange) (any, error) {

@@ -101,6 +101,26 @@ func TestControl(t *testing.T) {
 			}
 		}
 	})
+	t.Run("lists the endpoints of the profile", func(t *testing.T) {
+		t.Parallel()
+		for profile, want := range map[string]string{
+			"rfc6749": `"endpoints":{"authorize":"https://as.example/tenant/oauth/authorize","oob":"https://as.example/tenant/oauth/authorize/native",` +
+				`"token":"https://as.example/tenant/oauth/token","revoke":"https://as.example/tenant/oauth/revoke",` +
+				`"introspect":"https://as.example/tenant/oauth/introspect","metadata":"https://as.example/.well-known/oauth-authorization-server/tenant",` +
+				`"userinfo":"https://as.example/tenant/userinfo","tokeninfo":"https://as.example/tenant/oauth/token/info"}`,
+			"figshare": `"endpoints":{"authorize":"https://as.example/tenant/account/applications/authorize",` +
+				`"oob":"https://as.example/tenant/account/applications/authorize/native",` +
+				`"token":"https://as.example/tenant/v2/token","userinfo":"https://as.example/tenant/v2/account","tokeninfo":"https://as.example/tenant/v2/token"}`,
+		} {
+			i := startProfile(t, profile)
+			i.must(i.server.openControl())
+			i.server.base = "/tenant"
+			i.must(i.server.setIssuer("https://as.example/tenant"))
+			if r := i.get("/tenant/_control/"); r.StatusCode != http.StatusOK || !strings.Contains(r.body, want) {
+				t.Errorf("%s: status %d: %s", profile, r.StatusCode, r.body)
+			}
+		}
+	})
 	t.Run("unknown verbs", func(t *testing.T) {
 		t.Parallel()
 		i := startControlled(t)

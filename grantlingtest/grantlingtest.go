@@ -1,278 +1,365 @@
-// Package grantlingtest runs grantling servers for Go tests.
+// Package grantlingtest runs grantling, an OAuth 2.0 authorization server, for
+// Go tests of OAuth clients.
+//
+// # A server for one test
 //
 //	func TestLogin(t *testing.T) {
-//		srv := grantlingtest.Start(t, grantlingtest.Options{Fixtures: fixtures})
-//		client := newClient(srv.URL + "/oauth/authorize", srv.URL + "/oauth/token")
-//		client.Callback(srv.Approve(client.AuthorizationURL(), "alice"))
-//		srv.Advance(2 * time.Hour)
+//		srv := grantlingtest.Start(t, grantlingtest.Options{
+//			Users:   []grantlingtest.User{{Username: "alice", Password: "wonderland"}},
+//			Clients: []grantlingtest.Client{{ClientID: "web", ClientSecret: "web-secret", RedirectURIs: []string{"http://127.0.0.1/cb"}}},
+//		})
+//		app := newApp(srv.Endpoint("authorize"), srv.Endpoint("token"), "web", "web-secret")
+//		app.HandleCallback(srv.Approve(app.AuthorizationURL(), "alice")) // no browser needed
+//
+//		srv.Advance(2 * time.Hour) // the access token expires
+//		srv.Fail(grantlingtest.Fault{Endpoint: "token", Status: 503})
+//		app.FetchData() // does it try again?
+//
+//		t.Run("logout", func(t *testing.T) {
+//			srv := srv.In(t) // failures are now the subtest's
+//			app.Logout()
+//			srv.WaitRequest(grantlingtest.Filter{Endpoint: "revoke"})
+//		})
+//	}
+//
+// # A server for all tests of a package
+//
+//	var shared grantlingtest.Server
+//
+//	func TestMain(m *testing.M) {
+//		os.Exit(grantlingtest.Run(m, &shared, grantlingtest.Options{}))
+//	}
+//
+//	func TestLogin(t *testing.T) {
+//		srv := shared.In(t)
 //		...
 //	}
 //
-// Each server is a process of its own on a free port, keeps everything in
-// memory, and ends with its test, or with the test binary, however that ends.
-// The binary is built once per test binary, from the version of the module
-// that the tests are built with; that takes the go command.
+// A server starts in well under a second, so a server for each test is usually
+// best: such tests can run in parallel, move the clock and stage faults.
+//
+// # What runs
+//
+// Each server is a process of its own on a free port of 127.0.0.1. It keeps
+// everything in memory, and stops with its test, or with the test binary,
+// however that ends.
+//
+// The first test builds the server, from the version of the module that the
+// tests are built with. This needs the go command and the source of the module,
+// so it does not work with a vendor directory; Options.Binary does. The binary
+// is kept in the user's cache directory and used again by all tests until the
+// version changes, or the source in a work tree.
+//
+// When a test fails, it logs what the server wrote to standard error.
 package grantlingtest
 
 import (
-	"bufio"
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
 
-const module = "github.com/grantling/grantling"
-
-// Options say how a server starts. What the environment says of flags does not
-// count.
+// Options say how to start a server. The zero value gives a server of the
+// profile rfc6749 with the user alice, whose password is random, and the public
+// client demo. GRANTLING_ variables in the environment are ignored. The methods
+// do not reach a server with the flags -addr, -issuer or -tls-cert.
 type Options struct {
-	Fixtures string   // JSON of a fixtures file; empty: the user alice and the public client demo
-	Args     []string // more flags, as "-profile", "figshare"; not -issuer or -tls-cert, by which tests would not reach it
-	Binary   string   // the grantling to run; empty: it is built
+	Users   []User   // exist from the start and after each Reset
+	Clients []Client // likewise
+	Args    []string // more flags, such as "-profile", "figshare" or "-fixtures", "testdata/fixtures.json"
+	Binary  string   // the path of a grantling binary to run; empty: build it
+
+	patience time.Duration // for the start, each answer and the stop; 0: a minute
 }
 
-// Server is a running server. Its methods end the test when something fails,
-// so they are for the test's own goroutine.
-type Server struct {
-	URL string // the issuer, which paths are appended to
+// User is a user of the server, a resource owner in the words of RFC 6749.
+type User struct {
+	Username string `json:"username"`
+	Password string `json:"password"`
+	Name     string `json:"name,omitempty"`
+	Email    string `json:"email,omitempty"`
+}
 
-	t   testing.TB
-	log lockedBuffer
+// Client is a registered client, with the metadata of RFC 7591 §2.
+type Client struct {
+	ClientID                string   `json:"client_id"`
+	ClientSecret            string   `json:"client_secret,omitempty"` // empty: the server makes one, unless the client is public
+	ClientName              string   `json:"client_name,omitempty"`
+	ClientURI               string   `json:"client_uri,omitempty"`
+	RedirectURIs            []string `json:"redirect_uris,omitempty"`
+	GrantTypes              []string `json:"grant_types,omitempty"`                // empty: all that suit the client but password and implicit
+	Scope                   string   `json:"scope,omitempty"`                      // what it may ask for, separated by spaces; empty: any
+	TokenEndpointAuthMethod string   `json:"token_endpoint_auth_method,omitempty"` // "none": a public client
+	Owner                   string   `json:"owner,omitempty"`                      // username of the user who registered it
+}
+
+// Server is a running server, as seen from one test. When a method fails it
+// ends that test, so call it from the test's own goroutine.
+type Server struct {
+	URL string // the issuer: the base URL of the server
+
+	t testing.TB
+	p *process
 }
 
 // Start runs a server until the end of the test.
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
-	binary := o.Binary
-	if binary == "" {
-		var err error
-		if binary, err = build(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	args := []string{"-addr", "127.0.0.1:0", "-db", ":memory:", "-control", "-stop-with-stdin"}
-	if o.Fixtures != "" {
-		file := filepath.Join(t.TempDir(), "fixtures.json")
-		if err := os.WriteFile(file, []byte(o.Fixtures), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		args = append(args, "-fixtures", file)
-	}
-	s := &Server{t: t}
-	cmd := exec.Command(binary, append(args, o.Args...)...)
-	cmd.Stderr = &s.log
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(variable string) bool { return strings.HasPrefix(variable, "GRANTLING_") })
-	stdin, err := cmd.StdinPipe()
+	p, err := start(o)
 	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		stdin.Close() // at which it stops
-		patience := time.AfterFunc(15*time.Second, func() { cmd.Process.Kill() })
-		defer patience.Stop()
-		io.Copy(io.Discard, stdout)
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("grantling: %v", err)
+		if err := p.stop(); err != nil {
+			t.Error(err)
 		}
 		if t.Failed() {
-			t.Logf("grantling's log:\n%s", s.log.String())
+			t.Logf("grantling's log:\n%s", p.log.since(0))
 		}
 	})
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		t.Fatalf("grantling did not start:\n%s", s.log.String())
-	}
-	s.URL = strings.TrimSpace(line)
-	return s
+	return &Server{p.url, t, p}
 }
 
-// build makes the binary and returns its path.
-var build = sync.OnceValues(func() (string, error) {
-	// The module's own go.mod decides what it is built of, wherever it is used.
-	found, err := output(exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module))
-	source := strings.TrimSpace(found)
-	if err == nil && source == "" {
-		err = errors.New("its source is not here (with vendoring it cannot be)")
-	}
+// Run is for TestMain. It starts a server, makes s that server, runs the tests
+// and stops the server. It returns the exit code for os.Exit. Tests get their
+// view of the server by s.In(t); outside of tests, as in examples, a method
+// that fails panics.
+func Run(m interface{ Run() int }, s *Server, o Options) (code int) {
+	p, err := start(o)
 	if err != nil {
-		return "", fmt.Errorf("finding %s: %w", module, err)
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
-	dir, err := privateDir(source)
-	if err != nil {
-		return "", err
+	*s = Server{p.url, noTest{}, p}
+	code = m.Run()
+	if err := p.stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
 	}
-	// Other test binaries may build and run it at the same time: it is put
-	// into place whole.
-	fresh := filepath.Join(dir, "grantling-"+strconv.Itoa(os.Getpid()))
-	binary := filepath.Join(dir, "grantling")
-	if runtime.GOOS == "windows" {
-		// There a running program cannot be replaced.
-		binary += "-" + strconv.Itoa(os.Getpid()) + ".exe"
-	}
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", fresh, ".")
-	cmd.Dir = source
-	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "GOOS=", "GOARCH=")
-	if _, err := output(cmd); err != nil {
-		os.Remove(fresh)
-		return "", fmt.Errorf("building %s: %w", module, err)
-	}
-	return binary, os.Rename(fresh, binary)
-})
-
-// privateDir is a directory for what is built from a source, in which only this
-// user can write: in the user's cache, or a new one for temporary files where
-// there is no such cache or others can write to it (CWE-379).
-func privateDir(source string) (string, error) {
-	if cache, err := os.UserCacheDir(); err == nil {
-		key := sha256.Sum256([]byte(source))
-		dir := filepath.Join(cache, "grantlingtest", hex.EncodeToString(key[:8]))
-		if err = os.MkdirAll(dir, 0o700); err == nil {
-			dir, err = filepath.EvalSymlinks(dir)
-		}
-		if err == nil && isPrivate(dir) {
-			return dir, nil
-		}
-	}
-	return os.MkdirTemp("", "grantlingtest-*") // mode 0700
+	return code
 }
 
-func output(cmd *exec.Cmd) (string, error) {
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("%w: %s", err, stderr.String())
+// noTest stands in for the test where there is none.
+type noTest struct{ testing.TB }
+
+func (noTest) Helper() {}
+
+func (noTest) Fatal(args ...any) { panic(fmt.Sprint(args...)) }
+
+func (noTest) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
+
+// In returns the server as seen from another test: what fails there ends that
+// test. For a server of Run, that test logs what the server writes meanwhile.
+func (s *Server) In(t testing.TB) *Server {
+	t.Helper()
+	if s.p == nil {
+		t.Fatal("grantlingtest: the server does not run; TestMain must call Run")
 	}
-	return string(out), nil
+	if s.t == (noTest{}) {
+		from := len(s.p.log.since(0))
+		t.Cleanup(func() {
+			if t.Failed() {
+				time.Sleep(50 * time.Millisecond) // the log comes shortly after the answer
+				t.Logf("grantling's log since the start of the test:\n%s", s.p.log.since(from))
+			}
+		})
+	}
+	return &Server{s.URL, t, s.p}
 }
 
-// Approve sends an authorization request as if user had signed in and agreed.
-// It returns where the browser is sent then: the client's redirect URI with a
-// code, or with an error.
-func (s *Server) Approve(authorizationURL, user string) (callbackURL string) {
+// Endpoint returns the URL of an endpoint, wherever the profile has it:
+// authorize, token, revoke, introspect, metadata, userinfo, tokeninfo,
+// registration, instance, or oob, the page that shows a code to copy.
+func (s *Server) Endpoint(name string) string {
 	s.t.Helper()
-	return s.decide(authorizationURL, user, "approve")
+	var answer struct{ Endpoints map[string]string }
+	s.Control("GET", "", nil, &answer)
+	if answer.Endpoints[name] == "" {
+		s.t.Fatalf("the profile has no endpoint %q, only %s", name, strings.Join(slices.Sorted(maps.Keys(answer.Endpoints)), ", "))
+	}
+	return answer.Endpoints[name]
 }
 
-// Deny is Approve for a user who does not agree.
-func (s *Server) Deny(authorizationURL, user string) (callbackURL string) {
+// Approve sends an authorization request as if the user had signed in and
+// allowed it. It returns the URL that the browser is sent to: the client's
+// redirect URI with a code, or with an error.
+func (s *Server) Approve(authorizationURL, username string) (callbackURL string) {
 	s.t.Helper()
-	return s.decide(authorizationURL, user, "deny")
+	return s.decide(authorizationURL, username, "approve")
 }
 
-func (s *Server) decide(authorizationURL, user, decision string) string {
+// Deny is like Approve, for a user who does not allow it.
+func (s *Server) Deny(authorizationURL, username string) (callbackURL string) {
+	s.t.Helper()
+	return s.decide(authorizationURL, username, "deny")
+}
+
+func (s *Server) decide(authorizationURL, username, decision string) string {
 	s.t.Helper()
 	var answer struct {
 		RedirectTo string `json:"redirect_to"`
 	}
-	s.Control("POST", "authorize", map[string]string{"url": authorizationURL, "username": user, "decision": decision}, &answer)
+	s.Control("POST", "authorize", map[string]string{"url": authorizationURL, "username": username, "decision": decision}, &answer)
 	return answer.RedirectTo
 }
 
-// Token is a token answer (RFC 6749 §5.1).
+// Token is the answer of the token endpoint (RFC 6749 §5.1).
 type Token struct {
 	AccessToken  string `json:"access_token"`
 	TokenType    string `json:"token_type"`
-	ExpiresIn    int    `json:"expires_in"` // seconds; 0: it was not said
+	ExpiresIn    int    `json:"expires_in"` // seconds; 0: absent
 	RefreshToken string `json:"refresh_token"`
 	Scope        string `json:"scope"`
 }
 
-// Token issues tokens to a client: for a user, or, with user empty, for the
-// client itself. An empty scope is the client's default.
-func (s *Server) Token(client, user, scope string) Token {
+// Token issues tokens to a client: for a user or, if username is empty, for the
+// client itself. An empty scope means the client's default.
+func (s *Server) Token(clientID, username, scope string) Token {
 	s.t.Helper()
-	var token Token
-	s.Control("POST", "tokens", map[string]string{"client_id": client, "username": user, "scope": scope}, &token)
+	return s.token(map[string]any{"client_id": clientID, "username": username, "scope": scope})
+}
+
+// TokenFor is like Token, with an access token that expires after the lifetime,
+// rounded to seconds. If it is negative, the token has expired already.
+func (s *Server) TokenFor(lifetime time.Duration, clientID, username, scope string) Token {
+	s.t.Helper()
+	seconds := int(lifetime.Round(time.Second) / time.Second)
+	return s.token(map[string]any{"client_id": clientID, "username": username, "scope": scope, "expires_in": seconds})
+}
+
+func (s *Server) token(request map[string]any) (token Token) {
+	s.t.Helper()
+	s.Control("POST", "tokens", request, &token)
 	return token
 }
 
-// Advance moves the server's clock.
+// AddUser creates a user, or replaces the one of that name.
+func (s *Server) AddUser(u User) {
+	s.t.Helper()
+	s.Control("POST", "users", u, nil)
+}
+
+// RemoveUser removes a user and everything issued for it.
+func (s *Server) RemoveUser(username string) {
+	s.t.Helper()
+	s.Control("DELETE", "users/"+url.PathEscape(username), nil, nil)
+}
+
+// AddClient creates a client, or replaces the one with that client_id. It
+// returns the client with its secret.
+func (s *Server) AddClient(c Client) Client {
+	s.t.Helper()
+	var added Client
+	s.Control("POST", "clients", c, &added)
+	return added
+}
+
+// RemoveClient removes a client and everything issued to it.
+func (s *Server) RemoveClient(clientID string) {
+	s.t.Helper()
+	s.Control("DELETE", "clients/"+url.PathEscape(clientID), nil, nil)
+}
+
+// Reset makes everything as it was after the start: users, clients, clock,
+// faults and requests. Tests that share the server cannot run in parallel with
+// it.
+func (s *Server) Reset() {
+	s.t.Helper()
+	s.Control("POST", "reset", nil, nil)
+}
+
+// Now returns the time of the server's clock, in whole seconds.
+func (s *Server) Now() time.Time {
+	s.t.Helper()
+	var clock struct{ Now time.Time }
+	s.Control("GET", "clock", nil, &clock)
+	return clock.Now
+}
+
+// Advance moves the server's clock by a duration, back if it is negative.
 func (s *Server) Advance(d time.Duration) {
 	s.t.Helper()
 	s.Control("POST", "clock", map[string]string{"advance": d.String()}, nil)
 }
 
-// Forever is for Fault.Times.
-const Forever = -1
-
-// Fault is a failure on demand. What is empty is left as it is.
-type Fault struct {
-	Name             string            // a failure known by name; GET /_control/ lists them
-	Endpoint         string            // authorize, token, revoke, introspect, tokeninfo, userinfo or metadata
-	ClientID         string            // only requests of this client
-	Times            int               // how often; 0: once, or, with Percent, Forever
-	Percent          int               // of the requests, by dice that begin with Seed
-	Seed             uint64            //
-	Delay            time.Duration     //
-	Status           int               //
-	Error            string            // in the endpoint's own way
-	ErrorDescription string            //
-	Headers          map[string]string //
-	Body             string            // instead of the endpoint's
-	Drop             bool              // the connection is cut
+// SetTime sets the server's clock, which goes on from there.
+func (s *Server) SetTime(now time.Time) {
+	s.t.Helper()
+	s.Control("POST", "clock", map[string]string{"set": now.Format(time.RFC3339Nano)}, nil)
 }
 
-// Fail stages a fault and returns its id, which the answer that it changed
-// carries in the header Grantling-Fault.
+// Forever is a value for Fault.Times.
+const Forever = -1
+
+// Fault is a failure to stage. Fields that are zero change nothing.
+type Fault struct {
+	Name             string            `json:"name,omitempty"`              // a fault known by name; GET /_control/ lists them
+	Endpoint         string            `json:"endpoint,omitempty"`          // authorize, token, revoke, introspect, tokeninfo, userinfo or metadata
+	ClientID         string            `json:"client_id,omitempty"`         // only requests of this client
+	Times            int               `json:"-"`                           // how often; 0: once, or Forever if Percent is set
+	Percent          int               `json:"percent,omitempty"`           // of the requests, chosen at random
+	Seed             uint64            `json:"seed,omitempty"`              // of the random choice
+	Delay            time.Duration     `json:"-"`                           // before the answer
+	Status           int               `json:"status,omitempty"`            // of the answer
+	Error            string            `json:"error,omitempty"`             // an OAuth error, in the form of the endpoint
+	ErrorDescription string            `json:"error_description,omitempty"` // goes with Error
+	Headers          map[string]string `json:"headers,omitempty"`           // more headers of the answer
+	Body             string            `json:"body,omitempty"`              // replaces the body
+	Drop             bool              `json:"drop,omitempty"`              // cut the connection without an answer
+}
+
+// MarshalJSON gives the form of the control API.
+func (f Fault) MarshalJSON() ([]byte, error) {
+	type tagged Fault
+	wire := struct {
+		tagged
+		Times *int   `json:"times,omitempty"` // 0: until cleared
+		Delay string `json:"delay,omitempty"`
+	}{tagged: tagged(f)}
+	if f.Times != 0 {
+		times := max(f.Times, 0)
+		wire.Times = &times
+	}
+	if f.Delay != 0 {
+		wire.Delay = f.Delay.String()
+	}
+	return json.Marshal(wire)
+}
+
+// Fail stages a fault and returns its id. The answer that it changes carries
+// the id in the header Grantling-Fault.
 func (s *Server) Fail(f Fault) (id string) {
 	s.t.Helper()
-	member := make(map[string]any)
-	set := func(name string, value any, there bool) {
-		if there {
-			member[name] = value
-		}
-	}
-	set("name", f.Name, f.Name != "")
-	set("endpoint", f.Endpoint, f.Endpoint != "")
-	set("client_id", f.ClientID, f.ClientID != "")
-	set("times", max(f.Times, 0), f.Times != 0)
-	set("percent", f.Percent, f.Percent != 0)
-	set("seed", f.Seed, f.Seed != 0)
-	set("delay", f.Delay.String(), f.Delay != 0)
-	set("status", f.Status, f.Status != 0)
-	set("error", f.Error, f.Error != "")
-	set("error_description", f.ErrorDescription, f.ErrorDescription != "")
-	set("headers", f.Headers, f.Headers != nil)
-	set("body", f.Body, f.Body != "")
-	set("drop", f.Drop, f.Drop)
 	var staged struct{ ID string }
-	s.Control("POST", "faults", member, &staged)
+	s.Control("POST", "faults", f, &staged)
 	return staged.ID
 }
 
-// Filter picks requests; what is empty picks all.
+// ClearFaults removes all staged faults.
+func (s *Server) ClearFaults() {
+	s.t.Helper()
+	s.Control("DELETE", "faults", nil, nil)
+}
+
+// Filter picks requests. Fields that are zero pick all.
 type Filter struct {
 	Endpoint string
 	ClientID string
-	After    int           // the ID of a request
-	Wait     time.Duration // for WaitRequest, at most 30 s; 0: 5 s
+	After    int           // only requests with a greater ID
+	Wait     time.Duration // how long WaitRequest waits, at most 30 s; 0: 5 s
 }
 
-// Request is one request that the server was sent, and how it answered.
+// Request is a request that the server received, and its answer.
 type Request struct {
 	ID               int       `json:"id"`
 	Time             time.Time `json:"time"`
@@ -283,24 +370,25 @@ type Request struct {
 	ClientID         string    `json:"client_id"`
 	GrantType        string    `json:"grant_type"`
 	Username         string    `json:"username"`
-	Status           int       `json:"status"` // 0: the connection was dropped
+	Status           int       `json:"status"` // 0: the connection was cut
 	Error            string    `json:"error"`
 	ErrorDescription string    `json:"error_description"`
-	Section          string    `json:"section"` // of the RFC, why it was refused
+	Section          string    `json:"section"` // of the RFC that the request was refused by
 	Fault            string    `json:"fault"`   // id of the fault that changed the answer
 	DurationMS       float64   `json:"duration_ms"`
-	Flow             string    `json:"flow"`     // shared by an authorization request, its code, its tokens and their refreshes
-	Warnings         []string  `json:"warnings"` // what works but should not be relied on
+	Flow             string    `json:"flow"`     // the same for an authorization request, its code, its tokens and their refreshes
+	Warnings         []string  `json:"warnings"` // what works here, but not on every server
 }
 
-// Params are the parameters of a request. Secrets are cut to "…", codes and
-// tokens to their public id and "…".
+// Params are the parameters of a request. Secrets are replaced by "…", codes
+// and tokens are cut to their public id and "…".
 type Params map[string][]string
 
 // Get returns the first value of a parameter, or "".
 func (p Params) Get(name string) string { return url.Values(p).Get(name) }
 
-// UnmarshalJSON takes strings, and lists where a parameter was sent repeatedly.
+// UnmarshalJSON takes a string for each parameter, or a list of strings for one
+// that was sent more than once.
 func (p *Params) UnmarshalJSON(data []byte) error {
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(data, &raw); err != nil {
@@ -309,7 +397,7 @@ func (p *Params) UnmarshalJSON(data []byte) error {
 	*p = make(Params)
 	for name, value := range raw {
 		if !bytes.HasPrefix(value, []byte("[")) {
-			value = append(append([]byte("["), value...), ']')
+			value = slices.Concat([]byte("["), value, []byte("]"))
 		}
 		var values []string
 		if err := json.Unmarshal(value, &values); err != nil {
@@ -320,14 +408,15 @@ func (p *Params) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// Requests returns what the server was asked and answered, oldest first.
+// Requests returns the requests that the filter picks, oldest first. Requests
+// of the control API are not among them.
 func (s *Server) Requests(f Filter) []Request {
 	s.t.Helper()
 	f.Wait = 0
 	return s.requests(f)
 }
 
-// WaitRequest returns the first request that the filter picks, and waits for it.
+// WaitRequest waits for a request that the filter picks and returns the first.
 func (s *Server) WaitRequest(f Filter) Request {
 	s.t.Helper()
 	if f.Wait == 0 {
@@ -335,12 +424,12 @@ func (s *Server) WaitRequest(f Filter) Request {
 	}
 	found := s.requests(f)
 	if len(found) == 0 {
-		s.t.Fatalf("no request within %v that is %+v", f.Wait, f)
+		s.t.Fatalf("no request within %v that matches %+v", f.Wait, f)
 	}
 	return found[0]
 }
 
-func (s *Server) requests(f Filter) []Request {
+func (s *Server) requests(f Filter) (found []Request) {
 	s.t.Helper()
 	query := url.Values{"wait": {f.Wait.String()}, "after": {strconv.Itoa(f.After)}}
 	if f.Endpoint != "" {
@@ -349,16 +438,22 @@ func (s *Server) requests(f Filter) []Request {
 	if f.ClientID != "" {
 		query.Set("client_id", f.ClientID)
 	}
-	var found []Request
 	s.Control("GET", "requests?"+query.Encode(), nil, &found)
 	return found
 }
 
-// client is not http.DefaultClient, in whose place suites put mocks.
-var client = &http.Client{Transport: new(http.Transport)}
+// ForgetRequests empties the list of requests. Their IDs go on.
+func (s *Server) ForgetRequests() {
+	s.t.Helper()
+	s.Control("DELETE", "requests", nil, nil)
+}
 
-// Control sends any request of the control API: what is under /_control/. in
-// is sent as JSON unless it is nil, and the answer decoded into out likewise.
+// httpClient has a transport of its own: test suites replace the default one.
+var httpClient = &http.Client{Transport: new(http.Transport)}
+
+// Control sends a request of the control API, for what has no method here. path
+// is what follows /_control/. If in is not nil, it is sent as JSON; if out is
+// not nil, the answer is decoded into it.
 func (s *Server) Control(method, path string, in, out any) {
 	s.t.Helper()
 	var body io.Reader
@@ -369,38 +464,27 @@ func (s *Server) Control(method, path string, in, out any) {
 		}
 		body = bytes.NewReader(data)
 	}
-	request, err := http.NewRequest(method, s.URL+"/_control/"+path, body)
+	ctx, cancel := s.p.patient()
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, method, s.URL+"/_control/"+path, body)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	response, err := client.Do(request)
+	var data []byte
+	response, err := httpClient.Do(request)
+	if err == nil {
+		defer response.Body.Close()
+		data, err = io.ReadAll(response.Body)
+	}
 	if err != nil {
-		s.t.Fatal(err)
+		s.t.Fatalf("%v\n%v", err, s.p.lastWords())
 	}
-	defer response.Body.Close()
-	data, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode == http.StatusOK && out != nil {
-		err = json.Unmarshal(data, out)
+	if response.StatusCode != http.StatusOK {
+		s.t.Fatalf("%s /_control/%s: %s: %s", method, path, response.Status, bytes.TrimSpace(data))
 	}
-	if err != nil || response.StatusCode != http.StatusOK {
-		s.t.Fatalf("%s /_control/%s: %v %s %s", method, path, err, response.Status, data)
+	if out != nil {
+		if err := json.Unmarshal(data, out); err != nil {
+			s.t.Fatalf("%s /_control/%s: %v in %s", method, path, err, data)
+		}
 	}
-}
-
-// lockedBuffer is a log that can be read while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }

@@ -5,22 +5,26 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 )
 
-const fixtures = `{
-  "users": [{"username": "alice", "password": "wonderland"}],
-  "clients": [{"client_id": "web", "client_secret": "web-secret", "redirect_uris": ["http://127.0.0.1/cb"], "scope": "read write"}]
-}`
+// options have the user alice and the client web.
+var options = Options{
+	Users:   []User{{Username: "alice", Password: "wonderland"}},
+	Clients: []Client{{ClientID: "web", ClientSecret: "web-secret", RedirectURIs: []string{"http://127.0.0.1/cb"}, Scope: "read write"}},
+}
 
 func authorizationURL(s *Server, state string) string {
 	return s.URL + "/oauth/authorize?" + url.Values{"response_type": {"code"}, "client_id": {"web"}, "state": {state}}.Encode()
@@ -44,7 +48,7 @@ func post(t *testing.T, s *Server, form url.Values) (int, map[string]any) {
 
 func TestServer(t *testing.T) {
 	t.Parallel()
-	s := Start(t, Options{Fixtures: fixtures})
+	s := Start(t, options)
 	callback, err := url.Parse(s.Approve(authorizationURL(s, "xyz"), "alice"))
 	if err != nil || callback.Query().Get("state") != "xyz" {
 		t.Fatalf("back at %v", callback)
@@ -92,7 +96,7 @@ func TestServer(t *testing.T) {
 
 func TestParams(t *testing.T) {
 	t.Parallel()
-	s := Start(t, Options{Fixtures: fixtures})
+	s := Start(t, options)
 	post(t, s, url.Values{"grant_type": {"refresh_token"}, "scope": {"a", "b"}})
 	if got := s.Requests(Filter{})[0].Params["scope"]; fmt.Sprint(got) != "[a b]" {
 		t.Errorf("a repeated parameter is %v in the log", got)
@@ -116,9 +120,7 @@ func TestMockedTransport(t *testing.T) {
 
 // Twenty servers start together in under a second, and know nothing of each other.
 func TestStart(t *testing.T) {
-	if _, err := build(); err != nil {
-		t.Fatal(err)
-	}
+	Start(t, Options{}) // so that the binary is there
 	var took time.Duration
 	for range 3 { // whatever else the machine does
 		began := time.Now()
@@ -126,7 +128,7 @@ func TestStart(t *testing.T) {
 		t.Run("20 at once", func(t *testing.T) {
 			var group sync.WaitGroup
 			for i := range servers {
-				group.Go(func() { servers[i] = Start(t, Options{Fixtures: fixtures}) })
+				group.Go(func() { servers[i] = Start(t, options) })
 			}
 			group.Wait()
 			took = time.Since(began)
@@ -159,6 +161,343 @@ func TestArgs(t *testing.T) {
 	response.Body.Close()
 	if response.StatusCode != 200 || !strings.HasSuffix(response.Request.URL.Path, "/native") {
 		t.Errorf("%d at %s", response.StatusCode, response.Request.URL)
+	}
+}
+
+// recorder is a test that may fail: it keeps what it was told.
+type recorder struct {
+	testing.TB
+	mu       sync.Mutex
+	told     strings.Builder
+	failed   bool
+	cleanups []func()
+}
+
+func (r *recorder) note(failed bool, text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failed = r.failed || failed
+	fmt.Fprintln(&r.told, text)
+}
+
+func (r *recorder) Helper()                           {}
+func (r *recorder) Cleanup(f func())                  { r.cleanups = append(r.cleanups, f) }
+func (r *recorder) Failed() bool                      { return r.failed }
+func (r *recorder) Error(args ...any)                 { r.note(true, fmt.Sprint(args...)) }
+func (r *recorder) Logf(format string, args ...any)   { r.note(false, fmt.Sprintf(format, args...)) }
+func (r *recorder) Fatalf(format string, args ...any) { r.Fatal(fmt.Sprintf(format, args...)) }
+
+func (r *recorder) Fatal(args ...any) {
+	r.note(true, fmt.Sprint(args...))
+	runtime.Goexit()
+}
+
+// record runs a test and returns what it was told, and whether it failed.
+func record(test func(t testing.TB)) (told string, failed bool) {
+	r, over := new(recorder), make(chan struct{})
+	go func() {
+		defer close(over)
+		defer func() {
+			for i := range r.cleanups {
+				r.cleanups[len(r.cleanups)-1-i]()
+			}
+		}()
+		test(r)
+	}()
+	<-over
+	return r.told.String(), r.failed
+}
+
+// TestIn: a failure is that of the test whose view of the server it came from.
+func TestIn(t *testing.T) {
+	t.Parallel()
+	t.Run("a server of Start", func(t *testing.T) {
+		t.Parallel()
+		s := Start(t, options)
+		told, failed := record(func(t testing.TB) { s.In(t).Token("web", "nobody", "") })
+		if !failed || !strings.Contains(told, "username: ") {
+			t.Errorf("failed: %v, told %q", failed, told)
+		}
+		s.Token("web", "alice", "")
+	})
+	t.Run("a server of Run", func(t *testing.T) {
+		t.Parallel()
+		var s Server
+		code := Run(tests(func() int {
+			s.Token("web", "alice", "") // outside of a test
+			visit := func(path string) {
+				http.Get(s.URL + path)
+				for !strings.Contains(s.p.log.since(0), path) {
+					time.Sleep(time.Millisecond) // the log comes after the answer
+				}
+			}
+			visit("/before")
+			told, failed := record(func(t testing.TB) {
+				srv := s.In(t)
+				visit("/meanwhile")
+				srv.Endpoint("nowhere")
+			})
+			if !failed || !strings.Contains(told, `no endpoint "nowhere", only authorize, introspect, metadata,`) {
+				t.Errorf("failed: %v, told %q", failed, told)
+			}
+			if !strings.Contains(told, "meanwhile") || strings.Contains(told, "before") {
+				t.Errorf("the log of the test is %q", told)
+			}
+			defer func() {
+				if problem := fmt.Sprint(recover()); !strings.Contains(problem, "username: ") {
+					t.Errorf("outside of a test: %s", problem)
+				}
+			}()
+			s.Token("web", "nobody", "")
+			return 1
+		}), &s, options)
+		if code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+	})
+	t.Run("no server", func(t *testing.T) {
+		t.Parallel()
+		if told, failed := record(func(t testing.TB) { new(Server).In(t) }); !failed || !strings.Contains(told, "must call Run") {
+			t.Errorf("failed: %v, told %q", failed, told)
+		}
+	})
+}
+
+// tests are those of a package, as testing.M is.
+type tests func() int
+
+func (run tests) Run() int { return run() }
+
+func TestRun(t *testing.T) {
+	t.Parallel()
+	var s Server
+	if code := Run(tests(func() int { s.Reset(); return 3 }), &s, Options{}); code != 3 {
+		t.Errorf("exit code %d, want 3: that of the tests", code)
+	}
+	if _, err := http.Get(s.URL + "/healthz"); err == nil {
+		t.Error("it runs after the tests")
+	}
+	if code := Run(tests(func() int { t.Error("the tests run without a server"); return 0 }), &s, Options{Args: []string{"-nothing"}}); code != 1 {
+		t.Errorf("exit code %d, want 1: no server", code)
+	}
+	if code := Run(tests(func() int { s.p.kill(); return 0 }), &s, Options{}); code != 1 {
+		t.Errorf("exit code %d, want 1: the server ended before the tests", code)
+	}
+}
+
+// The methods of users, clients and the clock, and what a reset does.
+func TestRegistrations(t *testing.T) {
+	t.Parallel()
+	more := filepath.Join(t.TempDir(), "more.json")
+	if err := os.WriteFile(more, []byte(`{"users": [{"username": "bob", "password": "builder"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := Start(t, Options{
+		Users:   []User{{Username: "alice", Password: "wonderland"}},
+		Clients: []Client{{ClientID: "job", ClientSecret: "job-secret", Scope: "read"}},
+		Args:    []string{"-fixtures", more},
+	})
+	if token := s.Token("job", "", ""); token.Scope != "read" {
+		t.Errorf("a token of the client's own: %+v", token)
+	}
+	s.Token("job", "bob", "")
+
+	s.AddUser(User{Username: "carol", Password: "p", Name: "Carol", Email: "carol@example.com"})
+	added := s.AddClient(Client{ClientID: "app", RedirectURIs: []string{"https://app.example/cb"}, GrantTypes: []string{"authorization_code"}})
+	if added.ClientSecret == "" || added.ClientID != "app" || fmt.Sprint(added.RedirectURIs, added.GrantTypes) != "[https://app.example/cb] [authorization_code]" {
+		t.Errorf("added %+v", added)
+	}
+	if public := s.AddClient(Client{ClientID: "spa", TokenEndpointAuthMethod: "none"}); public.ClientSecret != "" {
+		t.Errorf("added %+v", public)
+	}
+	s.Token("app", "carol", "")
+	s.RemoveClient("app")
+	s.RemoveUser("carol")
+	for what, refused := range map[string]func(s *Server){
+		"a client that was removed": func(s *Server) { s.Token("app", "alice", "") },
+		"a user that was removed":   func(s *Server) { s.Token("job", "carol", "") },
+	} {
+		if _, failed := record(func(t testing.TB) { refused(s.In(t)) }); !failed {
+			t.Errorf("%s has tokens", what)
+		}
+	}
+
+	s.SetTime(time.Date(2040, 2, 3, 4, 5, 6, 0, time.UTC))
+	s.Advance(time.Hour)
+	if now := s.Now(); now.Before(time.Date(2040, 2, 3, 5, 5, 6, 0, time.UTC)) || now.After(time.Date(2040, 2, 3, 5, 15, 0, 0, time.UTC)) {
+		t.Errorf("the clock says %v", now)
+	}
+	if token := s.TokenFor(90*time.Second, "job", "alice", ""); token.ExpiresIn != 90 {
+		t.Errorf("a token for 90 seconds: %+v", token)
+	}
+	s.Fail(Fault{Endpoint: "token", Status: 503})
+	s.ClearFaults()
+	post(t, s, url.Values{"grant_type": {"client_credentials"}})
+	if seen := s.Requests(Filter{}); len(seen) != 1 || seen[0].Status != 401 {
+		t.Errorf("the log has %+v", seen)
+	}
+	s.ForgetRequests()
+	if seen := s.Requests(Filter{}); len(seen) != 0 {
+		t.Errorf("the log has %+v", seen)
+	}
+
+	s.AddUser(User{Username: "dave", Password: "p"})
+	s.Reset()
+	if now := s.Now(); now.Year() == 2040 {
+		t.Errorf("after a reset the clock says %v", now)
+	}
+	s.Token("job", "alice", "")
+	if _, failed := record(func(t testing.TB) { s.In(t).Token("job", "dave", "") }); !failed {
+		t.Error("dave is there after a reset")
+	}
+}
+
+func TestEndpoint(t *testing.T) {
+	t.Parallel()
+	for profile, paths := range map[string]map[string]string{
+		"rfc6749":  {"authorize": "/oauth/authorize", "token": "/oauth/token", "tokeninfo": "/oauth/token/info", "userinfo": "/userinfo", "metadata": "/.well-known/oauth-authorization-server"},
+		"figshare": {"authorize": "/account/applications/authorize", "token": "/v2/token", "tokeninfo": "/v2/token"},
+	} {
+		t.Run(profile, func(t *testing.T) {
+			t.Parallel()
+			s := Start(t, Options{Args: []string{"-profile", profile}})
+			for name, path := range paths {
+				if got := s.Endpoint(name); got != s.URL+path {
+					t.Errorf("%s is %s, want %s", name, got, s.URL+path)
+				}
+			}
+		})
+	}
+}
+
+// init is a broken server instead of the tests, if it is run as one.
+func init() {
+	how := os.Getenv("GRANTLINGTEST_BROKEN")
+	if how == "" || len(os.Args) < 2 || os.Args[1] != "-addr" {
+		return
+	}
+	fmt.Fprintln(os.Stderr, "first line\nlast line")
+	switch how {
+	case "silent": // it never tells its URL
+		io.Copy(io.Discard, os.Stdin)
+	case "dead": // it tells its URL and is gone
+		fmt.Println("http://127.0.0.1:1")
+	case "deaf": // it never answers, and never stops
+		l, _ := net.Listen("tcp", "127.0.0.1:0")
+		fmt.Println("http://" + l.Addr().String())
+		select {}
+	}
+	os.Exit(3)
+}
+
+// TestBroken: a server that dies or never answers fails the test, with the end
+// of its log.
+func TestBroken(t *testing.T) {
+	for how, want := range map[string][]string{
+		"ended":  {"grantling did not start; grantling has ended (exit status 3); its log ends with:\nfirst line\nlast line\n"},
+		"silent": {"grantling did not start; grantling runs, but does not answer; its log ends with:\nfirst line\nlast line\n"},
+		"dead":   {"/_control/clock", "grantling has ended (exit status 3); its log ends with:\nfirst line\nlast line\n"},
+		"deaf":   {"/_control/clock", "grantling runs, but does not answer; its log ends with:\nfirst line\nlast line\n", "grantling did not stop"},
+	} {
+		t.Run(how, func(t *testing.T) {
+			t.Setenv("GRANTLINGTEST_BROKEN", how)
+			told, failed := record(func(t testing.TB) {
+				Start(t, Options{Binary: os.Args[0], patience: 300 * time.Millisecond}).Now()
+			})
+			for _, text := range want {
+				if !failed || !strings.Contains(told, text) {
+					t.Errorf("failed: %v, told %q", failed, told)
+				}
+			}
+		})
+	}
+	t.Run("a flag that does not exist", func(t *testing.T) {
+		told, failed := record(func(t testing.TB) { Start(t, Options{Args: []string{"-nothing"}}) })
+		if !failed || !strings.Contains(told, "exit status 2") || !strings.Contains(told, "-nothing") {
+			t.Errorf("failed: %v, told %q", failed, told)
+		}
+	})
+	t.Run("killed", func(t *testing.T) {
+		told, failed := record(func(t testing.TB) { Start(t, Options{}).p.kill() })
+		if !failed || !strings.Contains(told, "grantling has ended (") {
+			t.Errorf("failed: %v, told %q", failed, told)
+		}
+	})
+}
+
+// TestBinary: each state of the source is built once, whoever asks.
+func TestBinary(t *testing.T) {
+	source, cache := t.TempDir(), t.TempDir()
+	for _, variable := range []string{"GOCACHE", "GOPATH", "GOMODCACHE"} { // not below the cache of this test
+		value, err := output(exec.Command("go", "env", variable))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv(variable, strings.TrimSpace(value))
+	}
+	for _, variable := range []string{"XDG_CACHE_HOME", "HOME", "LocalAppData"} {
+		t.Setenv(variable, cache)
+	}
+	write := func(name, content string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(source, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("go.mod", "module "+module+"\n\ngo 1.26\n")
+	write("go.sum", "")
+	write("page.html", "one")
+	code := "package main\n\nimport (\n\t_ \"embed\"\n\t\"os\"\n)\n\n//go:embed page.html\nvar page string\n\nfunc main() { os.Stdout.WriteString(page) }\n"
+	write("main.go", code)
+	built := func() (path string, file os.FileInfo) {
+		t.Helper()
+		b, err := findBinary(source)
+		if err == nil {
+			err = b.build()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		page, err := exec.Command(b.path).Output()
+		if content, _ := os.ReadFile(filepath.Join(source, "page.html")); err != nil || string(page) != string(content) {
+			t.Errorf("it prints %q, %v; want %q", page, err, content)
+		}
+		file, err = os.Stat(b.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.path, file
+	}
+	first, file := built()
+	if again, same := built(); again != first || !os.SameFile(file, same) {
+		t.Errorf("it is built again, as %s after %s", again, first)
+	}
+	write("page.html", "two")
+	second, _ := built()
+	longAgo := time.Now().Add(-2 * time.Hour)
+	if err := os.Chtimes(first, longAgo, longAgo); err != nil {
+		t.Fatal(err)
+	}
+	write("main.go", code+"// another state\n")
+	third, _ := built()
+	var want, kept []string
+	for _, path := range []string{second, third} {
+		want = append(want, filepath.Base(path))
+	}
+	entries, err := os.ReadDir(filepath.Dir(first))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		kept = append(kept, entry.Name())
+	}
+	slices.Sort(want)
+	if !slices.Equal(kept, want) {
+		t.Errorf("kept are %v, want %v: what was used in the last hour", kept, want)
+	}
+	write("main.go", "package main\n")
+	if b, err := findBinary(source); err != nil || !strings.Contains(fmt.Sprint(b.build()), "function main is undeclared") {
+		t.Errorf("%v; building what has no main function: %v", err, b.build())
 	}
 }
 
@@ -228,8 +567,9 @@ import (
 )
 
 func TestOther(t *testing.T) {
-	if s := grantlingtest.Start(t, grantlingtest.Options{}); s.Token("demo", "alice", "read").AccessToken == "" {
-		t.Error("no token")
+	srv := grantlingtest.Start(t, grantlingtest.Options{})
+	if token := srv.Token("demo", "alice", "read"); token.AccessToken == "" {
+		t.Errorf("no access token in %+v", token)
 	}
 }
 `,
@@ -253,7 +593,7 @@ func TestPrivateDir(t *testing.T) {
 	}
 	want := func(t *testing.T, parent string) {
 		t.Helper()
-		dir, err := privateDir("/source")
+		dir, err := privateDir()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -296,16 +636,32 @@ func TestPrivateDir(t *testing.T) {
 		t.Setenv("XDG_CACHE_HOME", "")
 		t.Setenv("HOME", "")
 		want(t, temporary)
-		first, _ := privateDir("/source")
-		if second, _ := privateDir("/source"); first == second {
-			t.Errorf("%s is not a fresh one", second)
+		want(t, temporary) // the same again
+	})
+	t.Run("R186 others made the directory among the temporary files", func(t *testing.T) {
+		_, _, temporary := surroundings(t)
+		t.Setenv("XDG_CACHE_HOME", "")
+		t.Setenv("HOME", "")
+		foreign, err := privateDir()
+		if err := errors.Join(err, os.Chmod(foreign, 0o777)); err != nil {
+			t.Fatal(err)
+		}
+		want(t, temporary)
+		if dir, _ := privateDir(); dir == foreign {
+			t.Errorf("%s is not a new one", dir)
 		}
 	})
+	t.Run("R186 the directory is a link", func(t *testing.T) {
+		_, cache, temporary := surroundings(t)
+		if err := os.Symlink(t.TempDir(), filepath.Join(cache, "grantlingtest")); err != nil {
+			t.Fatal(err)
+		}
+		want(t, temporary)
+	})
 	for name, open := range map[string]func(above, cache string) string{
-		"the directory":                 func(_, cache string) string { return filepath.Join(cache, "grantlingtest") },
-		"the cache":                     func(_, cache string) string { return cache },
-		"the one above the cache":       func(above, _ string) string { return above },
-		"the directory of this version": func(_, cache string) string { dir, _ := privateDir("/source"); return dir },
+		"the directory":           func(_, cache string) string { return filepath.Join(cache, "grantlingtest") },
+		"the cache":               func(_, cache string) string { return cache },
+		"the one above the cache": func(above, _ string) string { return above },
 	} {
 		t.Run("R186 others can write to "+name, func(t *testing.T) {
 			above, cache, temporary := surroundings(t)

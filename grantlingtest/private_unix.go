@@ -8,10 +8,11 @@ import (
 	"syscall"
 )
 
-// isPrivate reports whether nobody but this user and root can put files into a
-// directory, or another directory in its place: it and all above it are theirs,
-// and others cannot write there. Above it they can where there is a sticky bit,
-// which keeps them from replacing what is not theirs. The path has no links.
+// isPrivate reports whether only this user and root can put files into a
+// directory or replace it. The directory must be this user's, the directories
+// above it this user's or root's, and others must not be able to write to any
+// of them. Above it a sticky bit is enough, because then others cannot replace
+// what is not theirs. The path must have no symbolic links.
 func isPrivate(dir string) bool {
 	for at := dir; ; at = filepath.Dir(at) {
 		info, err := os.Lstat(at)

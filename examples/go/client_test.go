@@ -17,11 +17,18 @@ import (
 	"github.com/grantling/grantling/grantlingtest"
 )
 
-// token asks the token endpoint, as a small client does, and once more when
-// that is busy.
-func token(base string, form url.Values) (answer grantlingtest.Token, err error) {
+// server runs for all tests of the package.
+var server grantlingtest.Server
+
+func TestMain(m *testing.M) {
+	os.Exit(grantlingtest.Run(m, &server, grantlingtest.Options{Args: []string{"-fixtures", "../fixtures.json"}}))
+}
+
+// token is the client under test. It sends a form to the token endpoint, and
+// tries once more if that is busy.
+func token(endpoint string, form url.Values) (answer grantlingtest.Token, err error) {
 	for range 2 {
-		request, _ := http.NewRequest("POST", base+"/oauth/token", strings.NewReader(form.Encode()))
+		request, _ := http.NewRequest("POST", endpoint, strings.NewReader(form.Encode()))
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		request.SetBasicAuth("web", "web-secret")
 		response, err := http.DefaultClient.Do(request)
@@ -38,37 +45,46 @@ func token(base string, form url.Values) (answer grantlingtest.Token, err error)
 	return answer, fmt.Errorf("the token endpoint is busy")
 }
 
-func TestClient(t *testing.T) {
-	fixtures, _ := os.ReadFile("../fixtures.json")
-	srv := grantlingtest.Start(t, grantlingtest.Options{Fixtures: string(fixtures)})
-
+func TestSignIn(t *testing.T) {
+	srv := server.In(t)
+	t.Cleanup(srv.Reset)
 	state, verifier := rand.Text(), rand.Text()+rand.Text()
 	challenge := sha256.Sum256([]byte(verifier))
-	callback, _ := url.Parse(srv.Approve(srv.URL+"/oauth/authorize?"+url.Values{
+	callback, _ := url.Parse(srv.Approve(srv.Endpoint("authorize")+"?"+url.Values{
 		"response_type": {"code"}, "client_id": {"web"}, "state": {state}, "code_challenge_method": {"S256"},
 		"code_challenge": {base64.RawURLEncoding.EncodeToString(challenge[:])},
 	}.Encode(), "alice"))
 	if callback.Query().Get("state") != state {
 		t.Fatalf("another state in %s", callback)
 	}
-	first, err := token(srv.URL, url.Values{"grant_type": {"authorization_code"}, "code": {callback.Query().Get("code")}, "code_verifier": {verifier}})
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	srv.Advance(2 * time.Hour) // the access token expires
-	srv.Fail(grantlingtest.Fault{Endpoint: "token", Status: 503})
-	if _, err := token(srv.URL, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {first.RefreshToken}}); err != nil {
+	if _, err := token(srv.Endpoint("token"), url.Values{"grant_type": {"authorization_code"}, "code": {callback.Query().Get("code")}, "code_verifier": {verifier}}); err != nil {
 		t.Fatal(err)
 	}
 
 	requests := srv.Requests(grantlingtest.Filter{})
-	if len(requests) != 4 || requests[2].Status != 503 || requests[3].Status != 200 || requests[3].Flow != requests[0].Flow {
+	if len(requests) != 2 || requests[1].Flow != requests[0].Flow {
 		t.Errorf("the server saw %+v", requests)
 	}
 	for _, request := range requests {
 		if len(request.Warnings) > 0 {
 			t.Errorf("%s: %v", request.Endpoint, request.Warnings)
 		}
+	}
+}
+
+func TestRefresh(t *testing.T) {
+	srv := server.In(t)
+	t.Cleanup(srv.Reset)
+	first := srv.Token("web", "alice", "")
+	srv.Advance(2 * time.Hour) // the access token expires
+	srv.Fail(grantlingtest.Fault{Endpoint: "token", Status: 503})
+	second, err := token(srv.Endpoint("token"), url.Values{"grant_type": {"refresh_token"}, "refresh_token": {first.RefreshToken}})
+	if err != nil || second.AccessToken == first.AccessToken {
+		t.Fatalf("%+v after %+v: %v", second, first, err)
+	}
+
+	requests := srv.Requests(grantlingtest.Filter{Endpoint: "token"})
+	if len(requests) != 2 || requests[0].Status != 503 || requests[1].Status != 200 {
+		t.Errorf("the server saw %+v", requests)
 	}
 }
