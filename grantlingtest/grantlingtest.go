@@ -32,6 +32,7 @@
 //
 //	func TestLogin(t *testing.T) {
 //		srv := shared.In(t)
+//		t.Cleanup(srv.Reset)
 //		...
 //	}
 //
@@ -46,9 +47,9 @@
 //
 // The first test builds the server, from the version of the module that the
 // tests are built with. This needs the go command and the source of the module,
-// so it does not work with a vendor directory; Options.Binary does. The binary
-// is kept in the user's cache directory and used again by all tests until the
-// version changes, or the source in a work tree.
+// so with a vendor directory, set Options.Binary. The binary is kept in the
+// user's cache directory, and tests build another only for another version, or
+// when the source in a work tree has changed.
 //
 // When a test fails, it logs what the server wrote to standard error.
 package grantlingtest

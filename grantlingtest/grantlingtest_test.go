@@ -352,6 +352,24 @@ func TestRegistrations(t *testing.T) {
 	}
 }
 
+// TestFault: what a fault is on the wire.
+func TestFault(t *testing.T) {
+	t.Parallel()
+	for want, fault := range map[string]Fault{
+		`{"endpoint":"token"}`:                          {Endpoint: "token"},
+		`{"name":"slow_body","times":0,"delay":"1.5s"}`: {Name: "slow_body", Times: Forever, Delay: 1500 * time.Millisecond},
+		`{"endpoint":"token","client_id":"web","percent":50,"seed":7,"status":503,"error":"busy","error_description":"later","headers":{"Retry-After":"1"},"times":2}`: {
+			Endpoint: "token", ClientID: "web", Times: 2, Percent: 50, Seed: 7,
+			Status: 503, Error: "busy", ErrorDescription: "later", Headers: map[string]string{"Retry-After": "1"},
+		},
+		`{"body":"{}","drop":true}`: {Body: "{}", Drop: true},
+	} {
+		if got, err := json.Marshal(fault); err != nil || string(got) != want {
+			t.Errorf("%+v is %s, %v; want %s", fault, got, err, want)
+		}
+	}
+}
+
 func TestEndpoint(t *testing.T) {
 	t.Parallel()
 	for profile, paths := range map[string]map[string]string{
