@@ -20,7 +20,7 @@ import (
 type authorizationRequest struct {
 	query  string // as received, in printable ASCII
 	values values
-	faulty map[string]string
+	faulty map[string]reason
 
 	// Known before anything may be sent to the redirect URI.
 	client          *client
@@ -72,7 +72,7 @@ func (s *server) parseClientAndRedirectURI(q query) (*authorizationRequest, erro
 		return nil, err
 	}
 	if c == nil {
-		return nil, because("unknown client", refuse(http.StatusBadRequest, "invalid_client", rfc6749("4.1.2.1"), "client_id names no client of this server"))
+		return nil, refuse(http.StatusBadRequest, "invalid_client", rfc6749("4.1.2.1"), unknownClient, "client_id names no client of this server").about("client_id")
 	}
 	redirectURI, err := c.redirectURIFor(v["redirect_uri"])
 	if err != nil {
@@ -100,7 +100,7 @@ func escapeBytes(query string) string {
 // while it is still the client's author who hears of it.
 func checkLength(query string) error {
 	if len(query) > maxQuery || len(url.QueryEscape(query)) > maxCarried {
-		return refuse(http.StatusRequestURITooLong, "invalid_request", rfc9110("15.5.15"), "the authorization request is too long: it may have 32 KB, or less if much of it is percent-encoded")
+		return refuse(http.StatusRequestURITooLong, "invalid_request", rfc9110("15.5.15"), requestTooLong, "the authorization request is too long: it may have 32 KB, or less if much of it is percent-encoded")
 	}
 	return nil
 }
@@ -128,17 +128,17 @@ func (a *authorizationRequest) parseParameters(p *profile) error {
 	switch a.responseType {
 	case "code":
 		if !a.client.mayUse("authorization_code", p) {
-			return about("response_type", unauthorizedClient(rfc6749("4.1.2.1"), "this client is not registered for the authorization code grant"))
+			return unauthorizedClient(rfc6749("4.1.2.1"), grantTypeNotRegistered, "this client is not registered for the authorization code grant").about("response_type")
 		}
 	case "token":
 		if !slices.Contains(p.Grants, "implicit") {
 			return unsupportedResponseType(rfc6749("4.2.2.1"), "response_type must be code: this server has no implicit grant")
 		}
 		if !a.client.mayUse("implicit", p) {
-			return about("response_type", unauthorizedClient(rfc6749("4.2.2.1"), "this client is not registered for the implicit grant; RFC 9700 advises the code grant with PKCE"))
+			return unauthorizedClient(rfc6749("4.2.2.1"), grantTypeNotRegistered, "this client is not registered for the implicit grant; RFC 9700 advises the code grant with PKCE").about("response_type")
 		}
 		if a.redirectURI == outOfBand {
-			return invalidRequest(rfc6749("4.2.2"), "an access token cannot be shown out of band: use response_type code")
+			return invalidRequest(rfc6749("4.2.2"), tokenOutOfBand, "an access token cannot be shown out of band: use response_type code").about("response_type")
 		}
 	case "":
 		return missing(rfc6749("3.1.1"), "response_type")
@@ -150,7 +150,7 @@ func (a *authorizationRequest) parseParameters(p *profile) error {
 		return unsupportedResponseType(rfc6749("3.1.1"), must)
 	}
 	if mode := a.values["response_mode"]; mode != "" && mode != a.responseMode(p) {
-		return invalidRequest(rfc6749("4.1.2"), "response_mode must be "+a.responseMode(p)+" with this response_type, or be left out")
+		return invalidRequest(rfc6749("4.1.2"), responseModeWrong, "response_mode must be "+a.responseMode(p)+" with this response_type, or be left out").about("response_mode")
 	}
 	scope, err := a.client.grantableScope(a.values["scope"], p)
 	if err != nil {
@@ -163,7 +163,7 @@ func (a *authorizationRequest) parseParameters(p *profile) error {
 		}
 	}
 	if a.prompts("none") && len(a.prompt) > 1 {
-		return invalidRequest(openID("3.1.2.1"), "prompt none stands alone")
+		return invalidRequest(openID("3.1.2.1"), promptNoneNotAlone, "prompt none stands alone").about("prompt")
 	}
 	return nil
 }
@@ -186,17 +186,17 @@ func (a *authorizationRequest) parseCodeChallenge(p *profile) error {
 	challenge, method := a.values["code_challenge"], a.values["code_challenge_method"]
 	switch {
 	case challenge == "" && method != "":
-		return invalidRequest(rfc7636("4.3"), "code_challenge_method stands without a code_challenge")
+		return invalidRequest(rfc7636("4.3"), methodWithoutChallenge, "code_challenge_method stands without a code_challenge").about("code_challenge_method")
 	case challenge == "" && a.client.public() && !p.PKCEOptional:
-		return invalidRequest(rfc9700("2.1.1"), "code_challenge is missing: public clients must use PKCE")
+		return invalidRequest(rfc9700("2.1.1"), pkceMissing, "code_challenge is missing: public clients must use PKCE").about("code_challenge")
 	case challenge == "":
 		return nil
 	case method == "":
-		return because("code_challenge_method", invalidRequest(rfc7636("4.3"), "code_challenge_method must be S256; without it the method is plain, which this server refuses"))
+		return invalidRequest(rfc7636("4.3"), methodNotS256, "code_challenge_method must be S256; without it the method is plain, which this server refuses").about("code_challenge_method")
 	case method != "S256":
-		return because("code_challenge_method", invalidRequest(rfc7636("4.3"), "code_challenge_method must be S256, so spelt"))
+		return invalidRequest(rfc7636("4.3"), methodNotS256, "code_challenge_method must be S256, so spelt").about("code_challenge_method")
 	case len(challenge) != 43 || !isUnreserved(challenge):
-		return invalidRequest(rfc7636("4.2"), "code_challenge must be the base64url encoding of a SHA-256 hash: 43 characters without padding")
+		return invalidRequest(rfc7636("4.2"), challengeMalformed, "code_challenge must be the base64url encoding of a SHA-256 hash: 43 characters without padding").about("code_challenge")
 	}
 	a.codeChallenge = challenge
 	return nil
@@ -332,7 +332,7 @@ func (s *server) autoApprover(request *authorizationRequest) (*user, error) {
 	}
 	u, err := s.store.userNamed(s.autoApprove)
 	if u == nil && err == nil {
-		err = accessDenied(rfc6749("4.1.2.1"), "the user of -auto-approve does not exist any more")
+		err = accessDenied(rfc6749("4.1.2.1"), approverGone, "the user of -auto-approve does not exist any more")
 	}
 	return u, err
 }
@@ -417,12 +417,12 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 	pending := pendingConsent{id, form["asked"], unixTime(expires), form["request"]}
 	if v.user == nil || !sameMAC(pending.mac(v), form["mac"]) {
 		return outOfDate("You have signed in or out since it was asked. Go back to the application and start again.",
-			refuse(http.StatusForbidden, "access_denied", rfc6749("10.12"), "this form belongs to another sign-in"))
+			refuse(http.StatusForbidden, "access_denied", rfc6749("10.12"), formOfAnotherSignIn, "this form belongs to another sign-in"))
 	}
 	x.username = v.user.Username
 	if pending.expires.expired(x.now) {
 		return outOfDate("It was asked more than half an hour ago. Go back to the application and start again.",
-			invalidRequest(rfc6749("4.1.1"), "this request has expired"))
+			invalidRequest(rfc6749("4.1.1"), consentExpired, "this request has expired"))
 	}
 	request, err := s.parseClientAndRedirectURI(parseQuery(pending.query))
 	if err != nil {
@@ -432,20 +432,20 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 	switch invalid := request.parseParameters(s.profile); {
 	case invalid == nil && request.asked() != pending.asked, invalid != nil && request.sentRedirectURI == "":
 		return outOfDate("The application has changed since it was asked. Go back to the application and start again.",
-			invalidRequest(rfc6749("4.1.1"), "the client has been changed meanwhile"))
+			invalidRequest(rfc6749("4.1.1"), clientChanged, "the client has been changed meanwhile"))
 	case invalid != nil:
 		return request.refused(invalid)
 	}
 	if form["decision"] != "approve" && form["decision"] != "deny" {
-		return invalidRequest(rfc6749("4.1.1"), "decision must be approve or deny")
+		return invalidRequest(rfc6749("4.1.1"), decisionMissing, "decision must be approve or deny")
 	}
 	request.pending = &pending
 	return s.decide(w, x, request, &decision{v.user, form["decision"] == "deny"})
 }
 
 // outOfDate tells the user why the answer to a question cannot count any more.
-func outOfDate(text string, err error) error {
-	return helped(help{Heading: "This question is out of date", Text: text}, err)
+func outOfDate(text string, err *oauthError) error {
+	return err.helped(help{Heading: "This question is out of date", Text: text})
 }
 
 // decide does what the user decided.
@@ -456,7 +456,7 @@ func (s *server) decide(w http.ResponseWriter, x *exchange, request *authorizati
 	x.username = d.user.Username
 	err := s.store.issue(issuance{answers: request.pending})
 	if err == nil {
-		err = accessDenied(rfc6749("4.1.2.1"), "the user denied the request")
+		err = accessDenied(rfc6749("4.1.2.1"), userDenied, "the user denied the request")
 	}
 	return request.decisionRefused(err)
 }
@@ -465,8 +465,8 @@ func (s *server) decide(w http.ResponseWriter, x *exchange, request *authorizati
 // client has had its answer.
 func (a *authorizationRequest) decisionRefused(err error) error {
 	if errors.Is(err, errAnswered) {
-		return helped(help{Heading: "You have answered already", Text: "Your first answer has been sent to the application. If you are still here, go back to the application and start again."},
-			invalidRequest(rfc6749("4.1.1"), "this request has been answered already"))
+		return invalidRequest(rfc6749("4.1.1"), answeredAlready, "this request has been answered already").
+			helped(help{Heading: "You have answered already", Text: "Your first answer has been sent to the application. If you are still here, go back to the application and start again."})
 	}
 	return a.refused(err)
 }

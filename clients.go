@@ -89,7 +89,7 @@ func (c *client) grantableScope(requested string, p *profile) (string, error) {
 	default:
 		tokens := slices.DeleteFunc(strings.Fields(*p.DefaultScope), func(token string) bool { return c.Scope != "" && !covers(c.Scope, token) })
 		if len(tokens) == 0 && *p.DefaultScope != "" {
-			return "", invalidScope(rfc6749("3.3"), "scope is missing, and the client is registered for nothing of the default scope")
+			return "", invalidScope(rfc6749("3.3"), noDefaultScope, "scope is missing, and the client is registered for nothing of the default scope")
 		}
 		return joinScope(tokens), nil
 	}
@@ -99,12 +99,12 @@ func (c *client) grantableScope(requested string, p *profile) (string, error) {
 	}
 	tokens, unknown := p.canonicalScope(tokens)
 	if unknown != "" {
-		return "", tooMuch(rfc6749("3.3"), unknown, p.hasScope, "the scope asks for something that this server does not have")
+		return "", tooMuch(rfc6749("3.3"), unknownScope, unknown, p.hasScope, "the scope asks for something that this server does not have")
 	}
 	registered := func(token string) bool { return c.Scope == "" || covers(c.Scope, token) }
 	for _, token := range tokens {
 		if !registered(token) {
-			return "", tooMuch(rfc6749("3.3"), token, registered, "the scope asks for more than the client is registered for")
+			return "", tooMuch(rfc6749("3.3"), scopeNotRegistered, token, registered, "the scope asks for more than the client is registered for")
 		}
 	}
 	return joinScope(tokens), nil
@@ -113,17 +113,17 @@ func (c *client) grantableScope(requested string, p *profile) (string, error) {
 // tooMuch refuses a scope for a token that is none of those that it may have.
 // It tells where the token is several of them, joined by another separator than
 // RFC 6749 §3.3's space.
-func tooMuch(rule section, token string, has func(token string) bool, description string) error {
+func tooMuch(rule section, why reason, token string, has func(token string) bool, description string) error {
 	for separator, mistake := range map[rune]string{
 		',': "the scope has commas between its tokens: separate them with spaces",
 		'+': "the scope has plus signs between its tokens: encode a space as + or %20, not as %2B",
 	} {
 		parts := strings.FieldsFunc(token, func(r rune) bool { return r == separator })
 		if len(parts) > 0 && parts[0] != token && !slices.ContainsFunc(parts, func(part string) bool { return !has(part) }) {
-			description = mistake
+			why, description = scopeSeparator, mistake
 		}
 	}
-	return about(token, invalidScope(rule, description))
+	return invalidScope(rule, why, description).of(token)
 }
 
 func joinScope(tokens []string) string { return strings.Join(tokens, " ") }
@@ -138,12 +138,12 @@ const (
 // parseScope splits a scope into its tokens, each once, by RFC 6749 §3.3's grammar.
 func parseScope(scope string) ([]string, error) {
 	if len(scope) > maxScopeSize || strings.Count(scope, " ") >= maxScope {
-		return nil, invalidScope(rfc6749("3.3"), "the scope is too long: it may have 100 tokens and 2000 characters")
+		return nil, invalidScope(rfc6749("3.3"), scopeTooLong, "the scope is too long: it may have 100 tokens and 2000 characters")
 	}
 	var tokens []string
 	for token := range strings.SplitSeq(scope, " ") {
 		if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '"' || r == '\\' }) {
-			return nil, invalidScope(rfc6749("3.3"), "the scope is malformed: scope tokens are printable ASCII, with one blank between them")
+			return nil, invalidScope(rfc6749("3.3"), scopeMalformed, "the scope is malformed: scope tokens are printable ASCII, with one blank between them")
 		}
 		if !slices.Contains(tokens, token) {
 			tokens = append(tokens, token)
@@ -173,7 +173,7 @@ func (c *client) checkRegistered(rule section, scope string) error {
 	if c.Scope == "" || token == "" {
 		return nil
 	}
-	return about(token, invalidScope(rule, "the scope has something that this client is no longer registered for"))
+	return invalidScope(rule, scopeNoLongerRegistered, "the scope has something that this client is no longer registered for").of(token)
 }
 
 // outOfBand is the redirect URI of clients without one: the code is shown to
@@ -279,13 +279,13 @@ func (c *client) redirectURIFor(requested string) (string, error) {
 				break
 			}
 		}
-		return "", because("redirect_uri", invalidRequest(rfc6749("3.1.2.3"), "redirect_uri "+is+"; the two are compared character by character"))
+		return "", invalidRequest(rfc6749("3.1.2.3"), redirectURINotRegistered, "redirect_uri "+is+"; the two are compared character by character").about("redirect_uri")
 	case len(c.RedirectURIs) == 1:
 		return c.RedirectURIs[0], nil
 	case len(c.RedirectURIs) == 0:
-		return "", because("redirect_uri", invalidRequest(rfc6749("3.1.2.2"), "this client has no redirect URI registered"))
+		return "", invalidRequest(rfc6749("3.1.2.2"), noRedirectURI, "this client has no redirect URI registered")
 	default:
-		return "", because("redirect_uri", invalidRequest(rfc6749("3.1.2.3"), "redirect_uri is missing, and this client has several to choose from"))
+		return "", invalidRequest(rfc6749("3.1.2.3"), redirectURINeeded, "redirect_uri is missing, and this client has several to choose from").about("redirect_uri")
 	}
 }
 
@@ -307,12 +307,12 @@ func parseClientCredentials(header http.Header, body values, p *profile) (client
 	}
 	if len(authorization) == 0 {
 		if body["client_id"] == "" {
-			return clientCredentials{}, about(body["grant_type"], because("missing client", invalidClient(rfc6749("3.2.1"), "the request does not say which client sends it: use HTTP Basic or client_id")))
+			return clientCredentials{}, invalidClient(rfc6749("3.2.1"), clientMissing, "the request does not say which client sends it: use HTTP Basic or client_id").about("client_id").of(body["grant_type"])
 		}
 		return clientCredentials{id: body["client_id"], secret: body["client_secret"]}, nil
 	}
 	if len(authorization) > 1 {
-		return clientCredentials{}, invalidRequest(rfc6749("2.3"), "there is more than one Authorization header")
+		return clientCredentials{}, invalidRequest(rfc6749("2.3"), twoAuthentications, "there is more than one Authorization header")
 	}
 	c, err := parseBasic(authorization[0])
 	if err != nil {
@@ -321,11 +321,11 @@ func parseClientCredentials(header http.Header, body values, p *profile) (client
 	id, secret := body["client_id"], body["client_secret"]
 	switch {
 	case p.BasicAndBody && (id != "" && id != c.id || secret != "" && secret != c.secret):
-		return clientCredentials{}, because("two authentications", invalidClient(rfc6749("2.3"), "the credentials of HTTP Basic and those in the body differ"))
+		return clientCredentials{}, invalidClient(rfc6749("2.3"), credentialsDiffer, "the credentials of HTTP Basic and those in the body differ")
 	case secret != "" && !p.BasicAndBody:
-		return clientCredentials{}, because("two authentications", invalidRequest(rfc6749("2.3"), "the client authenticates twice: by HTTP Basic and by client_secret in the body"))
+		return clientCredentials{}, invalidRequest(rfc6749("2.3"), twoAuthentications, "the client authenticates twice: by HTTP Basic and by client_secret in the body")
 	case id != "" && id != c.id:
-		return clientCredentials{}, invalidRequest(rfc6749("2.3"), "client_id in the body is not the client of the Authorization header")
+		return clientCredentials{}, invalidRequest(rfc6749("2.3"), credentialsDiffer, "client_id in the body is not the client of the Authorization header")
 	}
 	return c, nil
 }
@@ -334,11 +334,11 @@ func parseClientCredentials(header http.Header, body values, p *profile) (client
 // encoded as RFC 6749 §2.3.1 wants them.
 func parseBasic(authorization string) (clientCredentials, error) {
 	refused := func(description string) (clientCredentials, error) {
-		return clientCredentials{}, invalidClient(rfc6749("2.3.1"), description)
+		return clientCredentials{}, invalidClient(rfc6749("2.3.1"), basicMalformed, description)
 	}
 	_, encoded, _ := strings.Cut(authorization, " ")
 	if !isBasic(authorization) {
-		return refused("clients authenticate by HTTP Basic or in the body, not by this Authorization scheme")
+		return clientCredentials{}, invalidClient(rfc6749("2.3.1"), anotherScheme, "clients authenticate by HTTP Basic or in the body, not by this Authorization scheme")
 	}
 	encoded = strings.TrimLeft(encoded, " ")
 	decoded, err := base64.StdEncoding.Strict().DecodeString(encoded)
@@ -381,16 +381,16 @@ func (s *server) authenticateClient(r *http.Request, body values, x *exchange) (
 		return nil, err
 	}
 	if c == nil {
-		return nil, invalidClient(rfc6749("5.2"), "there is no such client")
+		return nil, invalidClient(rfc6749("5.2"), unknownClient, "there is no such client")
 	}
 	x.clientID = c.ClientID
 	switch {
 	case c.public() && credentials.secret == "":
 		return c, nil
 	case c.public():
-		return nil, invalidClient(rfc6749("2.3"), "this is a public client: it has no secret and must not send one")
+		return nil, invalidClient(rfc6749("2.3"), secretOfPublicClient, "this is a public client: it has no secret and must not send one")
 	case credentials.secret == "":
-		return nil, invalidClient(rfc6749("3.2.1"), "this is a confidential client: its secret is missing")
+		return nil, invalidClient(rfc6749("3.2.1"), clientSecretMissing, "this is a confidential client: its secret is missing")
 	}
 	guess := c.ClientID + "\x00" + source(r)
 	if wait := s.secrets.try(guess, secretTries, x.now); wait > 0 {
@@ -398,9 +398,9 @@ func (s *server) authenticateClient(r *http.Request, body values, x *exchange) (
 	}
 	if subtle.ConstantTimeCompare(c.SecretHash, hashSecret(credentials.secret)) == 0 {
 		if subtle.ConstantTimeCompare(c.SecretHash, hashSecret(credentials.undecoded)) == 1 {
-			return nil, invalidClient(rfc6749("2.3.1"), "the client secret is right, but in the Basic credentials it must be form-urlencoded before base64")
+			return nil, invalidClient(rfc6749("2.3.1"), clientSecretNotEncoded, "the client secret is right, but in the Basic credentials it must be form-urlencoded before base64")
 		}
-		return nil, invalidClient(rfc6749("5.2"), "the client secret is wrong")
+		return nil, invalidClient(rfc6749("5.2"), clientSecretWrong, "the client secret is wrong")
 	}
 	s.secrets.forget(guess)
 	return c, nil

@@ -534,7 +534,7 @@ func TestMistakes(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = (&client{}).grantableScope("read,write:statuses", p)
-		if r := asRefusal(err); r.Description != "the scope has commas between its tokens: separate them with spaces" || r.Code != "invalid_scope" {
+		if r := asOAuthError(err); r.Description != "the scope has commas between its tokens: separate them with spaces" || r.Code != "invalid_scope" {
 			t.Errorf("%v", err)
 		}
 	})

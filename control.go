@@ -118,7 +118,7 @@ func (s *server) handleControl(w http.ResponseWriter, r *http.Request, x *exchan
 	}
 	status := http.StatusBadRequest
 	problem := err.Error()
-	var told *refusal
+	var told *oauthError
 	switch {
 	case errors.As(err, &told):
 		status, problem = told.Status, told.Description
@@ -133,12 +133,12 @@ func (s *server) handleControl(w http.ResponseWriter, r *http.Request, x *exchan
 // includes reading, as the log is nobody else's business.
 func (s *server) guardControl(r *http.Request) error {
 	if !isAddressed(r.Host, s.hosts...) {
-		return refuse(http.StatusForbidden, "", "", "the control API does not answer under this Host: see -control-host")
+		return &oauthError{Status: http.StatusForbidden, Description: "the control API does not answer under this Host: see -control-host"}
 	}
 	writing := *r
 	writing.Method = http.MethodPost // CrossOriginProtection takes reading for harmless
 	if err := s.crossOrigin.Check(&writing); err != nil {
-		return refuse(http.StatusForbidden, "", "", "the control API is not for pages of other origins")
+		return &oauthError{Status: http.StatusForbidden, Description: "the control API is not for pages of other origins"}
 	}
 	return nil
 }
@@ -151,7 +151,7 @@ func (s *server) controlled(r *http.Request, x *exchange) (any, error) {
 			return v.do(s, r, x)
 		}
 	}
-	return nil, refuse(http.StatusNotFound, "", "", "there is no such request here; GET "+controlPath+" lists those that there are")
+	return nil, &oauthError{Status: http.StatusNotFound, Description: "there is no such request here; GET " + controlPath + " lists those that there are"}
 }
 
 // matches reports whether a path, as it was sent, is the verb's, and notes the
@@ -470,7 +470,7 @@ func (s *server) mintTokens(r *http.Request, x *exchange) (any, error) {
 	}
 	scope, err := c.grantableScope(asked.Scope, s.profile)
 	if err != nil {
-		return nil, wrong("scope", asRefusal(err).Description)
+		return nil, wrong("scope", asOAuthError(err).Description)
 	}
 	lifetime := s.profile.AccessTokenLifetime
 	if asked.ExpiresIn != nil {
@@ -489,7 +489,7 @@ func (s *server) mintTokens(r *http.Request, x *exchange) (any, error) {
 		}
 		answer, err = s.issueForClient(c, scope, x, lifetime)
 	}
-	if told := new(refusal); errors.As(err, &told) {
+	if told := new(oauthError); errors.As(err, &told) {
 		return nil, wrong("client_id", told.Description)
 	}
 	if err != nil {
@@ -529,7 +529,7 @@ func (s *server) latestRequest(r *http.Request, _ *exchange) (any, error) {
 		return nil, err
 	}
 	if len(records) == 0 {
-		return nil, refuse(http.StatusNotFound, "", "", "no request matches")
+		return nil, &oauthError{Status: http.StatusNotFound, Description: "no request matches"}
 	}
 	return records[len(records)-1], nil
 }

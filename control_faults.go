@@ -369,7 +369,7 @@ func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *h
 // authorization endpoint that is a redirect, unless the fault has the status
 // of a page.
 func (s *server) stageError(f *stagedFault, found *route, w http.ResponseWriter, r *http.Request, x *exchange) {
-	staged := &refusal{Code: f.Error, Description: f.ErrorDescription, Status: f.Status}
+	staged := &oauthError{Code: f.Error, Description: f.ErrorDescription, Status: f.Status}
 	if staged.Description == "" {
 		staged.Description = "staged by fault " + f.id
 	}

@@ -159,6 +159,9 @@ func misfit(token json.Token, t reflect.Type) string {
 		fits, must = token == json.Delim('{'), "an object"
 	case reflect.Slice:
 		fits, must = token == json.Delim('['), "an array"
+		if rules, ok := reflect.Zero(t).Interface().(interface{ form() string }); ok {
+			must = rules.form()
+		}
 	case reflect.String:
 		_, fits = token.(string)
 		must = "a string"

@@ -27,16 +27,17 @@ func rfc6749Appendix(letter string) section { return section("RFC 6749 Appendix 
 // openID cites OpenID Connect Core 1.0, whose prompt values are understood.
 func openID(number string) section { return section("OpenID Connect Core §" + number) }
 
-// refusal is an OAuth error: what the client is told, and which rule it broke.
-// Each endpoint has its own way of writing one, and a profile its own words.
-type refusal struct {
-	Code        string // error, RFC 6749 §4.1.2.1, §5.2; RFC 6750 §3.1
+// oauthError is what the client is told, and which rule it broke. Each
+// endpoint has its own way of writing one, and a profile its own words.
+type oauthError struct {
+	Code        string // error, RFC 6749 §4.1.2.1, §5.2; RFC 6750 §3.1; "": not said
 	Description string // error_description: for the client's author; never echoes input
 	Section     section
-	Status      int    // where the answer's status tells: not in a redirect
+	Status      int    // of the answer, unless that is a redirect
 	RetryAfter  int    // seconds; 0: not said
-	Reason      string // what exactly is wrong, where profiles have words for it
-	Parameter   string // what of the request it is about, if one thing is: a parameter, a grant type, a scope token or a member of a registration
+	Reason      reason // what exactly is wrong
+	Parameter   string // that it is about, or member of a registration; "": none
+	Detail      string // the scope token or the grant type that it is about; "": none
 	Help        help   // for the person at the browser; zero: there is nothing to do
 }
 
@@ -46,146 +47,293 @@ type help struct {
 	Path, Link    string // of a page of this server to go on to, and the words of the link
 }
 
-func (r *refusal) Error() string {
-	return fmt.Sprintf("%s: %s (%s)", r.Code, r.Description, r.Section)
+func (e *oauthError) Error() string {
+	return fmt.Sprintf("%s: %s (%s)", e.Code, e.Description, e.Section)
 }
 
-func refuse(status int, code string, s section, description string) error {
-	return &refusal{Code: code, Description: description, Section: s, Status: status}
+// about adds the parameter that the error is about.
+func (e *oauthError) about(parameter string) *oauthError {
+	e.Parameter = parameter
+	return e
 }
 
-func invalidRequest(s section, description string) error {
-	return refuse(http.StatusBadRequest, "invalid_request", s, description)
+// of adds the scope token or the grant type that the error is about.
+func (e *oauthError) of(detail string) *oauthError {
+	e.Detail = detail
+	return e
+}
+
+// helped adds what the person at the browser can do about the error.
+func (e *oauthError) helped(h help) *oauthError {
+	e.Help = h
+	return e
+}
+
+// reason is what exactly is wrong, in a few words by which profiles and tests
+// know it. Every error of the protocol has one.
+type reason string
+
+const (
+	// Requests.
+	parameterMissing     reason = "missing"
+	parameterTwice       reason = "parameter twice"
+	parameterNotText     reason = "parameter not text"
+	parameterNotString   reason = "parameter not a string"
+	queryMalformed       reason = "query malformed"
+	requestTooLong       reason = "request too long"
+	bodyMalformed        reason = "body malformed"
+	bodyIncomplete       reason = "body incomplete"
+	bodyTooLarge         reason = "body too large"
+	bodyCompressed       reason = "body compressed"
+	mediaTypeUnsupported reason = "media type not supported"
+	methodUnsupported    reason = "method not supported"
+	hostUnknown          reason = "unknown host"
+	noSuchPage           reason = "unknown page"
+	noOpenIDProvider     reason = "no OpenID Provider"
+
+	// Clients.
+	clientMissing          reason = "missing client"
+	unknownClient          reason = "unknown client"
+	clientSecretMissing    reason = "client secret missing"
+	clientSecretWrong      reason = "client secret wrong"
+	clientSecretNotEncoded reason = "client secret not encoded"
+	secretOfPublicClient   reason = "secret of a public client"
+	publicClient           reason = "public client"
+	anotherScheme          reason = "another authentication scheme"
+	basicMalformed         reason = "Basic credentials malformed"
+	credentialsDiffer      reason = "credentials differ"
+	twoAuthentications     reason = "two authentications"
+	guessedTooOften        reason = "too many tries"
+	grantTypeUnsupported   reason = "grant type not supported"
+	grantTypeNotRegistered reason = "grant type not registered"
+	clientWithoutOwner     reason = "client without owner"
+
+	// The authorization endpoint.
+	redirectURINotRegistered      reason = "redirect URI not registered"
+	redirectURINoLongerRegistered reason = "redirect URI no longer registered"
+	redirectURINeeded             reason = "redirect URI needed"
+	noRedirectURI                 reason = "client without redirect URI"
+	responseTypeUnsupported       reason = "response type not supported"
+	responseModeWrong             reason = "response mode wrong"
+	tokenOutOfBand                reason = "access token out of band"
+	promptNoneNotAlone            reason = "prompt none not alone"
+	loginNeeded                   reason = "sign-in needed"
+	consentNeeded                 reason = "consent needed"
+	consentExpired                reason = "consent page expired"
+	clientChanged                 reason = "client changed"
+	decisionMissing               reason = "decision missing"
+	answeredAlready               reason = "answered already"
+	userDenied                    reason = "denied by the user"
+	approverGone                  reason = "unknown user of -auto-approve"
+	formOfAnotherSite             reason = "form of another site"
+	formOfAnotherSignIn           reason = "form of another sign-in"
+	noCodeToShow                  reason = "no code to show"
+	noSuchApplication             reason = "unknown application"
+
+	// Scope.
+	scopeMalformed          reason = "scope malformed"
+	scopeTooLong            reason = "scope too long"
+	scopeSeparator          reason = "scope separator wrong"
+	unknownScope            reason = "unknown scope"
+	scopeNotRegistered      reason = "scope not registered"
+	scopeNoLongerRegistered reason = "scope no longer registered"
+	scopeNotGranted         reason = "scope not granted"
+	noDefaultScope          reason = "no default scope"
+
+	// PKCE.
+	pkceMissing              reason = "PKCE missing"
+	challengeMalformed       reason = "code challenge malformed"
+	methodWithoutChallenge   reason = "code challenge method without challenge"
+	methodNotS256            reason = "code challenge method not S256"
+	verifierMalformed        reason = "code verifier malformed"
+	verifierWithoutChallenge reason = "code verifier without challenge"
+	verifierWrong            reason = "code verifier wrong"
+
+	// Grants.
+	unknownCode                 reason = "unknown code"
+	codeUsed                    reason = "code used"
+	codeExpired                 reason = "code expired"
+	codeRevoked                 reason = "code revoked"
+	codeOfAnotherClient         reason = "code of another client"
+	redirectURIDiffers          reason = "redirect URI differs"
+	passwordWrong               reason = "password wrong"
+	unknownRefreshToken         reason = "unknown refresh token"
+	refreshTokenUsed            reason = "refresh token used"
+	refreshTokenExpired         reason = "refresh token expired"
+	refreshTokenRevoked         reason = "refresh token revoked"
+	refreshTokenOfAnotherClient reason = "refresh token of another client"
+
+	// Access tokens.
+	tokenMissing         reason = "no token"
+	twoAccessTokens      reason = "two access tokens"
+	unknownToken         reason = "unknown token"
+	tokenExpired         reason = "token expired"
+	tokenRevoked         reason = "token revoked"
+	tokenOfAnotherClient reason = "token of another client"
+	noUser               reason = "no user"
+	scopeInsufficient    reason = "scope insufficient"
+
+	// Registration.
+	metadataInvalid          reason = "invalid"
+	metadataTooLong          reason = "too long"
+	redirectURIMalformed     reason = "redirect URI malformed"
+	redirectURIRelative      reason = "redirect URI relative"
+	redirectURIFragment      reason = "redirect URI with fragment"
+	redirectURIParameter     reason = "redirect URI with a parameter of the answer"
+	redirectURIWithoutScheme reason = "redirect URI without scheme"
+	redirectURIScheme        reason = "redirect URI scheme"
+	redirectURIInsecure      reason = "redirect URI insecure"
+
+	// The server's own failures.
+	serverBusy    reason = "server busy"
+	storageFailed reason = "storage failed"
+	serverFailed  reason = "server failed"
+)
+
+// reasons are all of them, in this order.
+var reasons = []reason{
+	parameterMissing, parameterTwice, parameterNotText, parameterNotString, queryMalformed, requestTooLong, bodyMalformed, bodyIncomplete, bodyTooLarge,
+	bodyCompressed, mediaTypeUnsupported, methodUnsupported, hostUnknown, noSuchPage, noOpenIDProvider, clientMissing, unknownClient, clientSecretMissing,
+	clientSecretWrong, clientSecretNotEncoded, secretOfPublicClient, publicClient, anotherScheme, basicMalformed, credentialsDiffer, twoAuthentications,
+	guessedTooOften, grantTypeUnsupported, grantTypeNotRegistered, clientWithoutOwner, redirectURINotRegistered, redirectURINoLongerRegistered,
+	redirectURINeeded, noRedirectURI, responseTypeUnsupported, responseModeWrong, tokenOutOfBand, promptNoneNotAlone, loginNeeded, consentNeeded,
+	consentExpired, clientChanged, decisionMissing, answeredAlready, userDenied, approverGone, formOfAnotherSite, formOfAnotherSignIn, noCodeToShow,
+	noSuchApplication, scopeMalformed, scopeTooLong, scopeSeparator, unknownScope, scopeNotRegistered, scopeNoLongerRegistered, scopeNotGranted,
+	noDefaultScope, pkceMissing, challengeMalformed, methodWithoutChallenge, methodNotS256, verifierMalformed, verifierWithoutChallenge, verifierWrong,
+	unknownCode, codeUsed, codeExpired, codeRevoked, codeOfAnotherClient, redirectURIDiffers, passwordWrong, unknownRefreshToken, refreshTokenUsed,
+	refreshTokenExpired, refreshTokenRevoked, refreshTokenOfAnotherClient, tokenMissing, twoAccessTokens, unknownToken, tokenExpired, tokenRevoked,
+	tokenOfAnotherClient, noUser, scopeInsufficient, metadataInvalid, metadataTooLong, redirectURIMalformed, redirectURIRelative, redirectURIFragment,
+	redirectURIParameter, redirectURIWithoutScheme, redirectURIScheme, redirectURIInsecure, serverBusy, storageFailed, serverFailed,
+}
+
+// errorCodes are the values of error.
+var errorCodes = []string{
+	"access_denied", "consent_required", "insufficient_scope", "invalid_client", "invalid_client_metadata", "invalid_grant", "invalid_request",
+	"invalid_scope", "invalid_token", "login_required", "misdirected_request", "not_found", "server_error", "temporarily_unavailable",
+	"unauthorized_client", "unsupported_grant_type", "unsupported_response_type",
+}
+
+func refuse(status int, code string, s section, why reason, description string) *oauthError {
+	return &oauthError{Code: code, Description: description, Section: s, Status: status, Reason: why}
+}
+
+func invalidRequest(s section, why reason, description string) *oauthError {
+	return refuse(http.StatusBadRequest, "invalid_request", s, why, description)
 }
 
 // missing refuses a request that lacks a required parameter.
-func missing(s section, parameter string) error {
-	return about(parameter, because("missing", invalidRequest(s, parameter+" is missing")))
-}
-
-// because adds the reason by which profiles know a refusal.
-func because(reason string, err error) error {
-	err.(*refusal).Reason = reason
-	return err
-}
-
-// about adds the parameter that a refusal is about.
-func about(parameter string, err error) error {
-	err.(*refusal).Parameter = parameter
-	return err
-}
-
-// helped adds what the person at the browser can do about a refusal.
-func helped(h help, err error) error {
-	err.(*refusal).Help = h
-	return err
+func missing(s section, parameter string) *oauthError {
+	return invalidRequest(s, parameterMissing, parameter+" is missing").about(parameter)
 }
 
 // The errors of RFC 6749 §5.2.
 
-func invalidClient(s section, description string) error {
-	return refuse(http.StatusUnauthorized, "invalid_client", s, description)
+func invalidClient(s section, why reason, description string) *oauthError {
+	return refuse(http.StatusUnauthorized, "invalid_client", s, why, description)
 }
 
-func invalidGrant(s section, description string) error {
-	return refuse(http.StatusBadRequest, "invalid_grant", s, description)
+func invalidGrant(s section, why reason, description string) *oauthError {
+	return refuse(http.StatusBadRequest, "invalid_grant", s, why, description)
 }
 
-func unauthorizedClient(s section, description string) error {
-	return refuse(http.StatusBadRequest, "unauthorized_client", s, description)
+func unauthorizedClient(s section, why reason, description string) *oauthError {
+	return refuse(http.StatusBadRequest, "unauthorized_client", s, why, description)
 }
 
-func unsupportedGrantType(s section, description string) error {
-	return refuse(http.StatusBadRequest, "unsupported_grant_type", s, description)
+func unsupportedGrantType(s section, description string) *oauthError {
+	return refuse(http.StatusBadRequest, "unsupported_grant_type", s, grantTypeUnsupported, description).about("grant_type")
 }
 
-func invalidScope(s section, description string) error {
-	return refuse(http.StatusBadRequest, "invalid_scope", s, description)
+func invalidScope(s section, why reason, description string) *oauthError {
+	return refuse(http.StatusBadRequest, "invalid_scope", s, why, description).about("scope")
 }
 
 // The errors of RFC 6749 §4.1.2.1 that §5.2 does not have.
 
-func accessDenied(s section, description string) error {
-	return refuse(http.StatusForbidden, "access_denied", s, description)
+func accessDenied(s section, why reason, description string) *oauthError {
+	return refuse(http.StatusForbidden, "access_denied", s, why, description)
 }
 
-func unsupportedResponseType(s section, description string) error {
-	return refuse(http.StatusBadRequest, "unsupported_response_type", s, description)
+func unsupportedResponseType(s section, description string) *oauthError {
+	return refuse(http.StatusBadRequest, "unsupported_response_type", s, responseTypeUnsupported, description).about("response_type")
 }
 
 // The errors of OpenID Connect Core §3.1.2.6 for prompt=none.
 
-func loginRequired(description string) error {
-	return refuse(http.StatusBadRequest, "login_required", openID("3.1.2.6"), description)
+func loginRequired(description string) *oauthError {
+	return refuse(http.StatusBadRequest, "login_required", openID("3.1.2.6"), loginNeeded, description).about("prompt")
 }
 
-func consentRequired(description string) error {
-	return refuse(http.StatusBadRequest, "consent_required", openID("3.1.2.6"), description)
+func consentRequired(description string) *oauthError {
+	return refuse(http.StatusBadRequest, "consent_required", openID("3.1.2.6"), consentNeeded, description).about("prompt")
 }
 
 // The errors of RFC 6750 §3.1.
 
 // noToken is answered with a bare challenge, without an error code. It tells the
 // scheme of the Authorization header that the resource would have.
-func noToken(scheme string) error {
-	return because("no token", refuse(http.StatusUnauthorized, "", rfc6750("3.1"), "this resource needs an access token: Authorization: "+scheme+", a blank, the token"))
+func noToken(scheme string) *oauthError {
+	return refuse(http.StatusUnauthorized, "", rfc6750("3.1"), tokenMissing, "this resource needs an access token: Authorization: "+scheme+", a blank, the token")
 }
 
-func invalidToken(description string) error {
-	return refuse(http.StatusUnauthorized, "invalid_token", rfc6750("3.1"), description)
+func invalidToken(why reason, description string) *oauthError {
+	return refuse(http.StatusUnauthorized, "invalid_token", rfc6750("3.1"), why, description)
 }
 
-// methodNotAllowed and payloadTooLarge are invalid_request where that is the
-// endpoint's way of speaking.
-
-func methodNotAllowed(allow string) error {
-	return refuse(http.StatusMethodNotAllowed, "invalid_request", rfc9110("15.5.6"), "this endpoint takes "+allow+" only")
+func insufficientScope(why reason, description string) *oauthError {
+	return refuse(http.StatusForbidden, "insufficient_scope", rfc6750("3.1"), why, description)
 }
 
-func payloadTooLarge() error {
-	return refuse(http.StatusRequestEntityTooLarge, "invalid_request", rfc9110("15.5.14"), "the body is larger than 64 KB")
+// The errors of HTTP, with a code for the endpoints that have one.
+
+func methodNotAllowed(allow string) *oauthError {
+	return refuse(http.StatusMethodNotAllowed, "invalid_request", rfc9110("15.5.6"), methodUnsupported, "this endpoint takes "+allow+" only")
 }
 
-func unsupportedMediaType(s section, description string) error {
-	return refuse(http.StatusUnsupportedMediaType, "invalid_request", s, description)
+func payloadTooLarge() *oauthError {
+	return refuse(http.StatusRequestEntityTooLarge, "invalid_request", rfc9110("15.5.14"), bodyTooLarge, "the body is larger than 64 KB")
 }
 
-// tooManyGuesses answers for a while in the place of the code that a wrong
-// password or secret has.
-func tooManyGuesses(code string, s section, seconds int) error {
-	return &refusal{Code: code, Section: s, Status: http.StatusTooManyRequests, RetryAfter: seconds,
-		Description: "too many tries; try again in " + strconv.Itoa(seconds) + " seconds"}
+func unsupportedMediaType(s section, why reason, description string) *oauthError {
+	return refuse(http.StatusUnsupportedMediaType, "invalid_request", s, why, description)
 }
 
-// Failures of the server's own.
+// tooManyGuesses answers for a while, in seconds, instead of the code that a
+// wrong password or secret has.
+func tooManyGuesses(code string, s section, wait int) *oauthError {
+	e := refuse(http.StatusTooManyRequests, code, s, guessedTooOften, "too many tries; try again in "+strconv.Itoa(wait)+" seconds")
+	e.RetryAfter = wait
+	return e
+}
 
-// temporarilyUnavailable is for what is worth another try.
+// temporarilyUnavailable is a failure of the server's own that is worth another
+// try.
 //
 // Choice: a full disk is answered with it, by status 503 and Retry-After; in a
 // redirect, which has neither, every failure of the server's is server_error.
-func temporarilyUnavailable(description string) error {
-	return &refusal{Code: "temporarily_unavailable", Section: rfc6749("4.1.2.1"), Status: http.StatusServiceUnavailable,
-		RetryAfter: 5, Description: description}
+func temporarilyUnavailable(why reason, description string) *oauthError {
+	e := refuse(http.StatusServiceUnavailable, "temporarily_unavailable", rfc6749("4.1.2.1"), why, description)
+	e.RetryAfter = 5
+	return e
 }
 
-// asRefusal makes any error one that can be told. What is not an OAuth error
+// asOAuthError makes any error one that can be told. What is not an OAuth error
 // is the server's own failure; its details are for the log only.
-func asRefusal(err error) *refusal {
-	var r *refusal
+func asOAuthError(err error) *oauthError {
+	var e *oauthError
 	switch {
-	case errors.As(err, &r):
-		return r
+	case errors.As(err, &e):
+		return e
 	case errors.Is(err, errStorage):
-		return temporarilyUnavailable("the database cannot be read or written at the moment").(*refusal)
+		return temporarilyUnavailable(storageFailed, "the database cannot be read or written at the moment")
 	default:
-		return &refusal{Code: "server_error", Section: rfc6749("4.1.2.1"), Status: http.StatusInternalServerError,
-			Description: "the server failed; its log says why"}
+		return refuse(http.StatusInternalServerError, "server_error", rfc6749("4.1.2.1"), serverFailed, "the server failed; its log says why")
 	}
 }
 
-func setRetryAfter(w http.ResponseWriter, r *refusal) {
-	if r.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(r.RetryAfter))
+func setRetryAfter(w http.ResponseWriter, e *oauthError) {
+	if e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
 	}
 }
 
@@ -249,7 +397,7 @@ func (x *exchange) fill(members *shape, f facts) any {
 
 // writeTold writes an error in the profile's words as a JSON body.
 func (s *server) writeTold(w http.ResponseWriter, x *exchange, t told) {
-	setRetryAfter(w, t.refusal)
+	setRetryAfter(w, t.oauthError)
 	body := bodyMembers
 	if t.body != nil {
 		body = t.body
@@ -278,8 +426,8 @@ func (s *server) writeErrorPage(w http.ResponseWriter, x *exchange, err error) {
 }
 
 func (s *server) writeToldPage(w http.ResponseWriter, t told) {
-	setRetryAfter(w, t.refusal)
-	if err := s.writePage(w, t.Status, "error.html", t.refusal); err != nil {
+	setRetryAfter(w, t.oauthError)
+	if err := s.writePage(w, t.Status, "error.html", t.oauthError); err != nil {
 		panic(err) // the server's own template
 	}
 }

@@ -116,7 +116,7 @@ func FuzzBasic(f *testing.F) {
 
 		got, err := parseBasic(header)
 		if err != nil {
-			if asRefusal(err).Code != "invalid_client" || got != (clientCredentials{}) {
+			if asOAuthError(err).Code != "invalid_client" || got != (clientCredentials{}) {
 				t.Errorf("refused with %v and %q", err, got)
 			}
 			return

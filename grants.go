@@ -49,9 +49,9 @@ func (s *server) grantToken(r *http.Request, x *exchange) (*tokenAnswer, error) 
 	}
 	switch {
 	case c.public() && grantType == "client_credentials":
-		return nil, because("public client", unauthorizedClient(rfc6749("4.4"), "this is a public client: it has no credentials that could grant anything"))
+		return nil, unauthorizedClient(rfc6749("4.4"), publicClient, "this is a public client: it has no credentials that could grant anything")
 	case !c.mayUse(grantType, s.profile):
-		return nil, unauthorizedClient(rfc6749("5.2"), "this client is not registered for this grant type")
+		return nil, unauthorizedClient(rfc6749("5.2"), grantTypeNotRegistered, "this client is not registered for this grant type")
 	}
 	if incomplete != nil {
 		return nil, incomplete
@@ -128,7 +128,7 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 		x.about(code.Grant.id())
 		// The code was issued to this client.
 		if code.Grant.client() != c.ID {
-			return issued, because("code of another client", invalidGrant(rfc6749("4.1.3"), "the code was issued to another client"))
+			return issued, invalidGrant(rfc6749("4.1.3"), codeOfAnotherClient, "the code was issued to another client")
 		}
 		// redirect_uri is the authorization request's, and there if it was there.
 		if err := s.checkSentRedirectURI(c, code.RedirectURI, body["redirect_uri"]); err != nil {
@@ -161,11 +161,11 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 // the authorization request; either may be empty (RFC 6749 §4.1.3).
 func (s *server) checkSentRedirectURI(c *client, asked, sent string) error {
 	differs := func(description string) error {
-		return because("redirect_uri differs", invalidGrant(rfc6749("4.1.3"), description))
+		return invalidGrant(rfc6749("4.1.3"), redirectURIDiffers, description).about("redirect_uri")
 	}
 	switch {
 	case sent == "" && asked != "" && !s.profile.RedirectURINotNeeded:
-		return about("redirect_uri", because("missing", invalidGrant(rfc6749("4.1.3"), "redirect_uri is missing: the authorization request had one")))
+		return invalidGrant(rfc6749("4.1.3"), parameterMissing, "redirect_uri is missing: the authorization request had one").about("redirect_uri")
 	case sent != "" && asked == "":
 		// It may name what was used by default.
 		if used, err := c.redirectURIFor(""); err != nil || used != sent {
@@ -177,14 +177,14 @@ func (s *server) checkSentRedirectURI(c *client, asked, sent string) error {
 			description += " only by " + difference
 		}
 		if _, err := c.redirectURIFor(sent); err != nil {
-			return because("redirect_uri not registered", invalidGrant(rfc6749("4.1.3"), description+"; this client has not registered it"))
+			return invalidGrant(rfc6749("4.1.3"), redirectURINotRegistered, description+"; this client has not registered it").about("redirect_uri")
 		}
 		return differs(description)
 	}
 	if asked != "" {
 		// Choice: what has been unregistered since is as if it never was.
 		if _, err := c.redirectURIFor(asked); err != nil {
-			return invalidGrant(rfc6749("4.1.3"), "redirect_uri is no longer registered")
+			return invalidGrant(rfc6749("4.1.3"), redirectURINoLongerRegistered, "redirect_uri is no longer registered").about("redirect_uri")
 		}
 	}
 	return nil
@@ -194,13 +194,13 @@ func (s *server) checkSentRedirectURI(c *client, asked, sent string) error {
 func codeRefused(err error) error {
 	switch {
 	case errors.Is(err, errUnknown):
-		return because("unknown code", invalidGrant(rfc6749("4.1.3"), "the code is not one of this server's"))
+		return invalidGrant(rfc6749("4.1.3"), unknownCode, "the code is not one of this server's")
 	case errors.Is(err, errReused):
-		return because("code used", invalidGrant(rfc6749("4.1.2"), "the code was redeemed before; the tokens issued for it are revoked now"))
+		return invalidGrant(rfc6749("4.1.2"), codeUsed, "the code was redeemed before; the tokens issued for it are revoked now")
 	case errors.Is(err, errExpired):
-		return because("code expired", invalidGrant(rfc6749("4.1.2"), "the code has expired"))
+		return invalidGrant(rfc6749("4.1.2"), codeExpired, "the code has expired")
 	case errors.Is(err, errRevoked):
-		return because("code revoked", invalidGrant(rfc6749("5.2"), "the authorization behind the code has been revoked"))
+		return invalidGrant(rfc6749("5.2"), codeRevoked, "the authorization behind the code has been revoked")
 	}
 	return err
 }
@@ -213,15 +213,15 @@ func checkCodeVerifier(challenge, verifier string) error {
 	case challenge == "" && verifier == "":
 		return nil
 	case challenge == "":
-		return because("code_verifier", invalidGrant(rfc9700("4.8.2"), "code_verifier is there, but the authorization request had no code_challenge"))
+		return invalidGrant(rfc9700("4.8.2"), verifierWithoutChallenge, "code_verifier is there, but the authorization request had no code_challenge").about("code_verifier")
 	case verifier == "":
-		return about("code_verifier", because("missing", invalidGrant(rfc7636("4.6"), "code_verifier is missing: the authorization request had a code_challenge")))
+		return invalidGrant(rfc7636("4.6"), parameterMissing, "code_verifier is missing: the authorization request had a code_challenge").about("code_verifier")
 	case len(verifier) < 43 || len(verifier) > 128 || !isUnreserved(verifier):
-		return because("code_verifier", invalidGrant(rfc7636("4.1"), "code_verifier must be 43 to 128 letters, digits, hyphens, dots, underscores or tildes"))
+		return invalidGrant(rfc7636("4.1"), verifierMalformed, "code_verifier must be 43 to 128 letters, digits, hyphens, dots, underscores or tildes").about("code_verifier")
 	}
 	sum := sha256.Sum256([]byte(verifier))
 	if subtle.ConstantTimeCompare([]byte(base64.RawURLEncoding.EncodeToString(sum[:])), []byte(challenge)) == 0 {
-		return because("code_verifier", invalidGrant(rfc7636("4.6"), "code_verifier does not belong to the code_challenge of the authorization request"))
+		return invalidGrant(rfc7636("4.6"), verifierWrong, "code_verifier does not belong to the code_challenge of the authorization request").about("code_verifier")
 	}
 	return nil
 }
@@ -255,7 +255,7 @@ func (s *server) passwordGrant(c *client, body values, r *http.Request, x *excha
 	case errors.As(err, &wait):
 		return nil, tooManyGuesses("invalid_grant", rfc6749("4.3.2"), int(wait))
 	case errors.Is(err, errWrongPassword):
-		return nil, invalidGrant(rfc6749("5.2"), "the username or the password is wrong")
+		return nil, invalidGrant(rfc6749("5.2"), passwordWrong, "the username or the password is wrong")
 	case err != nil:
 		return nil, err
 	}
@@ -297,7 +297,7 @@ func (s *server) issueForClient(c *client, scope string, x *exchange, lifetime s
 			return nil, err
 		}
 		if owner == nil {
-			return nil, unauthorizedClient(rfc6749("5.2"), "this client has no owner for whom it could act, and there is not just one user")
+			return nil, unauthorizedClient(rfc6749("5.2"), clientWithoutOwner, "this client has no owner for whom it could act, and there is not just one user")
 		}
 		g = s.newGrant(owner, c, scope, x.now)
 	}
@@ -324,7 +324,7 @@ func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenA
 		x.about(token.Grant.id())
 		// The token was issued to this client.
 		if token.Grant.client() != c.ID {
-			return issued, because("refresh token of another client", invalidGrant(rfc6749("6"), "the refresh token was issued to another client"))
+			return issued, invalidGrant(rfc6749("6"), refreshTokenOfAnotherClient, "the refresh token was issued to another client")
 		}
 		g, err := spend()
 		if err != nil {
@@ -342,7 +342,7 @@ func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenA
 		}
 		if token := uncovered(g.Scope, scope); token != "" {
 			granted := func(token string) bool { return covers(g.Scope, token) }
-			return issued, tooMuch(rfc6749("6"), token, granted, "the scope asks for more than was granted")
+			return issued, tooMuch(rfc6749("6"), scopeNotGranted, token, granted, "the scope asks for more than was granted")
 		}
 		if err := c.checkRegistered(rfc6749("6"), scope); err != nil {
 			return issued, err
@@ -363,13 +363,13 @@ func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenA
 func refreshTokenRefused(err error) error {
 	switch {
 	case errors.Is(err, errUnknown):
-		return because("unknown refresh token", invalidGrant(rfc6749("6"), "the refresh token is not one of this server's"))
+		return invalidGrant(rfc6749("6"), unknownRefreshToken, "the refresh token is not one of this server's")
 	case errors.Is(err, errReused):
-		return because("refresh token used", invalidGrant(rfc9700("4.14.2"), "the refresh token was used before; all tokens of its grant are revoked now"))
+		return invalidGrant(rfc9700("4.14.2"), refreshTokenUsed, "the refresh token was used before; all tokens of its grant are revoked now")
 	case errors.Is(err, errExpired):
-		return because("refresh token expired", invalidGrant(rfc6749("6"), "the refresh token has expired"))
+		return invalidGrant(rfc6749("6"), refreshTokenExpired, "the refresh token has expired")
 	case errors.Is(err, errRevoked):
-		return because("refresh token revoked", invalidGrant(rfc6749("6"), "the refresh token has been revoked"))
+		return invalidGrant(rfc6749("6"), refreshTokenRevoked, "the refresh token has been revoked")
 	}
 	return err
 }

@@ -193,7 +193,7 @@ type reply struct {
 	body string
 	json map[string]any // nil unless the body is a JSON object
 
-	refusal *refusal // beneath the profile's words
+	refusal *oauthError // beneath the profile's words
 }
 
 // browser keeps cookies and does not follow redirects.

@@ -239,7 +239,7 @@ func (s *server) handleLogin(w http.ResponseWriter, r *http.Request, x *exchange
 		setRetryAfter(w, refused)
 		return s.writeSignIn(w, v, refused.Status, again)
 	case errors.Is(err, errWrongPassword):
-		refused := x.refused(refuse(http.StatusUnprocessableEntity, "access_denied", rfc6749("3.1"), "the username or the password is wrong"))
+		refused := x.refused(refuse(http.StatusUnprocessableEntity, "access_denied", rfc6749("3.1"), passwordWrong, "the username or the password is wrong"))
 		again.Problem = "The username or the password is wrong."
 		return s.writeSignIn(w, v, refused.Status, again)
 	case err != nil:
@@ -366,8 +366,8 @@ func (s *server) handleOutOfBand(w http.ResponseWriter, r *http.Request, x *exch
 	presented, _ := s.profile.CodeFormat.parse(x.query.values.Get("code"))
 	b, err := s.store.liveCode(presented, x.now)
 	if err == nil && (b == nil || s.autoApprove == "" && (v.user == nil || v.user.ID != b.user.ID)) {
-		err = helped(help{Heading: "There is no code here", Text: "It may have been used or have expired. Go back to the application and start again."},
-			invalidRequest(rfc6749("4.1.2"), "there is no code here that is good and yours: it may have been used or have expired"))
+		err = invalidRequest(rfc6749("4.1.2"), noCodeToShow, "there is no code here that is good and yours: it may have been used or have expired").
+			helped(help{Heading: "There is no code here", Text: "It may have been used or have expired. Go back to the application and start again."})
 	}
 	if err != nil {
 		return err
@@ -379,18 +379,18 @@ func (s *server) handleOutOfBand(w http.ResponseWriter, r *http.Request, x *exch
 	}{presented.String(), b.client.displayName(), (b.expires - x.now + 59) / 60})
 }
 
-// What the error page shows of a refusal.
+// What the error page shows of an error.
 
 // Heading tells a person in a few words.
-func (r *refusal) Heading() string {
+func (e *oauthError) Heading() string {
 	switch {
-	case r.Help.Heading != "":
-		return r.Help.Heading
-	case r.Status == http.StatusTooManyRequests:
+	case e.Help.Heading != "":
+		return e.Help.Heading
+	case e.Status == http.StatusTooManyRequests:
 		return "Too many tries"
-	case r.Status >= 500:
+	case e.Status >= 500:
 		return "This server has a problem"
-	case r.Code == "access_denied":
+	case e.Code == "access_denied":
 		return "Access denied"
 	default:
 		return "This request cannot be answered"
@@ -409,34 +409,21 @@ var expectations = map[string]string{
 	"prompt":                "none, login, consent or select_account; or nothing",
 }
 
-// About is the parameter that the refusal is about, or "".
-func (r *refusal) About() string {
-	for word := range strings.FieldsFuncSeq(r.Description, func(c rune) bool { return c != '_' && (c < 'a' || c > 'z') }) {
-		if expectations[word] != "" {
-			return word
-		}
-	}
-	if isParameter[r.Parameter] { // and not a token of the scope
-		return r.Parameter
-	}
-	return ""
-}
-
 // Expected is what the parameter must be in a profile, or "".
-func (r *refusal) Expected(p *profile) string {
+func (e *oauthError) Expected(p *profile) string {
 	implicit := slices.Contains(p.Grants, "implicit")
 	switch {
-	case strings.HasSuffix(r.Description, occursTwice):
+	case e.Reason == parameterTwice:
 		return "once at the most"
-	case strings.HasSuffix(r.Description, isNoText):
+	case e.Reason == parameterNotText:
 		return "text in UTF-8 without control characters"
-	case r.Code == "unauthorized_client":
+	case e.Reason == grantTypeNotRegistered:
 		return "one that goes with a grant which the application is registered for"
-	case r.About() == "response_type" && !implicit:
+	case e.Parameter == "response_type" && !implicit:
 		return "code"
-	case r.About() == "response_mode" && (!implicit || p.ImplicitInQuery):
+	case e.Parameter == "response_mode" && (!implicit || p.ImplicitInQuery):
 		return "query; or nothing"
 	default:
-		return expectations[r.About()]
+		return expectations[e.Parameter]
 	}
 }

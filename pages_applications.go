@@ -106,8 +106,8 @@ const (
 
 // noApplication answers for another owner's application as for none.
 func noApplication() error {
-	return helped(help{"You have no such application", "It may have been deleted already.", "/account/applications", "Your applications"},
-		refuse(http.StatusNotFound, "not_found", rfc9110("15.5.5"), "you have no such application"))
+	return refuse(http.StatusNotFound, "not_found", rfc9110("15.5.5"), noSuchApplication, "you have no such application").
+		helped(help{"You have no such application", "It may have been deleted already.", "/account/applications", "Your applications"})
 }
 
 // handleApplications lists the user's applications.
@@ -450,7 +450,7 @@ func (s *server) handleRegenerateSecret(w http.ResponseWriter, a *accountRequest
 	var changed *client
 	err := s.changeApplication(a, x.form.Get("id"), func(c *client) (*client, error) {
 		if c.public() {
-			return nil, invalidRequest(rfc6749("2.1"), "a public application has no secret")
+			return nil, invalidRequest(rfc6749("2.1"), secretOfPublicClient, "a public application has no secret")
 		}
 		c.SecretHash = hashSecret(secret)
 		changed = c

@@ -21,19 +21,19 @@ type values map[string]string
 // newValues checks parameters one by one. What occurs twice (RFC 6749 §3.1,
 // §3.2), or has characters that no parameter may have (Appendix A), is left
 // out and named in faulty, with what is wrong with it.
-func newValues(form url.Values) (v values, faulty map[string]string) {
-	v, faulty = values{}, map[string]string{}
+func newValues(form url.Values) (v values, faulty map[string]reason) {
+	v, faulty = values{}, map[string]reason{}
 	for name, all := range form {
 		isClean := isText(all[0]) || isCredential[name]
 		switch {
 		case !isParameter[name] && (len(all) > 1 || !isClean):
 			// Unknown to the server, so nothing to it (RFC 6749 §3.1).
 		case len(all) > 1:
-			faulty[name] = occursTwice
+			faulty[name] = parameterTwice
 		case all[0] == "":
 			// As if it had not been sent (RFC 6749 §3.1).
 		case !isClean:
-			faulty[name] = isNoText
+			faulty[name] = parameterNotText
 		default:
 			v[name] = all[0]
 		}
@@ -41,12 +41,12 @@ func newValues(form url.Values) (v values, faulty map[string]string) {
 	return v, faulty
 }
 
-// What is wrong with a parameter by itself.
-const (
-	occursTwice = "occurs more than once"
-	isNoText    = "has control characters or is not UTF-8"
-	isNoString  = "must be a string"
-)
+// parameterFaults tell what is wrong with a parameter by itself.
+var parameterFaults = map[reason]string{
+	parameterTwice:     "occurs more than once",
+	parameterNotText:   "has control characters or is not UTF-8",
+	parameterNotString: "must be a string",
+}
 
 // sent is what a request says, parsed once.
 type sent struct {
@@ -66,7 +66,7 @@ type query struct {
 func parseQuery(text string) query {
 	v, err := url.ParseQuery(text)
 	if err != nil {
-		err = invalidRequest(rfc6749Appendix("B"), "the parameters are not well-formed application/x-www-form-urlencoded")
+		err = invalidRequest(rfc6749Appendix("B"), queryMalformed, "the parameters are not well-formed application/x-www-form-urlencoded")
 	}
 	return query{text, v, err}
 }
@@ -92,7 +92,7 @@ func isText(s string) bool {
 
 // checkFaulty refuses parameters that newValues found at fault; rule is the one
 // that parameters may occur once only.
-func checkFaulty(rule section, faulty map[string]string) error {
+func checkFaulty(rule section, faulty map[string]reason) error {
 	if len(faulty) == 0 {
 		return nil
 	}
@@ -100,11 +100,11 @@ func checkFaulty(rule section, faulty map[string]string) error {
 	return faultyParameter(rule, name, faulty[name])
 }
 
-func faultyParameter(rule section, name, fault string) error {
-	if fault == isNoText {
+func faultyParameter(rule section, name string, fault reason) error {
+	if fault == parameterNotText {
 		rule = rfc6749Appendix("A")
 	}
-	return about(name, invalidRequest(rule, name+" "+fault))
+	return invalidRequest(rule, fault, name+" "+parameterFaults[fault]).about(name)
 }
 
 // isParameter has the parameters that some endpoint knows.
@@ -124,7 +124,7 @@ func (m *sent) body() (values, error) {
 	v, faulty := newValues(m.form)
 	for name := range m.lists {
 		if isParameter[name] {
-			faulty[name] = isNoString
+			faulty[name] = parameterNotString
 		}
 	}
 	return v, checkFaulty(rfc6749("3.2"), faulty)
@@ -143,7 +143,7 @@ var bodyTypes = map[string]string{
 // which the form has as a value of the name with [] behind it.
 func parseBody(r *http.Request, kinds []string, otherEmpty bool) (form url.Values, lists map[string]bool, err error) {
 	if r.Header.Get("Content-Encoding") != "" {
-		return nil, nil, unsupportedMediaType(rfc9110("15.5.16"), "the body must not be compressed")
+		return nil, nil, unsupportedMediaType(rfc9110("15.5.16"), bodyCompressed, "the body must not be compressed")
 	}
 	mediaType, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	kind := bodyTypes[mediaType]
@@ -165,7 +165,7 @@ func parseBody(r *http.Request, kinds []string, otherEmpty bool) (form url.Value
 		return nil, nil, err
 	}
 	malformed := func(problem string) error {
-		return because("malformed body", invalidRequest(rfc6749Appendix("B"), "the body is "+problem))
+		return invalidRequest(rfc6749Appendix("B"), bodyMalformed, "the body is "+problem)
 	}
 	switch isObject := strings.HasPrefix(strings.TrimSpace(body), "{"); {
 	case kind == "form" && isObject && json.Valid([]byte(body)):
@@ -203,7 +203,7 @@ func otherMediaType(sent string, wanted ...string) error {
 	default:
 		description += ", and Content-Type must say so"
 	}
-	return unsupportedMediaType(rfc6749Appendix("B"), description)
+	return unsupportedMediaType(rfc6749Appendix("B"), mediaTypeUnsupported, description)
 }
 
 // parseJSONForm reads an object whose members are the parameters; lists is as
@@ -268,7 +268,7 @@ func readBody(r *http.Request) (string, error) {
 	case errors.As(err, &tooLarge):
 		return "", payloadTooLarge()
 	case err != nil:
-		return "", invalidRequest(rfc9110("8.6"), "the body ended early")
+		return "", invalidRequest(rfc9110("8.6"), bodyIncomplete, "the body ended early")
 	}
 	return string(body), nil
 }

@@ -77,11 +77,7 @@ type profile struct {
 	Registration        *registration     `json:"registration"`
 	BasicChallenge      string            `json:"basic_challenge"` // WWW-Authenticate where HTTP Basic failed (RFC 6749 §5.2)
 
-	// Errors says how refusals are told, by what they are about, from the
-	// general to the particular: "*", "invalid_grant", "code expired",
-	// "token *", "token invalid_grant", "token code expired". Each adds to
-	// what those before it say.
-	Errors map[string]errorForm `json:"errors"`
+	Errors errorRules `json:"errors"`
 }
 
 // scope is a scope token with what people are told it allows.
@@ -173,19 +169,6 @@ var (
 		"urn:ietf:params:oauth:grant-type:device_code", "urn:ietf:params:oauth:grant-type:jwt-bearer",
 		"urn:ietf:params:oauth:grant-type:saml2-bearer", "urn:ietf:params:oauth:grant-type:token-exchange",
 		"urn:openid:params:grant-type:ciba",
-	}
-	// errorCodes and errorReasons are what a refusal may be about.
-	errorCodes = []string{
-		"access_denied", "consent_required", "insufficient_scope", "invalid_client", "invalid_client_metadata", "invalid_grant", "invalid_request",
-		"invalid_scope", "invalid_token", "login_required", "server_error", "temporarily_unavailable", "unauthorized_client",
-		"unsupported_grant_type", "unsupported_response_type",
-	}
-	errorReasons = []string{
-		"code expired", "code of another client", "code revoked", "code used", "code_challenge_method", "code_verifier", "fragment", "insecure",
-		"invalid", "malformed", "malformed body", "missing", "missing client", "no scheme", "no token", "no user", "parameter", "public client",
-		"redirect_uri", "redirect_uri differs", "redirect_uri not registered", "refresh token expired", "refresh token of another client",
-		"refresh token revoked", "refresh token used", "relative", "scheme", "token expired", "token of another client", "token revoked",
-		"too long", "two authentications", "unknown client", "unknown code", "unknown refresh token",
 	}
 )
 

@@ -292,36 +292,12 @@ func (p *profile) checkAnswers() error {
 }
 
 func (p *profile) checkErrors() error {
-	for _, key := range slices.Sorted(maps.Keys(p.Errors)) {
-		if err := p.Errors[key].check("errors." + key); err != nil {
+	for i := range p.Errors {
+		if err := p.Errors[i].check(fmt.Sprintf("errors[%d]", i)); err != nil {
 			return err
-		}
-		if !isErrorKey(key) {
-			return wrong("errors."+key, "is nothing that a refusal may be about; there are *, "+strings.Join(slices.Concat(errorCodes, errorReasons), ", ")+"; a reason may have a parameter or a grant type behind it, and each an endpoint before it")
 		}
 	}
 	return nil
-}
-
-// check refuses a form that cannot be told.
-func (e errorForm) check(member string) error {
-	if e.Status != 0 && (e.Status < 400 || e.Status > 499) {
-		return wrong(member+".status", "must be one of 400 to 499: the client is to blame (RFC 9110 §15.5)")
-	}
-	if !isErrorText(e.Error) {
-		return wrong(member+".error", "has characters that RFC 6749 §5.2 does not allow")
-	}
-	if e.By != "" && !slices.Contains([]string{"page", "json", "redirect"}, e.By) {
-		return wrong(member+".by", fmt.Sprintf("%q is not one of page, json, redirect", e.By))
-	}
-	var err error
-	if e.Body != nil {
-		err = checkShape(member+".body", *e.Body, errorFacts)
-	}
-	return errors.Join(err,
-		checkHeaderShapes(member+".headers", e.Headers, errorFacts),
-		checkShape(member+".description", shape{e.Description}, []string{"parameter"}),
-		checkShape(member+".hint", shape{e.Hint}, []string{"parameter", "description"}))
 }
 
 // checkShape refuses placeholders that nothing stands behind, and what looks

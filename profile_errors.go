@@ -1,39 +1,49 @@
 package main
 
 import (
-	"maps"
+	"cmp"
+	"errors"
+	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 )
 
-// errorForm is how a refusal is told. What is absent stays as it is.
-type errorForm struct {
+// errorRules say how a profile words errors, in order: of the rules that match
+// an error, the last one that has a member decides it.
+type errorRules []errorRule
+
+// errorRule says how some errors are told. What is absent stays as it is.
+type errorRule struct {
+	At   []string `json:"at"`   // endpoints; absent: all
+	When []string `json:"when"` // codes, reasons, or a reason with a parameter or grant type behind it; absent: every error
+
 	Status      int               `json:"status"`
 	Error       string            `json:"error"`
 	Description string            `json:"description"`
-	Hint        string            `json:"hint"`
+	Hint        string            `json:"hint"` // left out if it names what is not there
 	Body        *shape            `json:"body"`
 	Headers     map[string]string `json:"headers"` // an empty one is not sent
 	By          string            `json:"by"`      // at the authorization endpoint: page, json or redirect
 }
 
-// isErrorKey reports whether a key of errors may say something: *, a code, or a
-// reason, perhaps with the parameter that it is about, or the grant type that
-// has one; each perhaps at an endpoint.
-func isErrorKey(key string) bool {
-	is := func(key string) bool {
-		return key == "*" || slices.Contains(errorCodes, key) || slices.ContainsFunc(errorReasons, func(reason string) bool {
-			parameter, found := strings.CutPrefix(key, reason+" ")
-			return key == reason || found && (isParameter[parameter] || slices.Contains(registrationMembers, parameter) || slices.Contains(grantNames, parameter))
-		})
-	}
-	endpoint, rest, _ := strings.Cut(key, " ")
-	return is(key) || is(rest) && slices.Contains(slices.Concat(endpointNames, resourceNames), endpoint)
+// form is what a document must have where the rules stand.
+func (errorRules) form() string {
+	return `an array of rules, as [{"at": ["token"], "when": ["invalid_client", "missing redirect_uri"], "status": 400}]; the last one that matches wins`
 }
 
-// told is a refusal in the profile's words.
+// matches reports whether the rule is for an error at an endpoint.
+func (rule *errorRule) matches(endpoint string, e *oauthError) bool {
+	return (rule.At == nil || slices.Contains(rule.At, endpoint)) &&
+		(rule.When == nil || slices.ContainsFunc(rule.When, func(when string) bool {
+			why := string(e.Reason)
+			return when == e.Code || when == why || when == why+" "+e.Parameter || when == why+" "+e.Detail
+		}))
+}
+
+// told is an error in the profile's words.
 type told struct {
-	*refusal
+	*oauthError
 	hint    string
 	state   string // of the authorization request
 	body    *shape
@@ -42,61 +52,94 @@ type told struct {
 	by      string
 }
 
-// tell words a refusal as the profile's errors say for this endpoint.
-func (p *profile) tell(endpoint string, r *refusal) told {
-	words := *r
-	t := told{refusal: &words, headers: make(map[string]string)}
-	keys := []string{"*", r.Code, r.Reason, r.Reason + " " + r.Parameter}
-	for _, key := range slices.Clone(keys) {
-		keys = append(keys, endpoint+" "+key)
-	}
-	for i, key := range keys {
-		form, ok := p.Errors[key]
-		if !ok {
+// tell words an error as the profile's rules say for this endpoint.
+func (p *profile) tell(endpoint string, e *oauthError) told {
+	words := *e
+	t := told{oauthError: &words, headers: make(map[string]string)}
+	for _, rule := range p.Errors {
+		if !rule.matches(endpoint, e) {
 			continue
 		}
-		if form.Body != nil {
-			t.body, t.ownBody = form.Body, i >= len(keys)/2
+		if rule.Body != nil {
+			t.body, t.ownBody = rule.Body, rule.At != nil
 		}
-		if form.By != "" {
-			t.by = form.By
+		t.by = cmp.Or(rule.By, t.by)
+		for name, value := range rule.Headers {
+			t.headers[http.CanonicalHeaderKey(name)] = value
 		}
-		maps.Copy(t.headers, form.Headers)
-		if r.Status >= 500 {
-			continue // the server's own failure is never told as another's
+		if e.Status >= 500 {
+			continue // no rule blames the client for the server's own failure
 		}
-		if form.Status != 0 {
-			words.Status = form.Status
-		}
-		if form.Error != "" {
-			words.Code = form.Error
-		}
-		if form.Description != "" {
-			words.Description = form.Description
-		}
-		if form.Hint != "" {
-			t.hint = form.Hint
-		}
+		words.Status = cmp.Or(rule.Status, words.Status)
+		words.Code = cmp.Or(rule.Error, words.Code)
+		words.Description = cmp.Or(rule.Description, words.Description)
+		t.hint = cmp.Or(rule.Hint, t.hint)
 	}
 	f := t.facts()
 	words.Description = fillText(words.Description, f)
-	if r.Parameter == "" && strings.Contains(t.hint, "${parameter") {
-		t.hint = "" // there is nothing to name
+	for _, match := range placeholder.FindAllStringSubmatch(t.hint, -1) {
+		if f[match[1]] == nil {
+			t.hint = ""
+		}
 	}
 	t.hint = fillText(t.hint, f)
 	return t
 }
 
 // errorFacts are the placeholders of error answers; descriptions and hints
-// know ${parameter}.
-var errorFacts = []string{"error", "description", "hint", "status", "parameter", "state"}
+// know ${parameter} and ${detail}.
+var errorFacts = []string{"error", "description", "hint", "status", "parameter", "detail", "state"}
 
 func (t told) facts() facts {
 	f := facts{"description": t.Description, "status": t.Status}
-	for name, value := range map[string]string{"error": t.Code, "hint": t.hint, "parameter": t.Parameter, "state": t.state} {
+	for name, value := range map[string]string{"error": t.Code, "hint": t.hint, "parameter": t.Parameter, "detail": t.Detail, "state": t.state} {
 		if value != "" {
 			f[name] = value
 		}
 	}
 	return f
+}
+
+// isErrorSubject reports whether some error may match an element of when.
+func isErrorSubject(when string) bool {
+	return slices.Contains(errorCodes, when) || slices.ContainsFunc(reasons, func(why reason) bool {
+		behind, found := strings.CutPrefix(when, string(why)+" ")
+		return when == string(why) || found && (isParameter[behind] || slices.Contains(slices.Concat(registrationMembers, grantNames), behind))
+	})
+}
+
+// check refuses a rule that no error can match, or that cannot be told.
+func (rule *errorRule) check(member string) error {
+	if rule.At != nil && len(rule.At) == 0 || rule.When != nil && len(rule.When) == 0 {
+		return wrong(member, "has an empty at or when; leave it out to mean all")
+	}
+	for i, endpoint := range rule.At {
+		if err := oneOf(fmt.Sprintf("%s.at[%d]", member, i), endpoint, slices.Concat(endpointNames, resourceNames)...); err != nil {
+			return err
+		}
+	}
+	for i, when := range rule.When {
+		if !isErrorSubject(when) {
+			return wrong(fmt.Sprintf("%s.when[%d]", member, i), fmt.Sprintf("%q is not a code, a reason, or a reason with a parameter or grant type behind it; codes: %q; reasons: %q", when, errorCodes, reasons))
+		}
+	}
+	if rule.Status != 0 && (rule.Status < 400 || rule.Status > 499) {
+		return wrong(member+".status", "must be one of 400 to 499: the client is to blame (RFC 9110 §15.5)")
+	}
+	if !isErrorText(rule.Error) {
+		return wrong(member+".error", "has characters that RFC 6749 §5.2 does not allow")
+	}
+	if rule.By != "" {
+		if err := oneOf(member+".by", rule.By, "page", "json", "redirect"); err != nil {
+			return err
+		}
+	}
+	var err error
+	if rule.Body != nil {
+		err = checkShape(member+".body", *rule.Body, errorFacts)
+	}
+	return errors.Join(err,
+		checkHeaderShapes(member+".headers", rule.Headers, errorFacts),
+		checkShape(member+".description", shape{rule.Description}, []string{"parameter", "detail"}),
+		checkShape(member+".hint", shape{rule.Hint}, []string{"parameter", "detail", "description"}))
 }

@@ -2,11 +2,16 @@ package main
 
 import (
 	"encoding/base64"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -217,7 +222,7 @@ func TestProfileFile(t *testing.T) {
 	t.Run("userinfo/a description in other letters", func(t *testing.T) {
 		t.Parallel()
 		i := startProfile(t, "testdata/parcels.json", func(s *server) {
-			s.profile.Errors = map[string]errorForm{"invalid_token": {Description: `Zu "spät"`}}
+			s.profile.Errors = errorRules{{When: []string{"invalid_token"}, Description: `Zu "spät"`}}
 		})
 		r := i.get("/v9/sender", "Authorization", "Parcel another")
 		if got := r.Header.Get("WWW-Authenticate"); got != `Bearer realm="grantling", error="invalid_token"` || r.json["error_description"] != `Zu "spät"` {
@@ -269,14 +274,14 @@ func TestProfileCheck(t *testing.T) {
 	for _, row := range []struct{ name, old, new, key, problem string }{
 		{"unknown key", `"title"`, `"titel"`, "titel", "unknown key"},
 		{"unknown key in a resource", `"needs"`, `"need"`, "resources[0].need", "unknown key"},
-		{"unknown key in an error", `"hint": "Be quicker"`, `"tip": "Be quicker"`, "errors.token code expired.tip", "unknown key"},
+		{"unknown key in an error", `"hint": "Be quicker"`, `"tip": "Be quicker"`, "errors[6].tip", "unknown key"},
 		{"key in other case", `"grants"`, `"Grants"`, "Grants", "unknown key"},
 		{"key twice", `"iss": false`, `"iss": false, "iss": true`, "iss", "occurs twice"},
 		{"text for a number", `"code_lifetime": 30`, `"code_lifetime": "30"`, "code_lifetime", "must be a whole number"},
 		{"fraction", `"code_lifetime": 30`, `"code_lifetime": 30.5`, "code_lifetime", "must be a whole number"},
 		{"number that is too large", `"code_lifetime": 30`, `"code_lifetime": 30000000000000000000`, "code_lifetime", "must be a whole number"},
 		{"text for a truth", `"iss": false`, `"iss": "false"`, "iss", "must be true or false"},
-		{"text for a number in an error", `"status": 410`, `"status": "410"`, "errors.invalid_grant.status", "must be a whole number"},
+		{"text for a number in an error", `"status": 410`, `"status": "410"`, "errors[2].status", "must be a whole number"},
 		{"text for a list in a resource", `["Parcel"]`, `"Parcel"`, "resources[0].schemes", "must be an array"},
 		{"text for a list of paths", `["/connect"]`, `"/connect"`, "endpoints.authorize", "must be an array"},
 		{"number for a list", `"bodies": ["json"]`, `"bodies": 1`, "bodies", "must be an array"},
@@ -338,7 +343,7 @@ func TestProfileCheck(t *testing.T) {
 		{"placeholder with a hyphen", `${account_number}`, `${account-number}`, "resources[0].answer", "${account-number} is no placeholder"},
 		{"placeholder in capitals", `${email?}`, `${Email}`, "resources[0].answer", "${Email} is no placeholder"},
 		{"placeholder without an end", `${display_name}`, `${display_name`, "resources[0].answer", "${display_name is no placeholder"},
-		{"placeholder within another", `There is no ${parameter}`, `There is no ${no${parameter}`, "errors.missing.description", "${no${parameter} is no placeholder"},
+		{"placeholder within another", `There is no ${parameter}`, `There is no ${no${parameter}`, "errors[3].description", "${no${parameter} is no placeholder"},
 		{"placeholder that needs a user", `"needs": "user"`, `"needs": "nothing"`, "resources[0].answer", "${account_number} is not known here; there are issuer, base_url, host"},
 		{"placeholder in a token header", `vnd.parcels+json`, `${scope}`, "token_headers.Content-Type", "${scope} is not known here; there are none"},
 		{"R200 type of JSON that is none", `"token_answer":`, `"json_type": "text/html", "token_answer":`, "json_type", "must be application/json, perhaps with a charset"},
@@ -347,22 +352,25 @@ func TestProfileCheck(t *testing.T) {
 		{"header with a line break", `vnd.parcels+json`, `\nX: y`, "token_headers.Content-Type", "is no header"},
 		{"header twice", `"Content-Type":`, `"content-type": "x/y", "Content-Type":`, "token_headers.content-type", "is there twice"},
 		{"header that frames the answer", `"Content-Type":`, `"content-length":`, "token_headers.content-length", "is the server's own"},
-		{"header of an error that frames the answer", `"WWW-Authenticate":`, `"Transfer-Encoding":`, "errors.userinfo invalid_token.headers.Transfer-Encoding", "is the server's own"},
-		{"header of an error with a line break", `Parcel problem=`, `Parcel\nproblem=`, "errors.userinfo invalid_token.headers.WWW-Authenticate", "is no header"},
+		{"header of an error that frames the answer", `"WWW-Authenticate":`, `"Transfer-Encoding":`, "errors[4].headers.Transfer-Encoding", "is the server's own"},
+		{"header of an error with a line break", `Parcel problem=`, `Parcel\nproblem=`, "errors[4].headers.WWW-Authenticate", "is no header"},
 		{"unknown placeholder in the revocation answer", `{"ended": true}`, `{"ended": "${error}"}`, "revocation_answer", "${error} is not known here"},
-		{"unknown subject of an error", `"token code expired"`, `"token code too old"`, "errors.token code too old", "is nothing that a refusal may be about"},
-		{"unknown endpoint of an error", `"token code expired"`, `"tokens code expired"`, "errors.tokens code expired", "is nothing that a refusal may be about"},
-		{"something behind a reason", `"token code expired"`, `"token code expired soon"`, "errors.token code expired soon", "is nothing that a refusal may be about"},
-		{"something behind a code", `"invalid_grant":`, `"invalid_grant soon":`, "errors.invalid_grant soon", "is nothing that a refusal may be about"},
-		{"parameter behind a code", `"invalid_grant":`, `"invalid_grant code":`, "errors.invalid_grant code", "is nothing that a refusal may be about"},
-		{"unknown parameter", `"missing":`, `"missing cod":`, "errors.missing cod", "is nothing that a refusal may be about"},
-		{"error that is none", `"status": 410`, `"status": 200`, "errors.invalid_grant.status", "must be one of 400 to 499"},
-		{"error with a quotation mark", `"error": "gone"`, `"error": "go\"ne"`, "errors.invalid_grant.error", "has characters"},
-		{"told in another way", `{"hint": "Be quicker"}`, `{"by": "pigeon"}`, "errors.token code expired.by", "is not one of"},
-		{"unknown placeholder in an error", `"number": "${status}"`, `"number": "${code}"`, "errors.*.body", "${code} is not known here"},
-		{"unknown placeholder in a description", `There is no ${parameter}`, `There is no ${name}`, "errors.missing.description", "${name} is not known here"},
-		{"unknown placeholder in a hint", `Be quicker`, `Be quicker than ${time}`, "errors.token code expired.hint", "${time} is not known here"},
-		{"unknown placeholder in a header", `problem=\"${error}\"`, `problem=\"${number}\"`, "errors.userinfo invalid_token.headers.WWW-Authenticate", "${number} is not known here"},
+		{"errors in the old form", `"errors": [`, `"errors": {"token *": {"status": 400}}, "x": [`, "errors", `must be an array of rules, as [{"at": ["token"], "when": ["invalid_client", "missing redirect_uri"], "status": 400}]`},
+		{"unknown subject of an error", `"code expired"`, `"code too old"`, "errors[6].when[0]", `"code too old" is not a code, a reason`},
+		{"unknown endpoint of an error", `"at": ["token"]`, `"at": ["tokens"]`, "errors[6].at[0]", "is not one of"},
+		{"no endpoint of an error", `"at": ["token"]`, `"at": []`, "errors[6]", "has an empty at or when"},
+		{"no subject of an error", `"when": ["invalid_grant"]`, `"when": []`, "errors[2]", "has an empty at or when"},
+		{"something behind a reason", `"code expired"`, `"code expired soon"`, "errors[6].when[0]", "is not a code, a reason"},
+		{"something behind a code", `["invalid_grant"]`, `["invalid_grant soon"]`, "errors[2].when[0]", "is not a code, a reason"},
+		{"parameter behind a code", `["invalid_grant"]`, `["invalid_grant code"]`, "errors[2].when[0]", "is not a code, a reason"},
+		{"unknown parameter", `["missing"]`, `["missing cod"]`, "errors[3].when[0]", "is not a code, a reason"},
+		{"error that is none", `"status": 410`, `"status": 200`, "errors[2].status", "must be one of 400 to 499"},
+		{"error with a quotation mark", `"error": "gone"`, `"error": "go\"ne"`, "errors[2].error", "has characters"},
+		{"told in another way", `"hint": "Be quicker"`, `"by": "pigeon"`, "errors[6].by", "is not one of"},
+		{"unknown placeholder in an error", `"number": "${status}"`, `"number": "${code}"`, "errors[0].body", "${code} is not known here"},
+		{"unknown placeholder in a description", `There is no ${parameter}`, `There is no ${name}`, "errors[3].description", "${name} is not known here"},
+		{"unknown placeholder in a hint", `Be quicker`, `Be quicker than ${time}`, "errors[6].hint", "${time} is not known here"},
+		{"unknown placeholder in a header", `problem=\"${error}\"`, `problem=\"${number}\"`, "errors[4].headers.WWW-Authenticate", "${number} is not known here"},
 		{"something behind the end", "\n}\n", "\n}\n{}\n", "", "behind the end"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -390,7 +398,7 @@ func TestProfileCheck(t *testing.T) {
 		for old, row := range map[string]struct{ new, place string }{
 			`"default_scope": "track"`: {`"default_scope": "steal"`, "23: default_scope: "},
 			`"title"`:                  {`"titel"`, "3: titel: "},
-			`"status": 410`:            {`"status": 99`, "42: errors.invalid_grant.status: "},
+			`"status": 410`:            {`"status": 99`, "41: errors[2].status: "},
 			`"code_lifetime": 30`:      {`"code_lifetime": "x"`, "24: code_lifetime: "},
 		} {
 			_, err := parseProfile("service.json", []byte(strings.Replace(valid, old, row.new, 1)))
@@ -424,31 +432,65 @@ func TestProfileCheck(t *testing.T) {
 	})
 }
 
-// TestProfileErrorSubjects wants every code and reason that the server gives among
-// those that profiles may have words for.
-func TestProfileErrorSubjects(t *testing.T) {
+// TestErrorReasons reads the source: reasons and errorCodes have all that the
+// server gives, and nothing else.
+func TestErrorReasons(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	given := regexp.MustCompile(`(?:because\(|uriProblem\{|refuse\([^,]*, |tooManyGuesses\(|Code: )"([^"]+)"`)
-	seen := make(map[string]bool)
-	for _, file := range files {
-		source, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, match := range given.FindAllStringSubmatch(string(source), -1) {
-			seen[match[1]] = true
-			if !isErrorKey(match[1]) && match[1] != "not_found" && match[1] != "misdirected_request" {
-				t.Errorf("%s: %q is neither one of errorCodes nor of errorReasons", file, match[1])
+	var names []string
+	var declared []reason
+	uses := make(map[string]int) // of names
+	codes := make(map[string]bool)
+	inspect := func(file string, n ast.Node) {
+		switch n := n.(type) {
+		case *ast.Ident:
+			uses[n.Name]++
+		case *ast.ValueSpec:
+			if named, ok := n.Type.(*ast.Ident); ok && named.Name == "reason" && len(n.Values) == 1 {
+				text, _ := strconv.Unquote(n.Values[0].(*ast.BasicLit).Value)
+				names, declared = append(names, n.Names[0].Name), append(declared, reason(text))
+			}
+		case *ast.CallExpr:
+			called, _ := n.Fun.(*ast.Ident)
+			for i, argument := range n.Args {
+				literal, isLiteral := argument.(*ast.BasicLit)
+				if called != nil && isLiteral && (called.Name == "refuse" && i == 1 || called.Name == "tooManyGuesses" && i == 0) {
+					code, _ := strconv.Unquote(literal.Value)
+					codes[code] = true
+				}
+			}
+		case *ast.CompositeLit:
+			if named, ok := n.Type.(*ast.Ident); ok && named.Name == "oauthError" && file != "errors.go" && !strings.HasPrefix(file, "control") {
+				t.Errorf("%s makes an error without a reason", file)
 			}
 		}
 	}
-	for _, subject := range slices.Concat(errorCodes, errorReasons) {
-		if !seen[subject] && subject != "invalid" {
-			t.Errorf("no refusal is about %q", subject)
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
 		}
+		source, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(source, func(n ast.Node) bool { inspect(file, n); return true })
+	}
+	if !slices.Equal(reasons, declared) {
+		t.Errorf("the list has %q, declared are %q", reasons, declared)
+	}
+	for i, name := range names {
+		if uses[name] < 3 { // where it is declared, and in the list
+			t.Errorf("no error has the reason %s", name)
+		}
+		if slices.Index(declared, declared[i]) != i {
+			t.Errorf("two reasons are %q", declared[i])
+		}
+	}
+	delete(codes, "") // noToken has none
+	if given := slices.Sorted(maps.Keys(codes)); !slices.Equal(errorCodes, given) {
+		t.Errorf("the list has the codes %q, given are %q", errorCodes, given)
 	}
 }

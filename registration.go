@@ -84,26 +84,26 @@ func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, 
 		parameter := g.Parameters[name]
 		return strings.Join(slices.Concat(form[parameter], form[parameter+"[]"]), "\n")
 	}
-	refused := func(name, reason, description string) error {
-		return about(name, because(reason, refuse(http.StatusBadRequest, "invalid_client_metadata", section("RFC 7591 §3.2.2"), g.Parameters[name]+" "+description)))
+	refused := func(name string, why reason, description string) error {
+		return refuse(http.StatusBadRequest, "invalid_client_metadata", section("RFC 7591 §3.2.2"), why, g.Parameters[name]+" "+description).about(name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(g.Parameters)) {
 		parameter := g.Parameters[name]
 		if texts, isList := lists[parameter]; isList && !(texts && (name == "redirect_uris" || name == "scope")) {
-			return nil, "", refused(name, "invalid", "must be a string")
+			return nil, "", refused(name, metadataInvalid, "must be a string")
 		}
 		if n := len(form[parameter]); n > 1 || n == 1 && form.Has(parameter+"[]") {
-			return nil, "", refused(name, "", "occurs more than once")
+			return nil, "", refused(name, parameterTwice, "occurs more than once")
 		}
 	}
 	for _, name := range g.Required {
 		if strings.TrimSpace(value(name)) == "" {
-			return nil, "", refused(name, "missing", "is missing")
+			return nil, "", refused(name, parameterMissing, "is missing")
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(g.MaxLength)) {
 		if utf8.RuneCountInString(value(name)) > g.MaxLength[name] {
-			return nil, "", refused(name, "too long", "is too long")
+			return nil, "", refused(name, metadataTooLong, "is too long")
 		}
 	}
 	f := &clientFixture{
@@ -121,9 +121,9 @@ func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, 
 		name, _, _ := strings.Cut(wrong.member, "[")
 		var problem uriProblem
 		if errors.As(wrong.error, &problem) {
-			return nil, "", refused(name, problem.reason, problem.text)
+			return nil, "", refused(name, problem.why, problem.text)
 		}
-		return nil, "", refused(name, "invalid", wrong.error.Error())
+		return nil, "", refused(name, metadataInvalid, wrong.error.Error())
 	}
 	c, secret := newClient(f, s.profile, nil)
 	c.RegisteredBy = itself
@@ -136,8 +136,8 @@ var answerParameters = []string{"code", "state", "iss", "error", "error_descript
 
 // uriProblem is why a redirect URI cannot be registered.
 type uriProblem struct {
-	reason string // short, for profiles that have words of their own
-	text   string
+	why  reason
+	text string
 }
 
 func (p uriProblem) Error() string { return p.text }
@@ -152,48 +152,48 @@ func checkRedirectURI(uri string, p *profile) error {
 		return nil
 	}
 	if len(uri) > 2048 {
-		return uriProblem{"too long", "is longer than 2048 characters"}
+		return uriProblem{metadataTooLong, "is longer than 2048 characters"}
 	}
 	if strings.ContainsFunc(uri, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("\\\"<>^`{|}", r) }) {
-		return uriProblem{"malformed", "has characters that no URI has"}
+		return uriProblem{redirectURIMalformed, "has characters that no URI has"}
 	}
 	if strings.Contains(uri, "#") {
-		return uriProblem{"fragment", "has a fragment (RFC 6749 §3.1.2)"}
+		return uriProblem{redirectURIFragment, "has a fragment (RFC 6749 §3.1.2)"}
 	}
 	u, err := url.Parse(uri)
 	if err != nil || u.Scheme == "" {
-		return uriProblem{"relative", "is not an absolute URI (RFC 6749 §3.1.2)"}
+		return uriProblem{redirectURIRelative, "is not an absolute URI (RFC 6749 §3.1.2)"}
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return uriProblem{"malformed", "has a malformed query"}
+		return uriProblem{redirectURIMalformed, "has a malformed query"}
 	}
 	for _, name := range answerParameters {
 		if query.Has(name) {
-			return uriProblem{"parameter", "has a parameter " + name + " of its own, which is the server's to add"}
+			return uriProblem{redirectURIParameter, "has a parameter " + name + " of its own, which is the server's to add"}
 		}
 	}
 	if !isASCII(u.Host) {
-		return uriProblem{"malformed", "has a host with characters beyond ASCII: such names are written as xn--… (RFC 5890 §2.3.2.1)"}
+		return uriProblem{redirectURIMalformed, "has a host with characters beyond ASCII: such names are written as xn--… (RFC 5890 §2.3.2.1)"}
 	}
 	switch u.Scheme {
 	case "https", "http":
 		switch {
 		case u.Host == "" || u.Hostname() == "":
-			return uriProblem{"relative", "has no host"}
+			return uriProblem{redirectURIRelative, "has no host"}
 		case u.User != nil:
-			return uriProblem{"malformed", "has a user name in it"}
+			return uriProblem{redirectURIMalformed, "has a user name in it"}
 		case strings.Contains(u.Host, "*"):
-			return uriProblem{"malformed", "has a wildcard: redirect URIs are compared exactly (RFC 9700 §2.1)"}
+			return uriProblem{redirectURIMalformed, "has a wildcard: redirect URIs are compared exactly (RFC 9700 §2.1)"}
 		case u.Scheme == "http" && !isLoopbackURI(uri) && !p.allowsHost(u.Hostname()):
-			return uriProblem{"insecure", "is http on a host other than 127.0.0.1, [::1] and localhost: use https (RFC 9700 §2.6), or allow the host with -redirect-host"}
+			return uriProblem{redirectURIInsecure, "is http on a host other than 127.0.0.1, [::1] and localhost: use https (RFC 9700 §2.6), or allow the host with -redirect-host"}
 		}
 	default:
 		switch {
 		case !strings.Contains(u.Scheme, ".") && u.Opaque != "": // localhost:8080/cb
-			return uriProblem{"no scheme", "has no scheme, or one that is neither https nor a reversed domain name, as com.example.app (RFC 8252 §7.1)"}
+			return uriProblem{redirectURIWithoutScheme, "has no scheme, or one that is neither https nor a reversed domain name, as com.example.app (RFC 8252 §7.1)"}
 		case !strings.Contains(u.Scheme, ".") && (!p.AnyScheme || slices.Contains(browserSchemes, u.Scheme)):
-			return uriProblem{"scheme", "has a scheme that is neither https nor a reversed domain name, as com.example.app (RFC 8252 §7.1)"}
+			return uriProblem{redirectURIScheme, "has a scheme that is neither https nor a reversed domain name, as com.example.app (RFC 8252 §7.1)"}
 		}
 	}
 	return nil

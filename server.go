@@ -204,9 +204,9 @@ type exchange struct {
 
 	// The answer.
 	status                  int
-	refusal                 *refusal // the rule behind an error
-	failure                 error    // behind a refusal that tells no details
-	error, errorDescription string   // as they were answered, in the profile's words
+	refusal                 *oauthError // the rule behind an error
+	failure                 error       // behind a refusal that tells no details
+	error, errorDescription string      // as they were answered, in the profile's words
 
 	// What only the control API needs.
 	era     context.Context // in which it began; nil: it is not logged
@@ -233,8 +233,8 @@ func (x *exchange) asks(request *authorizationRequest) {
 }
 
 // refused notes an error that is about to be written.
-func (x *exchange) refused(err error) *refusal {
-	x.refusal = asRefusal(err)
+func (x *exchange) refused(err error) *oauthError {
+	x.refusal = asOAuthError(err)
 	if x.refusal.Status >= 500 {
 		x.failure = err
 	}
@@ -336,7 +336,7 @@ func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 	}
 	if found.form {
 		if err := s.crossOrigin.Check(r); err != nil {
-			found.fail(w, x, refuse(http.StatusForbidden, "access_denied", rfc6749("10.12"), "this form was sent from another site"))
+			found.fail(w, x, refuse(http.StatusForbidden, "access_denied", rfc6749("10.12"), formOfAnotherSite, "this form was sent from another site"))
 			return
 		}
 	}
@@ -360,15 +360,15 @@ func (r *route) answer(w http.ResponseWriter, request *http.Request, x *exchange
 // handleNotFound answers where there is nothing.
 func (s *server) handleNotFound(w http.ResponseWriter, r *http.Request, x *exchange) {
 	if !strings.Contains(r.URL.Path, "/.well-known/openid-configuration") {
-		s.writeNowhere(w, r, x, helped(help{"There is no such page", "The start page tells what there is, and where the endpoints are.", "/", "Start page"},
-			refuse(http.StatusNotFound, "not_found", rfc9110("15.5.5"), "there is no such page here")))
+		s.writeNowhere(w, r, x, refuse(http.StatusNotFound, "not_found", rfc9110("15.5.5"), noSuchPage, "there is no such page here").
+			helped(help{"There is no such page", "The start page tells what there is, and where the endpoints are.", "/", "Start page"}))
 		return
 	}
 	description := "this is an OAuth 2.0 server and no OpenID Provider"
 	if paths := s.profile.Endpoints["metadata"]; len(paths) > 0 {
 		description += "; its metadata is at " + s.origin() + paths[0] + s.base
 	}
-	s.writeError(w, x, refuse(http.StatusNotFound, "not_found", rfc8414("3"), description))
+	s.writeError(w, x, refuse(http.StatusNotFound, "not_found", rfc8414("3"), noOpenIDProvider, description))
 }
 
 // setDefaults sets what every answer has in its header; an asset says of its

@@ -95,11 +95,11 @@ func (p *profile) lend(t *testing.T) {
 	p.RefreshTokenLifetime, p.GrantLifetime = lender.RefreshTokenLifetime, lender.GrantLifetime
 	p.TokenAnswer, p.ImplicitAnswer, p.IntrospectionAnswer, p.RevocationAnswer = lender.TokenAnswer, lender.ImplicitAnswer, lender.IntrospectionAnswer, lender.RevocationAnswer
 	p.TokenType, p.Iss, p.ImplicitInQuery, p.ConsentMemory, p.RefreshEndsAccessToken = lender.TokenType, lender.Iss, false, lender.ConsentMemory, false
-	for key := range p.Errors {
-		endpoint, _, _ := strings.Cut(key, " ")
-		if slices.Contains([]string{"authorize", "oob", "userinfo", "tokeninfo"}, endpoint) {
-			delete(p.Errors, key)
-		}
+	for i := range p.Errors {
+		rule := &p.Errors[i]
+		rule.At = slices.DeleteFunc(rule.At, func(endpoint string) bool {
+			return slices.Contains([]string{"authorize", "oob", "userinfo", "tokeninfo"}, endpoint)
+		}) // nil stays nil; what is empty now matches nowhere
 	}
 }
 
@@ -155,7 +155,7 @@ func (r *reply) noteRefusal() {
 		return // the server is another process
 	}
 	if refused, ok := r.i.refused.Load(r.Request.Header.Get("Test-Request")); ok {
-		r.refusal = refused.(*refusal)
+		r.refusal = refused.(*oauthError)
 	}
 }
 

@@ -21,7 +21,7 @@ func (s *server) bearerToken(r *http.Request, x *exchange, into *resource) (*bea
 		ways += len(x.query.values[name])
 	}
 	if ways > 1 {
-		return nil, invalidRequest(rfc6750("2"), "the request carries more than one access token, or one in two ways")
+		return nil, invalidRequest(rfc6750("2"), twoAccessTokens, "the request carries more than one access token, or one in two ways")
 	}
 	scheme, presented, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	presented = strings.TrimLeft(presented, " ")
@@ -60,11 +60,11 @@ func (s *server) findToken(text string, now unixTime) (*bearer, error) {
 	}
 	switch {
 	case errors.Is(err, errUnknown):
-		return nil, invalidToken("the access token is not one of this server's")
+		return nil, invalidToken(unknownToken, "the access token is not one of this server's")
 	case errors.Is(err, errExpired):
-		return nil, because("token expired", invalidToken("the access token has expired"))
+		return nil, invalidToken(tokenExpired, "the access token has expired")
 	case errors.Is(err, errRevoked):
-		return nil, because("token revoked", invalidToken("the access token has been revoked"))
+		return nil, invalidToken(tokenRevoked, "the access token has been revoked")
 	}
 	return b, err
 }
@@ -80,9 +80,9 @@ func (s *server) handleResource(w http.ResponseWriter, r *http.Request, x *excha
 	case err != nil:
 		return err
 	case into.Needs == "user" && b.user == nil:
-		return because("no user", refuse(http.StatusForbidden, "insufficient_scope", rfc6750("3.1"), "this token stands for a client, not for a user"))
+		return insufficientScope(noUser, "this token stands for a client, not for a user")
 	case len(into.Scopes) > 0 && !slices.ContainsFunc(into.Scopes, func(scope string) bool { return covers(b.scope, scope) }):
-		return refuse(http.StatusForbidden, "insufficient_scope", rfc6750("3.1"), "the token does not have the scope that this resource needs")
+		return insufficientScope(scopeInsufficient, "the token does not have the scope that this resource needs")
 	}
 	return s.writeJSON(w, http.StatusOK, into.Answer.fill(s.bearerFacts(b, s.profile.TokenType, x.now)))
 }
@@ -102,7 +102,7 @@ func (s *server) handleIntrospect(w http.ResponseWriter, r *http.Request, x *exc
 	case err != nil:
 		return err
 	case c.public():
-		return invalidClient(rfc7662("2.1"), "introspection is for clients that authenticate; this one is public")
+		return invalidClient(rfc7662("2.1"), publicClient, "introspection is for clients that authenticate; this one is public")
 	case body["token"] == "":
 		return missing(rfc7662("2.1"), "token")
 	}
@@ -152,7 +152,7 @@ func (s *server) handleRevoke(w http.ResponseWriter, r *http.Request, x *exchang
 	refresh, _ := s.profile.RefreshTokenFormat.parse(body["token"])
 	err = s.store.revokeToken(access, refresh, func(owner uuid.UUID) error {
 		if owner != c.ID {
-			return because("token of another client", unauthorizedClient(rfc7009("2.1"), "the token was issued to another client"))
+			return unauthorizedClient(rfc7009("2.1"), tokenOfAnotherClient, "the token was issued to another client")
 		}
 		return nil
 	})

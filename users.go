@@ -115,7 +115,7 @@ func (s *server) checkPassword(ctx context.Context, username, password, source s
 	case s.hashing <- struct{}{}:
 		defer func() { <-s.hashing }()
 	case <-ctx.Done():
-		return nil, temporarilyUnavailable("too many people are signing in; try again in a moment")
+		return nil, temporarilyUnavailable(serverBusy, "too many people are signing in; try again in a moment")
 	}
 	// First those of the source: its many names cannot flood the record of tries.
 	if wait := s.passwords.try(source, sourceTries, now); wait > 0 {
@@ -316,8 +316,8 @@ func (v *visitor) formToken() string { return v.mac("form") }
 
 func (v *visitor) checkFormToken(token string) error {
 	if !sameMAC(v.formToken(), token) {
-		return helped(help{Heading: "This form is out of date", Text: "You have signed in or out since it was loaded, or your browser keeps no cookies. Go back, reload the page and try again."},
-			refuse(http.StatusForbidden, "access_denied", rfc6749("10.12"), "this form is from another sign-in, or the browser keeps no cookies"))
+		return refuse(http.StatusForbidden, "access_denied", rfc6749("10.12"), formOfAnotherSignIn, "this form is from another sign-in, or the browser keeps no cookies").
+			helped(help{Heading: "This form is out of date", Text: "You have signed in or out since it was loaded, or your browser keeps no cookies. Go back, reload the page and try again."})
 	}
 	return nil
 }

@@ -510,7 +510,7 @@ func TestPassword(t *testing.T) {
 			ctx, hangUp := context.WithTimeout(t.Context(), 20*time.Millisecond)
 			defer hangUp()
 			_, err := i.server.checkPassword(ctx, "alice", "guess", "127.0.0.1", unixTime(i.server.clock.now().Unix()))
-			return asRefusal(err).Status
+			return asOAuthError(err).Status
 		})
 		if got[http.StatusServiceUnavailable] != passwordTries+5 {
 			t.Errorf("statuses %v", got)
@@ -622,7 +622,7 @@ func TestPassword(t *testing.T) {
 		now := unixTime(i.server.clock.now().Unix())
 		refused := inParallel(sourceTries+50, func(int) int {
 			if _, err := i.server.checkPassword(t.Context(), "alice", "wonderland", "loopback", now); err != nil {
-				return asRefusal(err).Status
+				return asOAuthError(err).Status
 			}
 			return 0
 		})
