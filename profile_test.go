@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/base64"
+	"errors"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -492,5 +493,34 @@ func TestErrorReasons(t *testing.T) {
 	delete(codes, "") // noToken has none
 	if given := slices.Sorted(maps.Keys(codes)); !slices.Equal(errorCodes, given) {
 		t.Errorf("the list has the codes %q, given are %q", errorCodes, given)
+	}
+}
+
+// TestServerFailures is about the server's own failures: no rule of a profile
+// tells them as the client's, not even one for every error.
+func TestServerFailures(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ profile, body string }{
+		{"rfc6749", `{"error":"temporarily_unavailable","error_description":"the database cannot be read or written at the moment"}`},
+		{"figshare", `{"error":"temporarily_unavailable","error_description":"the database cannot be read or written at the moment"}`},
+		{"mastodon", `{"error":"temporarily_unavailable","error_description":"the database cannot be read or written at the moment"}`},
+		{"trackmania", `{"error":"temporarily_unavailable","error_description":"the database cannot be read or written at the moment","message":"the database cannot be read or written at the moment"}`},
+		{"sharesight", `{"error":"temporarily_unavailable","error_description":"the database cannot be read or written at the moment"}`},
+	} {
+		t.Run(row.profile, func(t *testing.T) {
+			t.Parallel()
+			blame := errorRule{Status: 400, Error: "invalid_request", Description: "It is your fault.", Hint: "Go away"}
+			i := startProfile(t, row.profile, func(s *server) { s.profile.Errors = append(s.profile.Errors, blame) })
+			form := plainExchange("web", i.plainCode("web"))
+			i.server.store.close()
+			i.failing("token", form).wantAnswer(503, row.body, "Retry-After", "5")
+			for _, endpoint := range append([]string{""}, slices.Concat(endpointNames, resourceNames)...) {
+				for status, err := range map[int]error{503: errStorage, 500: errors.New("a bug")} {
+					if told := i.server.profile.tell(endpoint, asOAuthError(err)); told.Status != status || told.Code == "invalid_request" || told.hint != "" {
+						t.Errorf("%s: %v is told as %d %s, %s", endpoint, err, told.Status, told.Code, told.Description)
+					}
+				}
+			}
+		})
 	}
 }
