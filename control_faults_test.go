@@ -254,7 +254,7 @@ func TestFaultsHeaders(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, row := range rows {
-			for member, old := range map[string]string{"token_headers": `"Content-Type":`, "errors.userinfo invalid_token.headers": `"WWW-Authenticate":`} {
+			for member, old := range map[string]string{"token_headers": `"Content-Type":`, "errors[4].headers": `"WWW-Authenticate":`} {
 				_, err := parseProfile("p.json", []byte(strings.Replace(string(data), old, row.header+","+old, 1)))
 				if err == nil || !strings.HasSuffix(err.Error(), " "+member+"."+row.key+": "+row.problem) {
 					t.Errorf("%s in %s: %v, want %s", row.header, member, err, row.problem)
