@@ -42,11 +42,7 @@ func clientRequests(token string) []clientRequest {
 // wantUnauthenticated wants a request refused because of its client.
 func (r *reply) wantUnauthenticated() {
 	r.i.Helper()
-	status := r.StatusCode
-	if r.i.service() && r.refusal != nil {
-		status = r.refusal.Status
-	}
-	switch status {
+	switch r.StatusCode {
 	case http.StatusUnauthorized:
 		r.wantError(http.StatusUnauthorized, "invalid_client")
 	default:
@@ -57,9 +53,6 @@ func (r *reply) wantUnauthenticated() {
 // wantBasicChallenge wants WWW-Authenticate to name the scheme, if the client tried it.
 func (r *reply) wantBasicChallenge(want bool) {
 	r.i.Helper()
-	if r.i.service() {
-		return // it has a challenge of its own, or none
-	}
 	if got := r.Header.Get("WWW-Authenticate"); strings.HasPrefix(got, "Basic ") != want {
 		r.i.Errorf("WWW-Authenticate: %q, want Basic: %t", got, want)
 	}
@@ -339,7 +332,7 @@ func TestClientAuthentication(t *testing.T) {
 		want := func(secret string, refused bool) {
 			t.Helper()
 			for _, r := range authenticate(secret) {
-				if got := r.status() == http.StatusUnauthorized; got != refused {
+				if got := r.StatusCode == http.StatusUnauthorized; got != refused {
 					t.Errorf("secret %s: status %d, want it refused: %t", secret, r.StatusCode, refused)
 				}
 			}
@@ -374,7 +367,7 @@ func TestClientAuthentication(t *testing.T) {
 			group.Go(func() {
 				for _, request := range clientRequests("unknown") {
 					r := i.post(i.endpoint(request.endpoint), request.form, "Authorization", basicHeader("web", fmt.Sprint(n)))
-					statuses <- r.status()
+					statuses <- r.StatusCode
 				}
 			})
 		}

@@ -176,7 +176,7 @@ func TestCredentialsAreExact(t *testing.T) {
 				continue
 			}
 			for _, resource := range []string{"userinfo", "tokeninfo"} {
-				if r := b.get(i.endpoint(resource), "Authorization", "Bearer "+other); r.status() != http.StatusUnauthorized {
+				if r := b.get(i.endpoint(resource), "Authorization", "Bearer "+other); r.StatusCode != http.StatusUnauthorized {
 					t.Errorf("%s: %q: status %d", resource, other, r.StatusCode)
 				}
 			}

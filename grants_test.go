@@ -81,7 +81,7 @@ func TestTokenRequest(t *testing.T) {
 				body = "" // has none
 			}
 			r := i.browser().do(method, i.endpoint("token")+"?"+form, body)
-			if r.status() != http.StatusMethodNotAllowed || r.Header.Get("Allow") != "POST" {
+			if r.StatusCode != http.StatusMethodNotAllowed || r.Header.Get("Allow") != "POST" {
 				t.Errorf("%s: status %d, Allow %q", method, r.StatusCode, r.Header.Get("Allow"))
 			}
 			if method != "HEAD" {
@@ -172,8 +172,8 @@ func TestTokenRequest(t *testing.T) {
 					form := with(test.form, url.Values{name: {test.form.Get(name), second}})
 					r := i.token(form)
 					r.wantError(http.StatusBadRequest, "invalid_request")
-					if r.json["access_token"] != nil || r.refusal == nil || r.refusal.Section != rfc6749("3.2") {
-						t.Errorf("%s twice: %s, %v", name, r.body, r.refusal)
+					if r.json["access_token"] != nil || r.json["error_description"] != name+" occurs more than once" {
+						t.Errorf("%s twice: %s", name, r.body)
 					}
 				}
 			}
@@ -365,7 +365,7 @@ func TestTokenRequest(t *testing.T) {
 		}
 		seen := make(map[int]bool)
 		for _, r := range answers {
-			seen[r.status()] = true
+			seen[r.StatusCode] = true
 			r.wantTokenHeaders()
 			if r.json == nil {
 				t.Errorf("status %d: no JSON: %s", r.StatusCode, r.body)
@@ -377,7 +377,7 @@ func TestTokenRequest(t *testing.T) {
 			}
 		}
 		for _, status := range []int{200, 400, 401, 405, 413, 415, 429} {
-			if !seen[status] && (status != 415 || !i.server.profile.OtherBodiesEmpty) {
+			if !seen[status] {
 				t.Errorf("no answer with status %d", status)
 			}
 		}
@@ -1010,7 +1010,7 @@ func TestClientCredentialsGrant(t *testing.T) {
 				}
 			}
 		}
-		if r := i.get(i.endpoint("userinfo"), bearer...); r.status() != http.StatusForbidden || r.refusal.Code != "insufficient_scope" {
+		if r := i.get(i.endpoint("userinfo"), bearer...); r.StatusCode != http.StatusForbidden || r.json["error"] != "insufficient_scope" {
 			t.Errorf("userinfo: status %d, %s", r.StatusCode, r.body)
 		}
 		// Neither as a bearer token nor as a cookie does it open a page.

@@ -41,8 +41,6 @@ type instance struct {
 	server *server
 	URL    string
 	log    *lockedBuffer
-
-	refused *refusals
 }
 
 const instanceFixtures = `{
@@ -65,15 +63,7 @@ const instanceFixtures = `{
 // start runs a server in memory for the time of the test.
 func start(t *testing.T, change ...func(*server)) *instance {
 	t.Helper()
-	skipException(t)
-	service := serviceOf(t)
-	if service != "rfc6749" {
-		change = append([]func(*server){func(s *server) {
-			s.profile.lend(t)
-			s.routes = s.newRoutes()
-		}}, change...)
-	}
-	return startProfile(t, service, change...)
+	return startProfile(t, "rfc6749", change...)
 }
 
 // testKey signs the tokens of all servers of the tests: to make one takes a while.
@@ -108,11 +98,10 @@ func startProfile(t *testing.T, name string, change ...func(*server)) *instance 
 	for _, c := range change {
 		c(s)
 	}
-	refused := new(refusals)
-	ts.Config.Handler = refused.watch(s)
+	ts.Config.Handler = s
 	ts.Start()
 	t.Cleanup(func() { ts.Close(); st.close() })
-	i := &instance{T: t, server: s, URL: ts.URL, log: log, refused: refused}
+	i := &instance{T: t, server: s, URL: ts.URL, log: log}
 	fixtures := instanceFixtures
 	if !p.hasScope("read") || !p.hasScope("write") {
 		fixtures = strings.ReplaceAll(fixtures, `, "scope": "read write"`, "")
@@ -137,14 +126,10 @@ func (i *instance) furnish(fixturesJSON string) {
 // in returns the instance as seen from a subtest.
 func (i *instance) in(t *testing.T) *instance {
 	t.Helper()
-	skipException(t)
 	sub := *i
 	sub.T = t
 	return &sub
 }
-
-// service reports whether the server speaks as another does.
-func (i *instance) service() bool { return i.server.profile.Name != "rfc6749" }
 
 // advance moves the server's clock.
 func (i *instance) advance(d time.Duration) {
@@ -192,8 +177,6 @@ type reply struct {
 	i    *instance
 	body string
 	json map[string]any // nil unless the body is a JSON object
-
-	refusal *oauthError // beneath the profile's words
 }
 
 // browser keeps cookies and does not follow redirects.
@@ -231,7 +214,6 @@ func (b *browser) do(method, target, body string, header ...string) *reply {
 	if ct := req.Header["Content-Type"]; len(ct) > 1 {
 		req.Header["Content-Type"] = ct[1:]
 	}
-	number(req)
 	res, err := b.client.Do(req)
 	if err != nil {
 		b.Fatal(err)
@@ -243,7 +225,6 @@ func (b *browser) do(method, target, body string, header ...string) *reply {
 	}
 	r := &reply{Response: res, i: b.instance, body: string(data)}
 	json.Unmarshal(data, &r.json)
-	r.noteRefusal()
 	if res.StatusCode >= 500 {
 		b.Errorf("%s %s: status %d: %s", method, target, res.StatusCode, data)
 	}
@@ -339,16 +320,6 @@ func (r *reply) param(name string) string {
 // wantPage wants an error page with no way to anywhere.
 func (r *reply) wantPage(status int) {
 	r.i.Helper()
-	if r.i.service() && r.refusal != nil {
-		t := r.told(r.endpointOf(), status, r.refusal.Code)
-		status = t.Status
-		if t.by == "json" {
-			if r.StatusCode != status || r.Header.Get("Location") != "" {
-				r.i.Errorf("got status %d, Location %q, want %d: %s", r.StatusCode, r.Header.Get("Location"), status, r.body)
-			}
-			return
-		}
-	}
 	if r.StatusCode != status || r.Header.Get("Location") != "" || !strings.Contains(r.body, `id="error"`) {
 		r.i.Errorf("got status %d, Location %q, want an error page with status %d: %s", r.StatusCode, r.Header.Get("Location"), status, r.body)
 	}
@@ -357,19 +328,6 @@ func (r *reply) wantPage(status int) {
 // wantRedirect wants the error sent back to the client, with state and iss.
 func (r *reply) wantRedirect(code, state string) {
 	r.i.Helper()
-	if r.i.service() {
-		t := r.told("authorize", 0, code)
-		if t.by == "page" || t.by == "json" {
-			if r.StatusCode != t.Status || r.Header.Get("Location") != "" {
-				r.i.Errorf("got status %d, Location %q, want %d: %s", r.StatusCode, r.Header.Get("Location"), t.Status, r.body)
-			}
-			return
-		}
-		code = t.Code
-		if t.Status >= 500 {
-			code = "server_error"
-		}
-	}
 	if r.StatusCode != http.StatusSeeOther {
 		r.i.Errorf("got status %d, want a redirect with error=%s: %s", r.StatusCode, code, r.body)
 		return
@@ -391,10 +349,6 @@ func (r *reply) wantRedirect(code, state string) {
 // wantError wants an error as JSON (RFC 6749 §5.2), with its headers (R81).
 func (r *reply) wantError(status int, code string) {
 	r.i.Helper()
-	if r.i.service() {
-		t := r.told(r.endpointOf(), status, code)
-		status, code = t.Status, t.Code
-	}
 	if r.StatusCode != status || r.json["error"] != code {
 		r.i.Errorf("got status %d, %s, want %d %s", r.StatusCode, r.body, status, code)
 	}

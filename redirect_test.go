@@ -215,7 +215,7 @@ func TestRedirectURI(t *testing.T) {
 			for _, uri := range refused.uris {
 				b := alice.in(t)
 				r := b.authorize(changed(refused.clientID, "redirect_uri", uri))
-				if r.status() != http.StatusBadRequest {
+				if r.StatusCode != http.StatusBadRequest {
 					t.Errorf("%q is accepted", uri)
 				}
 				r.wantNowhere(http.StatusBadRequest, "evil.example")
@@ -280,7 +280,7 @@ func TestRedirectURI(t *testing.T) {
 		t.Parallel()
 		for _, uri := range []string{"http://127.0.0.1:/cb", "http://127.0.0.1:0/cb"} {
 			r := alice.in(t).authorize(changed("port", "redirect_uri", uri))
-			if r.status() != http.StatusOK && r.status() != http.StatusBadRequest {
+			if r.StatusCode != http.StatusOK && r.StatusCode != http.StatusBadRequest {
 				t.Errorf("%s: status %d", uri, r.StatusCode)
 			}
 		}
