@@ -15,23 +15,6 @@ import (
 	"time"
 )
 
-// absent takes a parameter out of a request.
-const absent = "\x00absent"
-
-// changed is the one valid authorization request of a client with parameters
-// changed: name, value, name, value.
-func changed(clientID string, change ...string) url.Values {
-	request := authorization(clientID)
-	for n := 0; n < len(change); n += 2 {
-		if change[n+1] == absent {
-			request.Del(change[n])
-		} else {
-			request.Set(change[n], change[n+1])
-		}
-	}
-	return request
-}
-
 // in returns the browser as seen from a subtest.
 func (b *browser) in(t *testing.T) *browser { return &browser{b.instance.in(t), b.client} }
 
@@ -119,7 +102,7 @@ func TestAuthorize(t *testing.T) {
 		consent = "consent" // the request is good
 		// anything else is the error of a redirect
 	)
-	query := func(clientID string, change ...string) string { return changed(clientID, change...).Encode() }
+	query := func(clientID string, change ...string) string { return authorization(clientID, change...).Encode() }
 	valid := query("web")
 	const there = "https://cb.example/cb"
 	for _, row := range []struct {
@@ -265,15 +248,15 @@ func TestAuthorizeMethods(t *testing.T) {
 	t.Run("3.1 R1 POST with an error", func(t *testing.T) {
 		t.Parallel()
 		b := i.in(t).as("alice")
-		r := b.post(b.endpoint("authorize"), changed("web", "scope", "bogus"))
+		r := b.post(b.endpoint("authorize"), authorization("web", "scope", "bogus"))
 		b.get(r.location().String()).wantRedirect("invalid_scope", "xyz")
-		b.post(b.endpoint("authorize"), changed("web", "redirect_uri", "https://evil.example/")).wantNowhere(http.StatusBadRequest, "evil.example")
+		b.post(b.endpoint("authorize"), authorization("web", "redirect_uri", "https://evil.example/")).wantNowhere(http.StatusBadRequest, "evil.example")
 		b.do("POST", b.endpoint("authorize"), `{"client_id":"web"}`, "Content-Type", "application/json").wantPage(http.StatusUnsupportedMediaType)
 	})
 	t.Run("3.1 R33 POST keeps every byte", func(t *testing.T) {
 		t.Parallel()
 		b := i.in(t).as("alice")
-		request := changed("web", "state", absent).Encode()
+		request := authorization("web", "state", absent).Encode()
 		for body, want := range map[string]string{
 			"&state=%2B+%26%3D%25": "+ &=%",
 			"&state=caf\xc3\xa9":   "café",
@@ -337,17 +320,17 @@ func TestAuthorizeRedirectURIComesFirst(t *testing.T) {
 	i := start(t)
 	const evil = "https://evil.example/cb"
 	for name, query := range map[string]string{
-		"no response_type":       changed("web", "redirect_uri", evil, "response_type", absent).Encode(),
-		"unknown response_type":  changed("web", "redirect_uri", evil, "response_type", "foo").Encode(),
-		"bad scope":              changed("web", "redirect_uri", evil, "scope", "bogus").Encode(),
-		"missing PKCE":           changed("native", "redirect_uri", evil, "code_challenge", absent, "code_challenge_method", absent).Encode(),
-		"grant type not allowed": changed("web", "redirect_uri", evil, "response_type", "token").Encode(),
-		"duplicate state":        changed("web", "redirect_uri", evil).Encode() + "&state=xyz",
-		"duplicate scope":        changed("web", "redirect_uri", evil).Encode() + "&scope=read",
-		"prompt none":            changed("web", "redirect_uri", evil, "prompt", "none").Encode(),
-		"unknown response_mode":  changed("web", "redirect_uri", evil, "response_mode", "foo").Encode(),
-		"control bytes":          changed("web", "redirect_uri", evil, "state", "\r\n").Encode(),
-		"bad encoding":           changed("web", "redirect_uri", evil).Encode() + "&state=%zz",
+		"no response_type":       authorization("web", "redirect_uri", evil, "response_type", absent).Encode(),
+		"unknown response_type":  authorization("web", "redirect_uri", evil, "response_type", "foo").Encode(),
+		"bad scope":              authorization("web", "redirect_uri", evil, "scope", "bogus").Encode(),
+		"missing PKCE":           authorization("native", "redirect_uri", evil, "code_challenge", absent, "code_challenge_method", absent).Encode(),
+		"grant type not allowed": authorization("web", "redirect_uri", evil, "response_type", "token").Encode(),
+		"duplicate state":        authorization("web", "redirect_uri", evil).Encode() + "&state=xyz",
+		"duplicate scope":        authorization("web", "redirect_uri", evil).Encode() + "&scope=read",
+		"prompt none":            authorization("web", "redirect_uri", evil, "prompt", "none").Encode(),
+		"unknown response_mode":  authorization("web", "redirect_uri", evil, "response_mode", "foo").Encode(),
+		"control bytes":          authorization("web", "redirect_uri", evil, "state", "\r\n").Encode(),
+		"bad encoding":           authorization("web", "redirect_uri", evil).Encode() + "&state=%zz",
 	} {
 		t.Run("4.1.2.1 R4 "+name, func(t *testing.T) {
 			t.Parallel()
@@ -359,14 +342,14 @@ func TestAuthorizeRedirectURIComesFirst(t *testing.T) {
 	t.Run("4.1.2.1 R4 auto-approve", func(t *testing.T) {
 		t.Parallel()
 		i := start(t, func(s *server) { s.autoApprove = "alice" })
-		i.browser().authorize(changed("web", "redirect_uri", evil, "scope", "bogus")).wantNowhere(http.StatusBadRequest, "evil.example")
-		i.browser().authorize(changed("web", "redirect_uri", evil)).wantNowhere(http.StatusBadRequest, "evil.example")
+		i.browser().authorize(authorization("web", "redirect_uri", evil, "scope", "bogus")).wantNowhere(http.StatusBadRequest, "evil.example")
+		i.browser().authorize(authorization("web", "redirect_uri", evil)).wantNowhere(http.StatusBadRequest, "evil.example")
 	})
 	t.Run("4.1.2.1 R4 denial", func(t *testing.T) {
 		t.Parallel()
 		b := i.in(t).as("alice")
 		page := b.authorize(authorization("web"))
-		form := page.form(url.Values{"decision": {"deny"}, "request": {changed("web", "redirect_uri", evil).Encode()}})
+		form := page.form(url.Values{"decision": {"deny"}, "request": {authorization("web", "redirect_uri", evil).Encode()}})
 		b.post(page.action(), form).wantNowhere(http.StatusForbidden, "evil.example")
 	})
 	t.Run("4.1.2.1 R4 storage failure", func(t *testing.T) {
@@ -375,7 +358,7 @@ func TestAuthorizeRedirectURIComesFirst(t *testing.T) {
 		b := i.as("alice")
 		i.server.store.close()
 		for _, redirectURI := range []string{evil, redirectURIs["web"]} {
-			answer := b.wire("GET", b.path("authorize")+"?"+changed("web", "redirect_uri", redirectURI).Encode(), "")
+			answer := b.wire("GET", b.path("authorize")+"?"+authorization("web", "redirect_uri", redirectURI).Encode(), "")
 			if !strings.HasPrefix(answer, "HTTP/1.1 5") || strings.Contains(answer, "Location:") || strings.Contains(answer, "evil.example") {
 				t.Errorf("redirect_uri %s: %s", redirectURI, answer)
 			}
@@ -389,7 +372,7 @@ func TestAuthorizeWithoutImplicitGrant(t *testing.T) {
 	i := start(t, func(s *server) {
 		s.profile.Grants = slices.DeleteFunc(s.profile.Grants, func(grant string) bool { return grant == "implicit" })
 	})
-	r := i.as("alice").authorize(changed("legacy", "response_type", "token"))
+	r := i.as("alice").authorize(authorization("legacy", "response_type", "token"))
 	r.wantRedirect("unsupported_response_type", "xyz")
 	if r.location().Fragment == "" {
 		t.Errorf("the error of response_type token is not in the fragment: %s", r.location())
@@ -402,13 +385,13 @@ func TestAuthorizeWithoutState(t *testing.T) {
 	i := start(t)
 	b := i.as("alice")
 	for name, request := range map[string]url.Values{
-		"4.1.2 R34 omitted":                changed("web", "state", absent),
-		"3.1 R11 empty":                    changed("web", "state", ""),
-		"4.2.2 R34 omitted, implicit":      changed("legacy", "response_type", "token", "state", absent),
-		"4.1.2.1 R34 omitted, an error":    changed("web", "state", absent, "scope", "bogus"),
-		"4.1.2.1 R11 empty, an error":      changed("web", "state", "", "scope", "bogus"),
-		"4.2.2.1 R34 omitted, token":       changed("web", "state", absent, "response_type", "token"),
-		"4.1.2.1 R34 omitted, prompt none": changed("native", "state", absent, "prompt", "none"),
+		"4.1.2 R34 omitted":                authorization("web", "state", absent),
+		"3.1 R11 empty":                    authorization("web", "state", ""),
+		"4.2.2 R34 omitted, implicit":      authorization("legacy", "response_type", "token", "state", absent),
+		"4.1.2.1 R34 omitted, an error":    authorization("web", "state", absent, "scope", "bogus"),
+		"4.1.2.1 R11 empty, an error":      authorization("web", "state", "", "scope", "bogus"),
+		"4.2.2.1 R34 omitted, token":       authorization("web", "state", absent, "response_type", "token"),
+		"4.1.2.1 R34 omitted, prompt none": authorization("native", "state", absent, "prompt", "none"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -430,9 +413,9 @@ func TestAuthorizeWithoutState(t *testing.T) {
 func TestAuthorizeScope(t *testing.T) {
 	t.Parallel()
 	i := start(t)
-	scopeOf := func(i *instance, change url.Values) string {
-		scope, _ := i.post(i.endpoint("token"), exchangeOf("web", i.code("web", change))).json["scope"].(string)
-		tokens := strings.Split(scope, " ")
+	scopeOf := func(i *instance, scope string) string {
+		granted, _ := i.post(i.endpoint("token"), exchangeOf("web", i.code("web", "scope", scope))).json["scope"].(string)
+		tokens := strings.Split(granted, " ")
 		slices.Sort(tokens)
 		return strings.Join(tokens, " ")
 	}
@@ -444,7 +427,7 @@ func TestAuthorizeScope(t *testing.T) {
 	} {
 		t.Run("3.3 R14 scope "+sent, func(t *testing.T) {
 			t.Parallel()
-			if got := scopeOf(i.in(t), url.Values{"scope": {sent}}); got != want {
+			if got := scopeOf(i.in(t), sent); got != want {
 				t.Errorf("granted %q, want %q", got, want)
 			}
 		})
@@ -465,12 +448,12 @@ func TestAuthorizeAnonymous(t *testing.T) {
 	i := start(t)
 	for name, request := range map[string]url.Values{
 		"the valid request":      authorization("web"),
-		"bad scope":              changed("web", "scope", "bogus"),
-		"unknown response_type":  changed("web", "response_type", "foo"),
-		"no response_type":       changed("web", "response_type", absent),
-		"grant type not allowed": changed("web", "response_type", "token"),
-		"missing PKCE":           changed("native", "code_challenge", absent, "code_challenge_method", absent),
-		"no text in state":       changed("web", "state", "\xff"),
+		"bad scope":              authorization("web", "scope", "bogus"),
+		"unknown response_type":  authorization("web", "response_type", "foo"),
+		"no response_type":       authorization("web", "response_type", absent),
+		"grant type not allowed": authorization("web", "response_type", "token"),
+		"missing PKCE":           authorization("native", "code_challenge", absent, "code_challenge_method", absent),
+		"no text in state":       authorization("web", "state", "\xff"),
 	} {
 		t.Run("9700 4.11.2 R15 "+name, func(t *testing.T) {
 			t.Parallel()
@@ -479,9 +462,9 @@ func TestAuthorizeAnonymous(t *testing.T) {
 	}
 	// With prompt none there is no sign-in to wait for.
 	for name, request := range map[string]url.Values{
-		"bad scope":             changed("web", "scope", "bogus", "prompt", "none"),
-		"unknown response_type": changed("web", "response_type", "foo", "prompt", "none"),
-		"none with others":      changed("web", "prompt", "none login"),
+		"bad scope":             authorization("web", "scope", "bogus", "prompt", "none"),
+		"unknown response_type": authorization("web", "response_type", "foo", "prompt", "none"),
+		"none with others":      authorization("web", "prompt", "none login"),
 	} {
 		t.Run("9700 4.11.2 R15 prompt none, "+name, func(t *testing.T) {
 			t.Parallel()
@@ -491,7 +474,7 @@ func TestAuthorizeAnonymous(t *testing.T) {
 	t.Run("9700 4.11.2 R15 the error comes after the sign-in", func(t *testing.T) {
 		t.Parallel()
 		b := i.in(t).browser()
-		b.continueAs("alice", "wonderland", b.authorize(changed("web", "scope", "bogus"))).wantRedirect("invalid_scope", "xyz")
+		b.continueAs("alice", "wonderland", b.authorize(authorization("web", "scope", "bogus"))).wantRedirect("invalid_scope", "xyz")
 	})
 }
 
@@ -505,11 +488,11 @@ func TestAuthorizeUnasked(t *testing.T) {
 	form.Set("scope", "read write")
 	id, _ := i.as("bob").register(form)
 	requests := map[string]url.Values{
-		"prompt none":            changed("web", "prompt", "none"),
-		"bad scope":              changed("web", "scope", `"`),
-		"unknown response_type":  changed("web", "response_type", "foo"),
-		"prompt none, bad scope": changed("web", "scope", `"`, "prompt", "none"),
-		"none with others":       changed("web", "prompt", "none login"),
+		"prompt none":            authorization("web", "prompt", "none"),
+		"bad scope":              authorization("web", "scope", `"`),
+		"unknown response_type":  authorization("web", "response_type", "foo"),
+		"prompt none, bad scope": authorization("web", "scope", `"`, "prompt", "none"),
+		"none with others":       authorization("web", "prompt", "none login"),
 	}
 	ask := func(t *testing.T, b *browser, clientID, redirectURI, request string) *reply {
 		t.Helper()
@@ -557,7 +540,7 @@ func TestAuthorizeUnasked(t *testing.T) {
 		i := start(t)
 		id, _ := i.as("bob").register(form)
 		b := i.as("alice")
-		request := changed("web", "client_id", id, "redirect_uri", "https://notes.example/cb")
+		request := authorization("web", "client_id", id, "redirect_uri", "https://notes.example/cb")
 		b.decide(b.authorize(request), "deny").wantRedirect("access_denied", "xyz")
 		if code := b.approve(request).param("code"); code == "" {
 			t.Error("no code")
@@ -584,14 +567,14 @@ func TestAuthorizeTooLong(t *testing.T) {
 	t.Parallel()
 	alice := start(t).as("alice")
 	for _, state := range []string{strings.Repeat("é", 5000), strings.Repeat("é", 7000), strings.Repeat(" ", 33<<10), strings.Repeat("x", 33<<10)} {
-		request := changed("web", "state", state)
+		request := authorization("web", "state", state)
 		if len(request.Encode()) < 45<<10 { // or else net/http refuses it
 			alice.authorize(request).wantPage(http.StatusRequestURITooLong)
 		}
 		alice.post(alice.endpoint("authorize"), request).wantPage(http.StatusRequestURITooLong)
 	}
 	for _, state := range []string{strings.Repeat("é", 4000), strings.Repeat("x", 31<<10)} {
-		if got := alice.approve(changed("web", "state", state)).param("state"); got != state {
+		if got := alice.approve(authorization("web", "state", state)).param("state"); got != state {
 			t.Errorf("a state of %d bytes came back with %d", len(state), len(got))
 		}
 	}
@@ -665,12 +648,12 @@ func TestAuthorizeAnswer(t *testing.T) {
 	}{
 		{"4.1.2 R30 R42 code", authorization("web"), "approve", "code iss state", ""},
 		{"4.1.2.1 R35 denial", authorization("native"), "deny", "error error_description iss state", ""},
-		{"4.1.2.1 R37 error of code", changed("web", "scope", "bogus"), "", "error error_description iss state", ""},
-		{"4.1.2.1 R37 error of no response_type", changed("web", "response_type", absent), "", "error error_description iss state", ""},
-		{"4.2.2 R36 R42 token", changed("legacy", "response_type", "token", "scope", "read"), "approve", "", "access_token expires_in iss scope state token_type"},
-		{"4.2.2.1 R35 denial of token", changed("legacy", "response_type", "token"), "deny", "", "error error_description iss state"},
-		{"4.2.2.1 R37 error of token", changed("legacy", "response_type", "token", "scope", "bogus"), "", "", "error error_description iss state"},
-		{"4.2.2.1 R37 token, grant not allowed", changed("web", "response_type", "token"), "", "", "error error_description iss state"},
+		{"4.1.2.1 R37 error of code", authorization("web", "scope", "bogus"), "", "error error_description iss state", ""},
+		{"4.1.2.1 R37 error of no response_type", authorization("web", "response_type", absent), "", "error error_description iss state", ""},
+		{"4.2.2 R36 R42 token", authorization("legacy", "response_type", "token", "scope", "read"), "approve", "", "access_token expires_in iss scope state token_type"},
+		{"4.2.2.1 R35 denial of token", authorization("legacy", "response_type", "token"), "deny", "", "error error_description iss state"},
+		{"4.2.2.1 R37 error of token", authorization("legacy", "response_type", "token", "scope", "bogus"), "", "", "error error_description iss state"},
+		{"4.2.2.1 R37 token, grant not allowed", authorization("web", "response_type", "token"), "", "", "error error_description iss state"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -782,25 +765,25 @@ func TestAuthorizeState(t *testing.T) {
 				}
 			}
 			b := alice.in(t)
-			want(b.authorize(changed("web", "state", state, "scope", "bogus")))
-			want(b.decide(b.authorize(changed("native", "state", state)), "deny"))
-			want(b.decide(b.authorize(changed("legacy", "state", state, "response_type", "token", "prompt", "consent")), "approve"))
+			want(b.authorize(authorization("web", "state", state, "scope", "bogus")))
+			want(b.decide(b.authorize(authorization("native", "state", state)), "deny"))
+			want(b.decide(b.authorize(authorization("legacy", "state", state, "response_type", "token", "prompt", "consent")), "approve"))
 			anonymous := i.browser()
-			page := anonymous.authorize(changed("web", "state", state))
+			page := anonymous.authorize(authorization("web", "state", state))
 			want(anonymous.approveAt(anonymous.continueAs("alice", "wonderland", page)))
 		})
 	}
 	for name, state := range map[string]string{"no UTF-8": "\xff\xfe", "LF": "\n", "NUL": "\x00", "CRLF": "a\r\nSet-Cookie: x=1", "DEL": "\x7f", "a surrogate": "\xed\xa0\x80"} {
 		t.Run("A.5 R33 "+name, func(t *testing.T) {
 			t.Parallel()
-			alice.in(t).authorize(changed("web", "state", state)).wantRedirect("invalid_request", "")
+			alice.in(t).authorize(authorization("web", "state", state)).wantRedirect("invalid_request", "")
 		})
 	}
 	t.Run("4.1.2 R32 characters that browsers do not encode", func(t *testing.T) {
 		t.Parallel()
 		b := i.in(t).browser()
 		const state = "a\\b|c^d`e{f}[g]'(h)*!"
-		page := b.authorizeRaw(changed("web", "state", absent).Encode() + "&state=" + state)
+		page := b.authorizeRaw(authorization("web", "state", absent).Encode() + "&state=" + state)
 		if got := b.approveAt(b.continueAs("alice", "wonderland", page)).param("state"); got != state {
 			t.Errorf("state is %q, want %q", got, state)
 		}
@@ -824,7 +807,7 @@ func TestAuthorizeDenied(t *testing.T) {
 	page := b.authorize(authorization("web"))
 	r := b.decide(page, "deny")
 	r.wantRedirect("access_denied", "xyz")
-	b.authorize(changed("web", "prompt", "none")).wantRedirect("consent_required", "xyz")
+	b.authorize(authorization("web", "prompt", "none")).wantRedirect("consent_required", "xyz")
 }
 
 // R39: codes are random behind their id, and none comes twice.
@@ -871,11 +854,11 @@ func TestAuthorizeIssuer(t *testing.T) {
 		alice := i.as("alice")
 		for name, r := range map[string]*reply{
 			"code":         alice.approve(authorization("web")),
-			"token":        alice.approve(changed("legacy", "response_type", "token")),
+			"token":        alice.approve(authorization("legacy", "response_type", "token")),
 			"denial":       alice.decide(alice.authorize(authorization("native")), "deny"),
-			"scope":        alice.authorize(changed("web", "scope", "bogus")),
-			"prompt":       i.browser().authorize(changed("web", "prompt", "none")),
-			"token, scope": alice.authorize(changed("legacy", "response_type", "token", "scope", "bogus")),
+			"scope":        alice.authorize(authorization("web", "scope", "bogus")),
+			"prompt":       i.browser().authorize(authorization("web", "prompt", "none")),
+			"token, scope": alice.authorize(authorization("legacy", "response_type", "token", "scope", "bogus")),
 		} {
 			if got := r.param("iss"); got != issuer || issuer == nil {
 				t.Errorf("%s: iss %q, want %q", name, got, issuer)
@@ -897,10 +880,10 @@ func TestAuthorizeHeaderInjection(t *testing.T) {
 		b := i.as("alice")
 		const injection = "a%0d%0aSet-Cookie:%20x=1%0d%0aLocation:%20https://evil.example/"
 		for name, request := range map[string]string{
-			"state":         changed("web", "state", absent).Encode() + "&state=" + injection,
-			"scope":         changed("web", "scope", absent).Encode() + "&scope=" + injection,
-			"response_type": changed("web", "response_type", absent).Encode() + "&response_type=" + injection,
-			"redirect_uri":  changed("web", "redirect_uri", absent).Encode() + "&redirect_uri=" + injection,
+			"state":         authorization("web", "state", absent).Encode() + "&state=" + injection,
+			"scope":         authorization("web", "scope", absent).Encode() + "&scope=" + injection,
+			"response_type": authorization("web", "response_type", absent).Encode() + "&response_type=" + injection,
+			"redirect_uri":  authorization("web", "redirect_uri", absent).Encode() + "&redirect_uri=" + injection,
 			"prompt":        authorization("web").Encode() + "&prompt=" + injection,
 			"unknown":       authorization("web").Encode() + "&error_description=" + injection,
 		} {

@@ -151,7 +151,7 @@ func TestClientAuthentication(t *testing.T) {
 				r := i.post(i.endpoint(request.endpoint), request.form, "Authorization", basicHeader("web", "wrong"))
 				r.wantError(http.StatusUnauthorized, "invalid_client")
 				r.wantBasicChallenge(true)
-				r = i.post(i.endpoint(request.endpoint), with(request.form, url.Values{"client_id": {"web"}, "client_secret": {"wrong"}}))
+				r = i.post(i.endpoint(request.endpoint), with(request.form, "client_id", "web", "client_secret", "wrong"))
 				r.wantError(http.StatusUnauthorized, "invalid_client")
 				r.wantBasicChallenge(false)
 				r = i.post(i.endpoint(request.endpoint), request.form)
@@ -168,24 +168,24 @@ func TestClientAuthentication(t *testing.T) {
 		access, _ := i.tokens("web")
 		for _, test := range []struct {
 			name, header string
-			body         url.Values
+			body         []string
 			status       int
 			code         string // empty: it works
 		}{
 			{"header alone", web, nil, 200, ""},
-			{"body alone", "", url.Values{"client_id": {"web"}, "client_secret": {"web-secret"}}, 200, ""},
-			{"equal client_id", web, url.Values{"client_id": {"web"}}, 200, ""},
-			{"empty client_id", web, url.Values{"client_id": {""}}, 200, ""},
-			{"empty client_secret", web, url.Values{"client_id": {"web"}, "client_secret": {""}}, 200, ""},
-			{"equal secrets", web, url.Values{"client_secret": {"web-secret"}}, 400, "invalid_request"},
-			{"equal secrets and client_id", web, url.Values{"client_id": {"web"}, "client_secret": {"web-secret"}}, 400, "invalid_request"},
-			{"wrong secret in body", web, url.Values{"client_secret": {"wrong"}}, 400, "invalid_request"},
-			{"wrong secret in header", basicHeader("web", "wrong"), url.Values{"client_id": {"web"}, "client_secret": {"web-secret"}}, 400, "invalid_request"},
-			{"two clients, both right", web, url.Values{"client_id": {"other"}, "client_secret": {"other-secret"}}, 400, "invalid_request"},
-			{"another client_id", web, url.Values{"client_id": {"other"}}, 400, "invalid_request"},
-			{"a public client_id", web, url.Values{"client_id": {"native"}}, 400, "invalid_request"},
-			{"no such client_id", web, url.Values{"client_id": {"nobody"}}, 400, "invalid_request"},
-			{"a public client in the header", basicHeader("native", ""), url.Values{"client_id": {"web"}}, 400, "invalid_request"},
+			{"body alone", "", []string{"client_id", "web", "client_secret", "web-secret"}, 200, ""},
+			{"equal client_id", web, []string{"client_id", "web"}, 200, ""},
+			{"empty client_id", web, []string{"client_id", ""}, 200, ""},
+			{"empty client_secret", web, []string{"client_id", "web", "client_secret", ""}, 200, ""},
+			{"equal secrets", web, []string{"client_secret", "web-secret"}, 400, "invalid_request"},
+			{"equal secrets and client_id", web, []string{"client_id", "web", "client_secret", "web-secret"}, 400, "invalid_request"},
+			{"wrong secret in body", web, []string{"client_secret", "wrong"}, 400, "invalid_request"},
+			{"wrong secret in header", basicHeader("web", "wrong"), []string{"client_id", "web", "client_secret", "web-secret"}, 400, "invalid_request"},
+			{"two clients, both right", web, []string{"client_id", "other", "client_secret", "other-secret"}, 400, "invalid_request"},
+			{"another client_id", web, []string{"client_id", "other"}, 400, "invalid_request"},
+			{"a public client_id", web, []string{"client_id", "native"}, 400, "invalid_request"},
+			{"no such client_id", web, []string{"client_id", "nobody"}, 400, "invalid_request"},
+			{"a public client in the header", basicHeader("native", ""), []string{"client_id", "web"}, 400, "invalid_request"},
 		} {
 			for _, request := range clientRequests(access) {
 				if test.code == "" && request.endpoint == "revoke" {
@@ -197,7 +197,7 @@ func TestClientAuthentication(t *testing.T) {
 					if test.header != "" {
 						header = []string{"Authorization", test.header}
 					}
-					r := i.post(i.endpoint(request.endpoint), with(request.form, test.body), header...)
+					r := i.post(i.endpoint(request.endpoint), with(request.form, test.body...), header...)
 					switch {
 					case test.code != "":
 						r.wantError(test.status, test.code)
@@ -216,7 +216,7 @@ func TestClientAuthentication(t *testing.T) {
 		code := i.code("web")
 		access, refresh := i.tokens("web")
 		requests := append(clientRequests(access),
-			clientRequest{"token", with(exchangeOf("web", code), url.Values{"client_id": nil, "client_secret": nil})},
+			clientRequest{"token", with(exchangeOf("web", code), "client_id", absent, "client_secret", absent)},
 			clientRequest{"token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}}},
 			clientRequest{"token", url.Values{"grant_type": {"password"}, "username": {"alice"}, "password": {"wonderland"}}})
 		for _, request := range requests {
@@ -226,13 +226,13 @@ func TestClientAuthentication(t *testing.T) {
 			}
 			for name, test := range map[string]struct {
 				header string
-				body   url.Values
+				body   []string
 			}{
 				"nothing":                 {"", nil},
-				"client_id alone":         {"", url.Values{"client_id": {clientID}}},
-				"empty client_secret":     {"", url.Values{"client_id": {clientID}, "client_secret": {""}}},
+				"client_id alone":         {"", []string{"client_id", clientID}},
+				"empty client_secret":     {"", []string{"client_id", clientID, "client_secret", ""}},
 				"Basic, empty secret":     {rawBasicHeader(clientID + ":"), nil},
-				"Basic, empty everywhere": {rawBasicHeader(clientID + ":"), url.Values{"client_id": {clientID}, "client_secret": {""}}},
+				"Basic, empty everywhere": {rawBasicHeader(clientID + ":"), []string{"client_id", clientID, "client_secret", ""}},
 			} {
 				t.Run(request.endpoint+request.form.Get("grant_type")+"/"+name, func(t *testing.T) {
 					i := i.in(t)
@@ -240,7 +240,7 @@ func TestClientAuthentication(t *testing.T) {
 					if test.header != "" {
 						header = []string{"Authorization", test.header}
 					}
-					i.post(i.endpoint(request.endpoint), with(request.form, test.body), header...).wantError(http.StatusUnauthorized, "invalid_client")
+					i.post(i.endpoint(request.endpoint), with(request.form, test.body...), header...).wantError(http.StatusUnauthorized, "invalid_client")
 				})
 			}
 		}
@@ -264,13 +264,13 @@ func TestClientAuthentication(t *testing.T) {
 		for _, clientID := range []string{"native", "nohash", "emptyhash"} {
 			for name, test := range map[string]struct {
 				header string
-				body   url.Values
+				body   []string
 				secret bool
 			}{
-				"client_id":           {"", url.Values{"client_id": {clientID}}, false},
-				"empty client_secret": {"", url.Values{"client_id": {clientID}, "client_secret": {""}}, false},
+				"client_id":           {"", []string{"client_id", clientID}, false},
+				"empty client_secret": {"", []string{"client_id", clientID, "client_secret", ""}, false},
 				"Basic without":       {basicHeader(clientID, ""), nil, false},
-				"client_secret":       {"", url.Values{"client_id": {clientID}, "client_secret": {"x"}}, true},
+				"client_secret":       {"", []string{"client_id", clientID, "client_secret", "x"}, true},
 				"Basic":               {basicHeader(clientID, "x"), nil, true},
 				"Basic, blank":        {basicHeader(clientID, " "), nil, true},
 				"Basic, hash of none": {basicHeader(clientID, string(hashSecret(""))), nil, true},
@@ -285,7 +285,7 @@ func TestClientAuthentication(t *testing.T) {
 						if !test.secret && request.endpoint == "revoke" {
 							request.form = url.Values{"token": {"unknown"}}
 						}
-						r := i.post(i.endpoint(request.endpoint), with(request.form, test.body), header...)
+						r := i.post(i.endpoint(request.endpoint), with(request.form, test.body...), header...)
 						switch {
 						case test.secret || request.endpoint == "introspect":
 							r.wantError(http.StatusUnauthorized, "invalid_client")
@@ -303,8 +303,8 @@ func TestClientAuthentication(t *testing.T) {
 		// A public client has to say its name, and must not send a secret.
 		code := i.code("native")
 		for name, form := range map[string]url.Values{
-			"code without client_id": with(exchangeOf("native", code), url.Values{"client_id": nil}),
-			"code with a secret":     with(exchangeOf("native", code), url.Values{"client_secret": {"x"}}),
+			"code without client_id": with(exchangeOf("native", code), "client_id", absent),
+			"code with a secret":     with(exchangeOf("native", code), "client_secret", "x"),
 			"refresh without client": {"grant_type": {"refresh_token"}, "refresh_token": {refresh}},
 			"refresh with a secret":  withClient("native", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}, "client_secret": {"x"}}),
 		} {
@@ -313,7 +313,7 @@ func TestClientAuthentication(t *testing.T) {
 				i.post(i.endpoint("token"), form).wantError(http.StatusUnauthorized, "invalid_client")
 			})
 		}
-		form := with(exchangeOf("native", code), url.Values{"client_id": nil})
+		form := with(exchangeOf("native", code), "client_id", absent)
 		i.post(i.endpoint("token"), form, "Authorization", basicHeader("native", "")).wantToken()
 		i.refresh("native", refresh).wantToken()
 	})
@@ -327,7 +327,7 @@ func TestClientAuthentication(t *testing.T) {
 			for _, request := range clientRequests("unknown") {
 				replies = append(replies, i.post(i.endpoint(request.endpoint), request.form, "Authorization", basicHeader("web", secret)))
 			}
-			return append(replies, i.refresh("web", "unknown", url.Values{"client_secret": {secret}}))
+			return append(replies, i.refresh("web", "unknown", "client_secret", secret))
 		}
 		want := func(secret string, refused bool) {
 			t.Helper()
@@ -347,7 +347,7 @@ func TestClientAuthentication(t *testing.T) {
 			t.Fatal(err)
 		}
 		want("regenerated", true)
-		i.refresh("web", refresh, url.Values{"client_secret": {"regenerated"}}).wantError(http.StatusUnauthorized, "invalid_client")
+		i.refresh("web", refresh, "client_secret", "regenerated").wantError(http.StatusUnauthorized, "invalid_client")
 		i.wantDead(access, refresh)
 
 		// Another client of that name inherits nothing.
@@ -386,9 +386,9 @@ func TestClientAuthentication(t *testing.T) {
 		if wait, err := time.ParseDuration(right.Header.Get("Retry-After") + "s"); err != nil || wait <= 0 || wait > time.Minute {
 			t.Errorf("Retry-After: %q", right.Header.Get("Retry-After"))
 		}
-		i.post(i.endpoint("token"), withClient("other", with(credentials, nil))).wantToken()
+		i.post(i.endpoint("token"), withClient("other", with(credentials))).wantToken()
 		i.advance(time.Minute)
-		i.post(i.endpoint("token"), withClient("web", with(credentials, nil))).wantToken()
+		i.post(i.endpoint("token"), withClient("web", with(credentials))).wantToken()
 	})
 }
 
@@ -439,7 +439,7 @@ func TestMistakes(t *testing.T) {
 		return func() *reply { return i.browser().do("POST", token, body, "Content-Type", mediaType) }
 	}
 	exchange := func(sent string) func() *reply {
-		return func() *reply { return i.post(token, but(exchangeOf("web", i.code("web")), "redirect_uri", sent)) }
+		return func() *reply { return i.post(token, with(exchangeOf("web", i.code("web")), "redirect_uri", sent)) }
 	}
 	const asForm, asJSON = "grant_type=client_credentials", `{"grant_type":"client_credentials","client_id":"web"}`
 	for _, row := range []struct {
@@ -460,7 +460,7 @@ func TestMistakes(t *testing.T) {
 		{"a comma alone", scope(","), "the scope asks for more than the client is registered for"},
 		{"commas between scopes of a refresh", func() *reply {
 			_, refresh := i.tokens("web")
-			return i.refresh("web", refresh, url.Values{"scope": {"read,write"}})
+			return i.refresh("web", refresh, "scope", "read,write")
 		}, "the scope has commas between its tokens: separate them with spaces"},
 		{"JSON under JSON", body("application/json", asJSON), "the body must be application/x-www-form-urlencoded, not application/json"},
 		{"JSON under form", body("application/x-www-form-urlencoded", asJSON), "the body is JSON, but Content-Type is application/x-www-form-urlencoded"},
@@ -515,7 +515,7 @@ func TestMistakes(t *testing.T) {
 		{"scope", "read,write", "the scope has commas between its tokens: separate them with spaces"},
 	} {
 		t.Run("R195 "+row.name, func(t *testing.T) {
-			if r := i.as("alice").authorize(but(authorization("web"), row.name, row.value)); r.param("error_description") != row.want {
+			if r := i.as("alice").authorize(with(authorization("web"), row.name, row.value)); r.param("error_description") != row.want {
 				t.Errorf("%s\nwant %s", r.Header.Get("Location"), row.want)
 			}
 		})

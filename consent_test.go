@@ -17,7 +17,7 @@ import (
 func (b *browser) wantNoCode(r *reply, status int) {
 	b.Helper()
 	r.wantPage(status)
-	b.authorize(changed("web", "prompt", "none")).wantRedirect("consent_required", "xyz")
+	b.authorize(authorization("web", "prompt", "none")).wantRedirect("consent_required", "xyz")
 }
 
 // signOut signs out by the button of the start page.
@@ -176,18 +176,18 @@ func TestConsentFields(t *testing.T) {
 	t.Parallel()
 	i := start(t)
 	alice := i.as("alice")
-	request := changed("native", "scope", "read")
+	request := authorization("native", "scope", "read")
 	for name, change := range map[string]url.Values{
 		"id":                {"id": {"0198c0de-0000-7000-8000-000000000000"}},
 		"no id":             {"id": {""}},
 		"expires":           {"expires": {"9999999999"}},
 		"never expires":     {"expires": {"0"}},
 		"another client":    {"request": {authorization("web").Encode()}},
-		"another redirect":  {"request": {changed("native", "scope", "read", "redirect_uri", "http://127.0.0.1:9/cb").Encode()}},
-		"another state":     {"request": {changed("native", "scope", "read", "state", "abc").Encode()}},
-		"another challenge": {"request": {changed("native", "scope", "read", "code_challenge", challengeOf("x")).Encode()}},
-		"more scope":        {"request": {changed("native", "scope", "read write").Encode()}},
-		"less scope":        {"request": {changed("native", "scope", absent).Encode()}},
+		"another redirect":  {"request": {authorization("native", "scope", "read", "redirect_uri", "http://127.0.0.1:9/cb").Encode()}},
+		"another state":     {"request": {authorization("native", "scope", "read", "state", "abc").Encode()}},
+		"another challenge": {"request": {authorization("native", "scope", "read", "code_challenge", challengeOf("x")).Encode()}},
+		"more scope":        {"request": {authorization("native", "scope", "read write").Encode()}},
+		"less scope":        {"request": {authorization("native", "scope", absent).Encode()}},
 		"another MAC":       {"mac": {strings.Repeat("A", 43)}},
 		"an empty MAC":      {"mac": {""}},
 	} {
@@ -284,7 +284,7 @@ func TestConsentOnce(t *testing.T) {
 	t.Run("4.2.1 R62 implicit", func(t *testing.T) {
 		t.Parallel()
 		b := start(t).as("alice")
-		page := b.authorize(changed("legacy", "response_type", "token"))
+		page := b.authorize(authorization("legacy", "response_type", "token"))
 		if b.decide(page, "approve").param("access_token") == "" {
 			t.Error("no token")
 		}
@@ -427,22 +427,22 @@ func TestConsentRemembered(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		b := i.as("alice")
-		code := b.approve(changed("web", "scope", "read")).param("code")
+		code := b.approve(authorization("web", "scope", "read")).param("code")
 		i.post(i.endpoint("token"), exchangeOf("web", code)).wantToken()
-		if r := b.authorize(changed("web", "scope", "read")); r.param("code") == "" {
+		if r := b.authorize(authorization("web", "scope", "read")); r.param("code") == "" {
 			t.Errorf("no code in %s", r.location())
 		}
-		b.authorize(authorization("web")).wantConsent()                                          // one more scope
-		b.authorize(changed("web", "scope", "write")).wantConsent()                              // another scope
-		b.authorize(changed("web", "scope", absent)).wantConsent()                               // all scopes
-		b.authorize(changed("web", "scope", "read", "prompt", "consent")).wantConsent()          // asked for
-		b.authorize(changed("other", "scope", "read")).wantConsent()                             // another client
-		i.as("bob").authorize(changed("web", "scope", "read")).wantConsent()                     // another user
-		i.browser().authorize(changed("web", "scope", "read")).wantSignIn()                      // nobody
-		b.authorize(changed("web", "scope", "bogus")).wantRedirect("invalid_scope", "xyz")       // not to be had
-		b.authorize(changed("web", "redirect_uri", "https://evil.example/cb")).wantPage(400)     // nor this
-		b.authorize(changed("web", "prompt", "none")).wantRedirect("consent_required", "xyz")    // one more scope, silently
-		b.decide(b.authorize(authorization("web")), "deny").wantRedirect("access_denied", "xyz") // a denial is no consent
+		b.authorize(authorization("web")).wantConsent()                                             // one more scope
+		b.authorize(authorization("web", "scope", "write")).wantConsent()                           // another scope
+		b.authorize(authorization("web", "scope", absent)).wantConsent()                            // all scopes
+		b.authorize(authorization("web", "scope", "read", "prompt", "consent")).wantConsent()       // asked for
+		b.authorize(authorization("other", "scope", "read")).wantConsent()                          // another client
+		i.as("bob").authorize(authorization("web", "scope", "read")).wantConsent()                  // another user
+		i.browser().authorize(authorization("web", "scope", "read")).wantSignIn()                   // nobody
+		b.authorize(authorization("web", "scope", "bogus")).wantRedirect("invalid_scope", "xyz")    // not to be had
+		b.authorize(authorization("web", "redirect_uri", "https://evil.example/cb")).wantPage(400)  // nor this
+		b.authorize(authorization("web", "prompt", "none")).wantRedirect("consent_required", "xyz") // one more scope, silently
+		b.decide(b.authorize(authorization("web")), "deny").wantRedirect("access_denied", "xyz")    // a denial is no consent
 		b.authorize(authorization("web")).wantConsent()
 	})
 	t.Run("10.2 R64 subset of what was granted", func(t *testing.T) {
@@ -450,7 +450,7 @@ func TestConsentRemembered(t *testing.T) {
 		b := start(t).as("alice")
 		b.approve(authorization("web"))
 		for _, scope := range []string{"read", "write", "write read", ""} {
-			if r := b.authorize(changed("web", "scope", scope)); r.param("code") == "" {
+			if r := b.authorize(authorization("web", "scope", scope)); r.param("code") == "" {
 				t.Errorf("scope %q: no code in %s", scope, r.location())
 			}
 		}
@@ -461,8 +461,8 @@ func TestConsentRemembered(t *testing.T) {
 		b := i.as("alice")
 		i.post(i.endpoint("token"), exchangeOf("native", b.approve(authorization("native")).param("code"))).wantToken()
 		b.authorize(authorization("native")).wantConsent()
-		b.authorize(changed("native", "scope", "read")).wantConsent()
-		b.authorize(changed("native", "prompt", "none")).wantRedirect("consent_required", "xyz")
+		b.authorize(authorization("native", "scope", "read")).wantConsent()
+		b.authorize(authorization("native", "prompt", "none")).wantRedirect("consent_required", "xyz")
 	})
 	t.Run("4.3 R64 a password is no consent", func(t *testing.T) {
 		t.Parallel()
@@ -472,7 +472,7 @@ func TestConsentRemembered(t *testing.T) {
 		b.authorize(authorization("legacy")).wantConsent()
 		i.refresh("legacy", refresh).wantToken()
 		b.authorize(authorization("legacy")).wantConsent()
-		b.authorize(changed("legacy", "prompt", "none")).wantRedirect("consent_required", "xyz")
+		b.authorize(authorization("legacy", "prompt", "none")).wantRedirect("consent_required", "xyz")
 	})
 	t.Run("10.2 R64 until it is revoked", func(t *testing.T) {
 		t.Parallel()
@@ -521,7 +521,7 @@ func TestConsentPage(t *testing.T) {
 	t.Run("4.1.1 R65 is small however long the request is", func(t *testing.T) {
 		t.Parallel()
 		b := start(t).as("alice")
-		request := changed("native", "state", strings.Repeat("&", 2000))
+		request := authorization("native", "state", strings.Repeat("&", 2000))
 		page := b.authorize(request)
 		page.wantConsent()
 		if n := len(page.body) - len(html.EscapeString(request.Encode())); n > 5<<10 {
@@ -531,7 +531,7 @@ func TestConsentPage(t *testing.T) {
 	t.Run("10.2 R65 names the host of the request", func(t *testing.T) {
 		t.Parallel()
 		b := start(t).as("alice")
-		if page := b.authorize(changed("native", "redirect_uri", "http://127.0.0.1:51004/cb")); !strings.Contains(page.body, "127.0.0.1:51004<") {
+		if page := b.authorize(authorization("native", "redirect_uri", "http://127.0.0.1:51004/cb")); !strings.Contains(page.body, "127.0.0.1:51004<") {
 			t.Errorf("%s", page.body)
 		}
 	})
@@ -542,7 +542,7 @@ func TestConsentPage(t *testing.T) {
 		marked := func(i *instance, clientID, redirectURI, words string) {
 			t.Helper()
 			b := i.as("alice")
-			request := changed("web", "client_id", clientID, "redirect_uri", redirectURI)
+			request := authorization("web", "client_id", clientID, "redirect_uri", redirectURI)
 			page := b.authorize(request)
 			page.wantConsent()
 			if got := strings.Contains(page.body, "Unverified"); got != (words != "") || !strings.Contains(page.body, words) {
@@ -594,7 +594,7 @@ func TestConsentPage(t *testing.T) {
 			if _, err := parseScope(markup); err == nil {
 				scope = markup
 			}
-			request := changed("web", "client_id", markup, "state", markup, "scope", scope, "login_hint", markup, "redirect_uri", "https://cb.example/cb")
+			request := authorization("web", "client_id", markup, "state", markup, "scope", scope, "login_hint", markup, "redirect_uri", "https://cb.example/cb")
 			b := i.browser()
 			signIn := b.authorize(request)
 			failed := b.post(signIn.action(), signIn.form(url.Values{"username": {markup}, "password": {"wrong"}}))
@@ -606,14 +606,14 @@ func TestConsentPage(t *testing.T) {
 			code.text("code")
 			all := []*reply{signIn, failed, consent, code, b.get("/")}
 			for parameter := range authorization("web") {
-				all = append(all, b.authorize(changed("web", parameter, markup)))
+				all = append(all, b.authorize(authorization("web", parameter, markup)))
 			}
 			for _, parameter := range []string{"prompt", "response_mode", markup} {
-				all = append(all, b.authorize(changed("web", parameter, markup)))
+				all = append(all, b.authorize(authorization("web", parameter, markup)))
 			}
 			// And as it is, without encoding.
 			if raw := strings.ReplaceAll(markup, " ", "+"); strings.HasPrefix(raw, `"`) || strings.HasPrefix(raw, `'`) {
-				raw = changed("web", "state", absent).Encode() + "&state=" + raw + "&login_hint=" + raw
+				raw = authorization("web", "state", absent).Encode() + "&state=" + raw + "&login_hint=" + raw
 				all = append(all, b.authorizeRaw(raw), i.browser().authorizeRaw(raw))
 			}
 			for n, r := range all {
@@ -638,11 +638,11 @@ func TestPrompt(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		b := i.as("alice")
-		none := changed("web", "prompt", "none")
+		none := authorization("web", "prompt", "none")
 		i.browser().authorize(none).wantRedirect("login_required", "xyz")
 		b.authorize(none).wantRedirect("consent_required", "xyz")
-		b.authorize(changed("web", "prompt", "none login")).wantRedirect("invalid_request", "xyz")
-		b.authorize(changed("web", "prompt", "none", "redirect_uri", "https://evil.example/")).wantNowhere(400, "evil.example")
+		b.authorize(authorization("web", "prompt", "none login")).wantRedirect("invalid_request", "xyz")
+		b.authorize(authorization("web", "prompt", "none", "redirect_uri", "https://evil.example/")).wantNowhere(400, "evil.example")
 		b.approve(authorization("web"))
 		if got := b.authorize(none).subject("web"); got != "alice" {
 			t.Errorf("the code is %v's", got)
@@ -652,7 +652,7 @@ func TestPrompt(t *testing.T) {
 		t.Parallel()
 		b := start(t).as("alice")
 		b.approve(authorization("web"))
-		page := b.authorize(changed("web", "prompt", "consent"))
+		page := b.authorize(authorization("web", "prompt", "consent"))
 		page.wantConsent()
 		if r := b.decide(page, "approve"); r.param("code") == "" {
 			t.Errorf("no code in %s", r.location())
@@ -665,7 +665,7 @@ func TestPrompt(t *testing.T) {
 			b := i.as("alice")
 			b.approve(authorization("web")) // so that only prompt asks for anything
 			const state = "a%2Bb%20c+d%26%3d"
-			query := changed("web", "state", absent).Encode() + "&" + prompt + "&state=" + state
+			query := authorization("web", "state", absent).Encode() + "&" + prompt + "&state=" + state
 			// One sign-in is enough, whether someone is there or not.
 			for _, b := range []*browser{b, i.browser()} {
 				page := b.authorizeRaw(query)
@@ -690,7 +690,7 @@ func TestPrompt(t *testing.T) {
 		t.Parallel()
 		b := start(t).as("alice")
 		for _, prompt := range []string{"", "create", "LOGIN", " "} {
-			b.authorize(changed("web", "prompt", prompt)).wantConsent()
+			b.authorize(authorization("web", "prompt", prompt)).wantConsent()
 		}
 	})
 	t.Run("OpenID 3.1.2.1/login_hint", func(t *testing.T) {
@@ -698,8 +698,8 @@ func TestPrompt(t *testing.T) {
 		i := start(t)
 		b := i.as("alice")
 		for _, page := range []*reply{
-			i.browser().authorize(changed("web", "login_hint", "bob")),
-			b.authorize(changed("web", "login_hint", "bob", "prompt", "login")),
+			i.browser().authorize(authorization("web", "login_hint", "bob")),
+			b.authorize(authorization("web", "login_hint", "bob", "prompt", "login")),
 		} {
 			page.wantSignIn()
 			if !strings.Contains(page.body, `name="username" value="bob"`) {
@@ -707,7 +707,7 @@ func TestPrompt(t *testing.T) {
 			}
 		}
 		// A hint signs nobody in, and nobody out.
-		if got := b.approve(changed("web", "login_hint", "bob")).subject("web"); got != "alice" {
+		if got := b.approve(authorization("web", "login_hint", "bob")).subject("web"); got != "alice" {
 			t.Errorf("the code is %v's", got)
 		}
 	})
@@ -724,11 +724,11 @@ func TestAutoApprove(t *testing.T) {
 	}{
 		{"4.1.2/confidential client", authorization("web"), "alice"},
 		{"4.1.2/public client", authorization("native"), "alice"},
-		{"4.1.2/login_hint of a user", changed("web", "login_hint", "bob"), "bob"},
-		{"4.1.2/login_hint of nobody", changed("web", "login_hint", "carol"), "alice"},
-		{"4.1.2/empty login_hint", changed("web", "login_hint", ""), "alice"},
-		{"4.1.2/prompt none", changed("web", "prompt", "none"), "alice"},
-		{"4.1.2/prompt login", changed("web", "prompt", "login consent"), "alice"},
+		{"4.1.2/login_hint of a user", authorization("web", "login_hint", "bob"), "bob"},
+		{"4.1.2/login_hint of nobody", authorization("web", "login_hint", "carol"), "alice"},
+		{"4.1.2/empty login_hint", authorization("web", "login_hint", ""), "alice"},
+		{"4.1.2/prompt none", authorization("web", "prompt", "none"), "alice"},
+		{"4.1.2/prompt login", authorization("web", "prompt", "login consent"), "alice"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -745,7 +745,7 @@ func TestAutoApprove(t *testing.T) {
 	t.Run("4.2.2/implicit", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
-		r := i.browser().authorize(changed("legacy", "response_type", "token", "login_hint", "bob"))
+		r := i.browser().authorize(authorization("legacy", "response_type", "token", "login_hint", "bob"))
 		who := i.get(i.endpoint("userinfo"), "Authorization", "Bearer "+r.param("access_token"))
 		if who.json["sub"] != "bob" {
 			t.Errorf("userinfo: %s", who.body)
@@ -754,8 +754,8 @@ func TestAutoApprove(t *testing.T) {
 	t.Run("4.1.2.1/errors", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
-		i.browser().authorize(changed("web", "scope", "bogus")).wantRedirect("invalid_scope", "xyz")
-		i.browser().authorize(changed("web", "client_id", "nope")).wantPage(http.StatusBadRequest)
+		i.browser().authorize(authorization("web", "scope", "bogus")).wantRedirect("invalid_scope", "xyz")
+		i.browser().authorize(authorization("web", "client_id", "nope")).wantPage(http.StatusBadRequest)
 	})
 	t.Run("4.1.2.1/the user is gone", func(t *testing.T) {
 		t.Parallel()
@@ -764,7 +764,7 @@ func TestAutoApprove(t *testing.T) {
 			t.Fatal(err)
 		}
 		i.browser().authorize(authorization("web")).wantRedirect("access_denied", "xyz")
-		if got := i.browser().authorize(changed("web", "login_hint", "bob")).subject("web"); got != "bob" {
+		if got := i.browser().authorize(authorization("web", "login_hint", "bob")).subject("web"); got != "bob" {
 			t.Errorf("the code is %v's", got)
 		}
 	})
@@ -773,7 +773,7 @@ func TestAutoApprove(t *testing.T) {
 		i := start(t, func(s *server) { s.autoApprove = "alice" })
 		i.furnish(outOfBandClient)
 		b := i.browser()
-		r := b.authorize(changed("cli", "redirect_uri", outOfBand))
+		r := b.authorize(authorization("cli", "redirect_uri", outOfBand))
 		b.get(b.URL + r.Header.Get("Location")).text("code")
 	})
 }
@@ -787,7 +787,7 @@ func TestOutOfBand(t *testing.T) {
 	i := start(t)
 	i.furnish(outOfBandClient)
 	alice := i.as("alice")
-	request := changed("cli", "redirect_uri", outOfBand)
+	request := authorization("cli", "redirect_uri", outOfBand)
 	redeem := func(i *instance, code string) *reply {
 		form := exchangeOf("cli", code)
 		form.Del("client_secret")
@@ -812,7 +812,7 @@ func TestOutOfBand(t *testing.T) {
 	t.Run("3.1.2.3 R5 without redirect_uri", func(t *testing.T) {
 		t.Parallel()
 		b := alice.in(t)
-		r := b.approve(changed("cli", "redirect_uri", absent))
+		r := b.approve(authorization("cli", "redirect_uri", absent))
 		b.get(b.URL + r.Header.Get("Location")).text("code")
 	})
 	t.Run("4.1.2/to nobody else", func(t *testing.T) {
@@ -841,11 +841,11 @@ func TestOutOfBand(t *testing.T) {
 		denied.wantPage(http.StatusForbidden)
 		for want, r := range map[string]*reply{
 			"access_denied":             denied,
-			"invalid_scope":             b.authorize(changed("cli", "redirect_uri", outOfBand, "scope", "bogus")),
-			"consent_required":          b.authorize(changed("cli", "redirect_uri", outOfBand, "prompt", "none")),
-			"login_required":            i.in(t).browser().authorize(changed("cli", "redirect_uri", outOfBand, "prompt", "none")),
-			"invalid_request":           b.authorize(changed("cli", "redirect_uri", outOfBand, "response_type", "token")), // R36: a token is never in a query
-			"unsupported_response_type": b.authorize(changed("cli", "redirect_uri", outOfBand, "response_type", "foo")),
+			"invalid_scope":             b.authorize(authorization("cli", "redirect_uri", outOfBand, "scope", "bogus")),
+			"consent_required":          b.authorize(authorization("cli", "redirect_uri", outOfBand, "prompt", "none")),
+			"login_required":            i.in(t).browser().authorize(authorization("cli", "redirect_uri", outOfBand, "prompt", "none")),
+			"invalid_request":           b.authorize(authorization("cli", "redirect_uri", outOfBand, "response_type", "token")), // R36: a token is never in a query
+			"unsupported_response_type": b.authorize(authorization("cli", "redirect_uri", outOfBand, "response_type", "foo")),
 		} {
 			if r.Header.Get("Location") != "" || r.text("error") != want || r.text("error-description") == "" {
 				t.Errorf("status %d, want a page with %s: %s", r.StatusCode, want, r.body)
@@ -854,8 +854,8 @@ func TestOutOfBand(t *testing.T) {
 	})
 	t.Run("3.1.2.3/not registered", func(t *testing.T) {
 		t.Parallel()
-		alice.in(t).authorize(changed("web", "redirect_uri", outOfBand)).wantPage(http.StatusBadRequest)
-		alice.in(t).authorize(changed("cli", "redirect_uri", outOfBand+":auto")).wantPage(http.StatusBadRequest)
+		alice.in(t).authorize(authorization("web", "redirect_uri", outOfBand)).wantPage(http.StatusBadRequest)
+		alice.in(t).authorize(authorization("cli", "redirect_uri", outOfBand+":auto")).wantPage(http.StatusBadRequest)
 	})
 }
 
@@ -873,17 +873,17 @@ func TestErrorPage(t *testing.T) {
 		naming string
 		more   string
 	}{
-		{"4.1.2.1/unknown client", changed("web", "client_id", "nope").Encode(), "invalid_client", "client_id", "client_id; the client_id of an application that is registered here; RFC 6749 §4.1.2.1"},
-		{"4.1.1/no client_id", changed("web", "client_id", absent).Encode(), "invalid_request", "client_id", "client_id; the client_id of an application that is registered here; RFC 6749 §4.1.1"},
-		{"3.1.2.4 R3 names the problem", changed("web", "redirect_uri", "https://evil.example/").Encode(), "invalid_request", "redirect_uri",
+		{"4.1.2.1/unknown client", authorization("web", "client_id", "nope").Encode(), "invalid_client", "client_id", "client_id; the client_id of an application that is registered here; RFC 6749 §4.1.2.1"},
+		{"4.1.1/no client_id", authorization("web", "client_id", absent).Encode(), "invalid_request", "client_id", "client_id; the client_id of an application that is registered here; RFC 6749 §4.1.1"},
+		{"3.1.2.4 R3 names the problem", authorization("web", "redirect_uri", "https://evil.example/").Encode(), "invalid_request", "redirect_uri",
 			"redirect_uri; one of the redirect URIs that the application registered, character by character; only the port of http on a loopback host may differ; RFC 6749 §3.1.2.3"},
 		{"3.1/duplicate", authorization("web").Encode() + "&redirect_uri=x", "invalid_request", "redirect_uri occurs more than once", "redirect_uri; once at the most; RFC 6749 §3.1"},
-		{"A/not UTF-8", changed("web", "client_id", "x\xff").Encode(), "invalid_request", "client_id has control characters or is not UTF-8", "client_id; text in UTF-8 without control characters; RFC 6749 Appendix A"},
+		{"A/not UTF-8", authorization("web", "client_id", "x\xff").Encode(), "invalid_request", "client_id has control characters or is not UTF-8", "client_id; text in UTF-8 without control characters; RFC 6749 Appendix A"},
 		{"B/malformed", "%zz", "invalid_request", "x-www-form-urlencoded", "RFC 6749 Appendix B"},
-		{"3.1/duplicate state, out of band", changed("cli", "redirect_uri", outOfBand).Encode() + "&state=x", "invalid_request", "state occurs more than once", "state; once at the most; RFC 6749 §3.1"},
-		{"4.2.2.1/implicit, out of band", changed("public", "redirect_uri", outOfBand, "response_type", "token").Encode(), "unauthorized_client", "implicit grant",
+		{"3.1/duplicate state, out of band", authorization("cli", "redirect_uri", outOfBand).Encode() + "&state=x", "invalid_request", "state occurs more than once", "state; once at the most; RFC 6749 §3.1"},
+		{"4.2.2.1/implicit, out of band", authorization("public", "redirect_uri", outOfBand, "response_type", "token").Encode(), "unauthorized_client", "implicit grant",
 			"response_type; one that goes with a grant which the application is registered for; RFC 6749 §4.2.2.1"},
-		{"3.3/scope, out of band", changed("cli", "redirect_uri", outOfBand, "scope", "state").Encode(), "invalid_scope", "scope",
+		{"3.3/scope, out of band", authorization("cli", "redirect_uri", outOfBand, "scope", "state").Encode(), "invalid_scope", "scope",
 			"scope; scope tokens that this server has and the application is registered for, with one blank between them; or nothing, for the default; RFC 6749 §3.3"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

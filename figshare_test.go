@@ -21,10 +21,10 @@ func TestFigshare(t *testing.T) {
 		}
 	}
 	password := func(change ...string) url.Values {
-		return but(withClient("legacy", url.Values{"grant_type": {"password"}, "username": {"alice"}, "password": {"wonderland"}}), change...)
+		return with(withClient("legacy", url.Values{"grant_type": {"password"}, "username": {"alice"}, "password": {"wonderland"}}), change...)
 	}
 	refresh := func(token string, change ...string) url.Values {
-		return but(withClient("web", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}}), change...)
+		return with(withClient("web", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}}), change...)
 	}
 	access := func(i *instance) string { access, _ := i.plainTokens("web"); return access }
 	info := `{"access_token":"<hex64>","token":"<hex64>","token_type":"bearer","expires_in":<number>}`
@@ -44,7 +44,7 @@ func TestFigshare(t *testing.T) {
 			form, name, value := withBasic(plainExchange("web", i.plainCode("web")))
 			return i.post("/v2/token", form, name, value)
 		}, 200, tokenAnswer, nil},
-		{"token/code without redirect_uri", token("redirect_uri", ""), 200, tokenAnswer, nil},
+		{"token/code without redirect_uri", token("redirect_uri", absent), 200, tokenAnswer, nil},
 		{"token/scope does nothing [A]", token("scope", "nonsense"), 200, tokenAnswer, nil},
 		{"token/password", func(i *instance) *reply { return i.post("/v2/token", password()) }, 200, tokenAnswer, nil},
 		{"token/password, JSON", func(i *instance) *reply { return i.postJSON("/v2/token", password()) }, 200, tokenAnswer, nil},
@@ -56,14 +56,14 @@ func TestFigshare(t *testing.T) {
 		// Errors: always 400, and never a challenge.
 		{"token/unknown client", token("client_id", "nobody"), 400, unauthenticated, jsonHeaders},
 		{"token/wrong secret", token("client_secret", "guess"), 400, unauthenticated, jsonHeaders},
-		{"token/no secret", token("client_secret", ""), 400, unauthenticated, jsonHeaders},
-		{"token/no client", token("client_id", "", "client_secret", ""), 400, unauthenticated, jsonHeaders},
+		{"token/no secret", token("client_secret", absent), 400, unauthenticated, jsonHeaders},
+		{"token/no client", token("client_id", absent, "client_secret", absent), 400, unauthenticated, jsonHeaders},
 		{"token/wrong secret by Basic", func(i *instance) *reply {
 			form, name, value := withBasic(plainExchange("web", "any", "client_secret", "guess"))
 			return i.post("/v2/token", form, name, value)
 		}, 400, unauthenticated, jsonHeaders},
-		{"token/no grant_type", token("grant_type", ""), 400, `{"error":"invalid_request","error_description":"grant_type is missing"}`, jsonHeaders},
-		{"token/no code", token("code", ""), 400, `{"error":"invalid_request","error_description":"code is missing"}`, jsonHeaders},
+		{"token/no grant_type", token("grant_type", absent), 400, `{"error":"invalid_request","error_description":"grant_type is missing"}`, jsonHeaders},
+		{"token/no code", token("code", absent), 400, `{"error":"invalid_request","error_description":"code is missing"}`, jsonHeaders},
 		{"token/malformed JSON", func(i *instance) *reply {
 			return i.browser().do("POST", "/v2/token", `{"grant_type":`, "Content-Type", "application/json")
 		}, 400, `{"error":"invalid_request","error_description":"the body is not well-formed application/json"}`, jsonHeaders},
@@ -137,11 +137,11 @@ func TestFigshare(t *testing.T) {
 		request                  url.Values
 	}{
 		{"code", "approve", "https://cb.example/cb?code=<hex64>&state=xyz", plain("web")},
-		{"code, no state", "approve", "https://cb.example/cb?code=<hex64>", plain("web", "state", "")},
+		{"code, no state", "approve", "https://cb.example/cb?code=<hex64>", plain("web", "state", absent)},
 		{"scope all", "approve", "https://cb.example/cb?code=<hex64>&state=xyz", plain("web", "scope", "all")},
 		{"scope ALL [A]", "approve", "https://cb.example/cb?code=<hex64>&state=xyz", plain("web", "scope", "ALL")},
 		{"scope all, registered as ALL", "approve", "https://cb.example/cb?code=<hex64>&state=xyz", plain("shouting", "scope", "all", "redirect_uri", "https://cb.example/cb")},
-		{"no redirect_uri [A]", "approve", "https://cb.example/cb?code=<hex64>&state=xyz", plain("web", "redirect_uri", "")},
+		{"no redirect_uri [A]", "approve", "https://cb.example/cb?code=<hex64>&state=xyz", plain("web", "redirect_uri", absent)},
 		{"implicit", "approve", `https://legacy.example/cb?access_token=<hex64>&token_type=bearer&expires_in=3600&state=xyz`, plain("legacy", "response_type", "token")},
 		{"denied", "deny", "https://cb.example/cb?error=access_denied&error_description=the+user+denied+the+request&state=xyz", plain("web")},
 		{"implicit denied", "deny", "https://legacy.example/cb?error=access_denied&error_description=the+user+denied+the+request&state=xyz", plain("legacy", "response_type", "token")},

@@ -301,7 +301,7 @@ func TestFixtureDefaults(t *testing.T) {
 		}
 		i := start(t, anyCase)
 		_, token := i.tokens("web")
-		if r := i.refresh("web", token, url.Values{"scope": {"READ"}}); r.json["scope"] != "read" {
+		if r := i.refresh("web", token, "scope", "READ"); r.json["scope"] != "read" {
 			t.Errorf("refreshing for READ: %d %s", r.StatusCode, r.body)
 		}
 	})
@@ -412,7 +412,7 @@ func TestFixtureReplacement(t *testing.T) {
 		i.furnish(`{"clients": [{"client_id": "web", "client_secret": "new", "redirect_uris": ["https://cb.example/new"]}]}`)
 		i.wantAlive(access, refresh)
 		i.refresh("web", refresh).wantError(http.StatusUnauthorized, "invalid_client")
-		i.refresh("web", refresh, url.Values{"client_secret": {"new"}}).wantToken()
+		i.refresh("web", refresh, "client_secret", "new").wantToken()
 		i.as("alice").authorize(authorization("web")).wantPage(http.StatusBadRequest)
 	})
 	t.Run("no secret keeps the one it has", func(t *testing.T) {
@@ -433,7 +433,7 @@ func TestFixtureReplacement(t *testing.T) {
 			t.Fatalf("got the secrets %v, %v", secrets, err)
 		}
 		i.refresh("native", refresh).wantError(http.StatusUnauthorized, "invalid_client")
-		i.refresh("native", refresh, url.Values{"client_secret": {secrets["native"]}}).wantToken()
+		i.refresh("native", refresh, "client_secret", secrets["native"]).wantToken()
 	})
 	t.Run("all or nothing", func(t *testing.T) {
 		t.Parallel()

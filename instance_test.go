@@ -9,6 +9,7 @@ import (
 	"html"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -389,9 +390,26 @@ var redirectURIs = map[string]string{
 	"native": "http://127.0.0.1/cb", "native2": "http://127.0.0.1/cb",
 }
 
-// authorization is the one valid authorization request of a client.
-func authorization(clientID string) url.Values {
-	return url.Values{
+// with returns a form with parameters changed: name, value, name, value. A name
+// that comes twice is sent twice, and absent takes a parameter out.
+func with(form url.Values, change ...string) url.Values {
+	form = maps.Clone(form)
+	for n := 0; n < len(change); n += 2 {
+		form.Del(change[n])
+	}
+	for n := 0; n < len(change); n += 2 {
+		if name, value := change[n], change[n+1]; value != absent {
+			form[name] = append(form[name], value)
+		}
+	}
+	return form
+}
+
+const absent = "\x00absent"
+
+// authorization is the one valid authorization request of a client, with changes.
+func authorization(clientID string, change ...string) url.Values {
+	return with(url.Values{
 		"response_type":         {"code"},
 		"client_id":             {clientID},
 		"redirect_uri":          {redirectURIs[clientID]},
@@ -399,7 +417,7 @@ func authorization(clientID string) url.Values {
 		"state":                 {"xyz"},
 		"code_challenge":        {challengeOf(verifier)},
 		"code_challenge_method": {"S256"},
-	}
+	}, change...)
 }
 
 // authorize sends an authorization request.
@@ -425,15 +443,9 @@ func (b *browser) approve(request url.Values) *reply {
 }
 
 // code returns a fresh authorization code of alice's for a client.
-func (i *instance) code(clientID string, change ...url.Values) string {
+func (i *instance) code(clientID string, change ...string) string {
 	i.Helper()
-	request := authorization(clientID)
-	for _, c := range change {
-		for name, values := range c {
-			request[name] = values
-		}
-	}
-	r := i.as("alice").approve(request)
+	r := i.as("alice").approve(authorization(clientID, change...))
 	code := r.param("code")
 	if code == "" {
 		i.Fatalf("no code in %s", r.location())
@@ -467,15 +479,9 @@ func (i *instance) tokens(clientID string) (access, refresh string) {
 }
 
 // refresh sends a token request for a refresh token.
-func (i *instance) refresh(clientID, token string, change ...url.Values) *reply {
+func (i *instance) refresh(clientID, token string, change ...string) *reply {
 	i.Helper()
-	form := withClient(clientID, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}})
-	for _, c := range change {
-		for name, values := range c {
-			form[name] = values
-		}
-	}
-	return i.post(i.endpoint("token"), form)
+	return i.post(i.endpoint("token"), with(refreshOf(clientID, token), change...))
 }
 
 // introspect asks about a token as the resource server.

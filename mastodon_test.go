@@ -34,40 +34,40 @@ func doorkeeperTokenErrors(i *instance) []answerCase {
 	form := func() url.Values { return plainExchange("web", "") }
 	endpoint := i.endpoint("token")
 	code := i.plainCode("web")
-	withVerifier := i.code("web", url.Values{"scope": {"read"}})
+	withVerifier := i.code("web", "scope", "read")
 	send := func(change ...string) func(*instance) *reply {
 		return func(i *instance) *reply {
-			return i.post(endpoint, but(form(), append([]string{"code", code}, change...)...))
+			return i.post(endpoint, with(with(form(), "code", code), change...))
 		}
 	}
 	missing := "Missing required parameter: "
 	return []answerCase{
 		doorkeeperError("token/unknown client", 401, "invalid_client", doorkeeperInvalidClient, send("client_id", "nobody")),
 		doorkeeperError("token/wrong secret", 401, "invalid_client", doorkeeperInvalidClient, send("client_secret", "guess")),
-		doorkeeperError("token/no client", 401, "invalid_client", doorkeeperInvalidClient, send("client_id", "", "client_secret", "")),
-		doorkeeperError("token/confidential without secret", 401, "invalid_client", doorkeeperInvalidClient, send("client_secret", "")),
+		doorkeeperError("token/no client", 401, "invalid_client", doorkeeperInvalidClient, send("client_id", absent, "client_secret", absent)),
+		doorkeeperError("token/confidential without secret", 401, "invalid_client", doorkeeperInvalidClient, send("client_secret", absent)),
 		doorkeeperError("token/wrong Basic with the right body", 401, "invalid_client", doorkeeperInvalidClient, func(i *instance) *reply {
-			return i.post(endpoint, but(form(), "code", code), "Authorization", "Basic d2ViOmd1ZXNz")
+			return i.post(endpoint, with(form(), "code", code), "Authorization", "Basic d2ViOmd1ZXNz")
 		}),
 		doorkeeperError("token/another code", 400, "invalid_grant", doorkeeperInvalidGrant, send("code", "another")),
 		doorkeeperError("token/another redirect_uri", 400, "invalid_grant", doorkeeperInvalidGrant, send("redirect_uri", "https://other.example/cb")),
 		doorkeeperError("token/code of another client", 400, "invalid_grant", doorkeeperInvalidGrant, send("client_id", "other", "client_secret", "other-secret")),
 		doorkeeperError("token/used code", 400, "invalid_grant", doorkeeperInvalidGrant, func(i *instance) *reply {
-			form := but(form(), "code", i.plainCode("web"))
+			form := with(form(), "code", i.plainCode("web"))
 			i.post(endpoint, form)
 			return i.post(endpoint, form)
 		}),
 		doorkeeperError("token/verifier without challenge", 400, "invalid_grant", doorkeeperInvalidGrant, send("code_verifier", verifier)),
 		doorkeeperError("token/another verifier", 400, "invalid_grant", doorkeeperInvalidGrant, send("code", withVerifier, "code_verifier", strings.Repeat("x", 43))),
 		doorkeeperError("token/no verifier", 400, "invalid_request", missing+"code_verifier.", send("code", withVerifier)),
-		doorkeeperError("token/no grant_type", 400, "invalid_request", missing+"grant_type.", send("grant_type", "")),
-		doorkeeperError("token/no code", 400, "invalid_request", missing+"code.", send("code", "")),
-		doorkeeperError("token/no redirect_uri", 400, "invalid_request", missing+"redirect_uri.", send("redirect_uri", "")),
+		doorkeeperError("token/no grant_type", 400, "invalid_request", missing+"grant_type.", send("grant_type", absent)),
+		doorkeeperError("token/no code", 400, "invalid_request", missing+"code.", send("code", absent)),
+		doorkeeperError("token/no redirect_uri", 400, "invalid_request", missing+"redirect_uri.", send("redirect_uri", absent)),
 		doorkeeperError("token/no body", 400, "invalid_request", missing+"grant_type.", func(i *instance) *reply {
 			return i.browser().do("POST", endpoint, "")
 		}),
 		doorkeeperError("token/text", 400, "invalid_request", missing+"grant_type.", func(i *instance) *reply {
-			return i.browser().do("POST", endpoint, but(form(), "code", code).Encode(), "Content-Type", "text/plain")
+			return i.browser().do("POST", endpoint, with(form(), "code", code).Encode(), "Content-Type", "text/plain")
 		}),
 		doorkeeperError("token/malformed JSON [A]", 400, "invalid_request", missing+"grant_type.", func(i *instance) *reply {
 			return i.browser().do("POST", endpoint, `{"grant_type":`, "Content-Type", "application/json")
@@ -77,7 +77,7 @@ func doorkeeperTokenErrors(i *instance) []answerCase {
 		doorkeeperError("token/password", 400, "unsupported_grant_type", doorkeeperGrantType, send("grant_type", "password", "username", "alice", "password", "wonderland")),
 		// What is looked at first: grant_type, then the code's presence, then the client.
 		doorkeeperError("token/order, grant_type before client", 400, "unsupported_grant_type", doorkeeperGrantType, send("grant_type", "magic", "client_id", "nobody")),
-		doorkeeperError("token/order, code before client", 400, "invalid_request", missing+"code.", send("code", "", "client_id", "nobody")),
+		doorkeeperError("token/order, code before client", 400, "invalid_request", missing+"code.", send("code", absent, "client_id", "nobody")),
 		doorkeeperError("token/order, client before redirect_uri", 401, "invalid_client", doorkeeperInvalidClient, send("redirect_uri", "https://other.example/cb", "client_id", "nobody")),
 	}
 }
@@ -89,7 +89,7 @@ func doorkeeperRevocations(endpoint string) []answerCase {
 	revoke := func(clientID string, change ...string) func(*instance) *reply {
 		return func(i *instance) *reply {
 			token, _ := i.plainTokens("web")
-			return i.post(endpoint, but(withClient(clientID, url.Values{"token": {token}}), change...))
+			return i.post(endpoint, with(withClient(clientID, url.Values{"token": {token}}), change...))
 		}
 	}
 	return []answerCase{
@@ -105,9 +105,9 @@ func doorkeeperRevocations(endpoint string) []answerCase {
 		}, 200, `{}`, nil},
 		{"revoke/unknown", revoke("web", "token", "another"), 200, `{}`, nil},
 		{"revoke/of another client", revoke("other"), 403, refused, headers},
-		{"revoke/no client", revoke("web", "client_id", "", "client_secret", ""), 403, refused, headers},
+		{"revoke/no client", revoke("web", "client_id", absent, "client_secret", absent), 403, refused, headers},
 		{"revoke/wrong secret", revoke("web", "client_secret", "guess"), 403, refused, headers},
-		{"R198 revoke/no token, wrong secret", revoke("web", "token", "", "client_secret", "guess"), 403, refused, headers},
+		{"R198 revoke/no token, wrong secret", revoke("web", "token", absent, "client_secret", "guess"), 403, refused, headers},
 	}
 }
 
@@ -165,13 +165,13 @@ func testDoorkeeperAuthorize(t *testing.T, i *instance, code string) {
 		request                  url.Values
 	}{
 		{"approve", "approve", "https://cb.example/cb?code=" + code + "&state=xyz", plain("web")},
-		{"approve without state", "approve", "https://cb.example/cb?code=" + code, plain("web", "state", "")},
-		{"approve with an empty state", "approve", "https://cb.example/cb?code=" + code, func() url.Values { v := plain("web"); v.Set("state", ""); return v }()},
+		{"approve without state", "approve", "https://cb.example/cb?code=" + code, plain("web", "state", absent)},
+		{"approve with an empty state", "approve", "https://cb.example/cb?code=" + code, plain("web", "state", "")},
 		{"approve with PKCE", "approve", "https://cb.example/cb?code=" + code + "&state=xyz", plain("web", "code_challenge", challengeOf(verifier), "code_challenge_method", "S256")},
 		{"approve out of band", "approve", i.server.profile.Endpoints["oob"][0] + "?code=" + code, plain("desktop", "redirect_uri", outOfBand)},
 		{"deny", "deny", "https://cb.example/cb?" + doorkeeperDenied + "&state=xyz", plain("web")},
 		{"deny, placeholders in state", "deny", "https://cb.example/cb?" + doorkeeperDenied + "&state=%24%7Berror%7D+%24%7Bstate%3F%7D", plain("web", "state", "${error} ${state?}")},
-		{"deny without state", "deny", "https://cb.example/cb?" + doorkeeperDenied, plain("web", "state", "")},
+		{"deny without state", "deny", "https://cb.example/cb?" + doorkeeperDenied, plain("web", "state", absent)},
 	} {
 		t.Run("authorize "+c.name, func(t *testing.T) {
 			t.Parallel()
@@ -200,11 +200,11 @@ func testDoorkeeperAuthorize(t *testing.T, i *instance, code string) {
 		status                  int
 		request                 url.Values
 	}{
-		{"no client_id", "invalid_request", "Missing required parameter: client_id.", 400, plain("web", "client_id", "")},
-		{"no response_type", "invalid_request", "Missing required parameter: response_type.", 400, plain("web", "response_type", "")},
+		{"no client_id", "invalid_request", "Missing required parameter: client_id.", 400, plain("web", "client_id", absent)},
+		{"no response_type", "invalid_request", "Missing required parameter: response_type.", 400, plain("web", "response_type", absent)},
 		{"unknown client", "invalid_client", doorkeeperInvalidClient, 401, plain("web", "client_id", "nobody")},
 		{"another redirect_uri", "invalid_request", doorkeeperRedirectURI, 400, plain("web", "redirect_uri", "https://cb.example/other")},
-		{"no redirect_uri", "invalid_request", doorkeeperRedirectURI, 400, plain("desktop", "redirect_uri", "")},
+		{"no redirect_uri", "invalid_request", doorkeeperRedirectURI, 400, plain("desktop", "redirect_uri", absent)},
 		{"localhost is no loopback IP", "invalid_request", doorkeeperRedirectURI, 400, plain("desktop", "redirect_uri", "http://localhost/cb")},
 		{"response_type token", "unsupported_response_type", doorkeeperResponseType, 400, plain("web", "response_type", "token")},
 		{"response_type magic", "unsupported_response_type", doorkeeperResponseType, 400, plain("web", "response_type", "magic")},
@@ -234,9 +234,9 @@ func testDoorkeeperAuthorize(t *testing.T, i *instance, code string) {
 			token, _ = answer["access_token"].(string)
 		}
 		b.authorize(request).wantLocation("https://cb.example/cb?code=" + code + "&state=xyz")
-		b.authorize(but(request, "scope", "read write")).wantConsent()
+		b.authorize(with(request, "scope", "read write")).wantConsent()
 		i.post(i.endpoint("revoke"), withClient("repeated", url.Values{"token": {token}}))
-		b.authorize(but(request, "scope", "read")).wantConsent()
+		b.authorize(with(request, "scope", "read")).wantConsent()
 	})
 }
 
@@ -262,7 +262,7 @@ func TestMastodon(t *testing.T) {
 		}
 	}
 	credentials := func(change ...string) url.Values {
-		return but(withClient("web", url.Values{"grant_type": {"client_credentials"}}), change...)
+		return with(withClient("web", url.Values{"grant_type": {"client_credentials"}}), change...)
 	}
 	appToken := func(i *instance, change ...string) string {
 		token, _ := i.post("/oauth/token", credentials(change...)).json["access_token"].(string)
@@ -387,7 +387,7 @@ func TestMastodon(t *testing.T) {
 	})
 
 	app := func(change ...string) url.Values {
-		return but(url.Values{"client_name": {"Test"}, "redirect_uris": {"https://a.example/cb"}, "scopes": {"read write"}, "website": {"https://a.example"}}, change...)
+		return with(url.Values{"client_name": {"Test"}, "redirect_uris": {"https://a.example/cb"}, "scopes": {"read write"}, "website": {"https://a.example"}}, change...)
 	}
 	registered := func(website, scopes, redirectURI, redirectURIs string) string {
 		return `{"id":"<number>","name":"Test","website":` + website + `,"scopes":` + scopes + `,"redirect_uri":"` + redirectURI + `","redirect_uris":` + redirectURIs +
@@ -402,7 +402,7 @@ func TestMastodon(t *testing.T) {
 	}
 	twoURIs := registered(`"https://a.example"`, `["read","write"]`, `https://a.example/cb\nhttps://b.example/cb`, `["https://a.example/cb","https://b.example/cb"]`)
 	listed := func() url.Values { // as Rails reads lists
-		form := app("redirect_uris", "", "scopes", "")
+		form := app("redirect_uris", absent, "scopes", absent)
 		form["redirect_uris[]"], form["scopes[]"] = []string{"https://a.example/cb", "https://b.example/cb"}, []string{"read", "write"}
 		return form
 	}
@@ -417,7 +417,7 @@ func TestMastodon(t *testing.T) {
 		{"apps/register/form", register(), 200, whole, nil},
 		{"apps/register/JSON", func(i *instance) *reply { return i.postJSON("/api/v1/apps", app()) }, 200, whole, nil},
 		{"apps/register/multipart", func(i *instance) *reply { return i.postMultipart("/api/v1/apps", app()) }, 200, whole, nil},
-		{"apps/register/the least", register("scopes", "", "website", ""), 200, registered(`null`, `["read"]`, "https://a.example/cb", `["https://a.example/cb"]`), nil},
+		{"apps/register/the least", register("scopes", absent, "website", absent), 200, registered(`null`, `["read"]`, "https://a.example/cb", `["https://a.example/cb"]`), nil},
 		{"apps/register/lines", register("redirect_uris", "https://a.example/cb\nurn:ietf:wg:oauth:2.0:oob"), 200,
 			registered(`"https://a.example"`, `["read","write"]`, `https://a.example/cb\nurn:ietf:wg:oauth:2.0:oob`, `["https://a.example/cb","urn:ietf:wg:oauth:2.0:oob"]`), nil},
 		{"apps/register/array", func(i *instance) *reply {
@@ -441,7 +441,7 @@ func TestMastodon(t *testing.T) {
 		{"apps/register/invisible name", register("client_name", "\u200b"), 422, `{"error":"Validation failed: <text>"}`, nil},
 		{"apps/register/GET [A]", func(i *instance) *reply { return i.get("/api/v1/apps") }, 405, `{"error":"this endpoint takes POST only"}`, []string{"Allow", "POST"}},
 		invalid("name of two lines", "client_name must be text of at most 255 characters", "client_name", "a\nb"),
-		{"apps/register/scheme of an app", register("redirect_uris", "myapp://cb", "website", ""), 200, registered(`null`, `["read","write"]`, "myapp://cb", `["myapp://cb"]`), nil},
+		{"apps/register/scheme of an app", register("redirect_uris", "myapp://cb", "website", absent), 200, registered(`null`, `["read","write"]`, "myapp://cb", `["myapp://cb"]`), nil},
 		invalid("relative", "Redirect URI must be an absolute URI.", "redirect_uris", "/cb"),
 		invalid("fragment", "Redirect URI cannot contain a fragment.", "redirect_uris", "https://a.example/cb#x"),
 		invalid("javascript as a host's scheme", "Redirect URI is forbidden by the server.", "redirect_uris", "javascript://cb.example/%0aalert(1)"),
@@ -449,9 +449,9 @@ func TestMastodon(t *testing.T) {
 		invalid("javascript [A]", "Redirect URI must specify a scheme.", "redirect_uris", "javascript:alert(1)"),
 		invalid("scope", "Scopes doesn't match configured on the server.", "scopes", "everything"),
 		invalid("R177 long scope", "Scopes doesn't match configured on the server.", "scopes", repeated("read", 101)),
-		invalid("no name [A]", "Application name can't be blank", "client_name", ""),
+		invalid("no name [A]", "Application name can't be blank", "client_name", absent),
 		invalid("long name [A]", "Application name is too long (maximum is 60 characters)", "client_name", strings.Repeat("x", 61)),
-		invalid("no redirect_uris [A]", "Redirect URI can't be blank", "redirect_uris", ""),
+		invalid("no redirect_uris [A]", "Redirect URI can't be blank", "redirect_uris", absent),
 		invalid("long redirect_uris [A]", "Redirect URI is too long (maximum is 2000 characters)", "redirect_uris", "https://a.example/"+strings.Repeat("x", 1983)),
 		invalid("long website [A]", "Website is too long (maximum is 2000 characters)", "website", "https://a.example/"+strings.Repeat("x", 1983)),
 	})

@@ -714,7 +714,7 @@ func TestLongLists(t *testing.T) {
 	b := i.as("bob")
 	for n := range clients {
 		i.furnish(clients[n])
-		b.approve(changed("web", "client_id", fmt.Sprintf("c%02d", n), "scope", strings.Join(scope, " ")))
+		b.approve(authorization("web", "client_id", fmt.Sprintf("c%02d", n), "scope", strings.Join(scope, " ")))
 		i.advance(time.Second)
 	}
 	next := regexp.MustCompile(`<a href="(\?page=\d+)" rel="next">`)

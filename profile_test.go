@@ -91,22 +91,8 @@ func (r *reply) wantErrorPage(status int, code, description string) {
 
 // plain is the authorization request of a client that knows neither scope nor PKCE.
 func plain(clientID string, change ...string) url.Values {
-	request := authorization(clientID)
-	for _, name := range []string{"scope", "code_challenge", "code_challenge_method"} {
-		request.Del(name)
-	}
-	return but(request, change...)
-}
-
-// but changes parameters: name, value, name, value; an empty value takes one out.
-func but(form url.Values, change ...string) url.Values {
-	for n := 0; n < len(change); n += 2 {
-		form.Set(change[n], change[n+1])
-		if change[n+1] == "" {
-			form.Del(change[n])
-		}
-	}
-	return form
+	request := authorization(clientID, "scope", absent, "code_challenge", absent, "code_challenge_method", absent)
+	return with(request, change...)
 }
 
 // plainCode returns a fresh code of alice's for a plain request.
@@ -122,7 +108,7 @@ func (i *instance) plainCode(clientID string, change ...string) string {
 
 // plainExchange is the one valid token request for it.
 func plainExchange(clientID, code string, change ...string) url.Values {
-	return but(exchangeOf(clientID, code), append([]string{"code_verifier", ""}, change...)...)
+	return with(with(exchangeOf(clientID, code), "code_verifier", absent), change...)
 }
 
 // plainTokens returns a fresh access and refresh token of alice's.
@@ -167,7 +153,7 @@ func (i *instance) postMultipart(target string, form url.Values, header ...strin
 // withBasic moves the client's authentication from a form to the header.
 func withBasic(form url.Values) (url.Values, string, string) {
 	header := "Basic " + base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(form.Get("client_id"))+":"+url.QueryEscape(form.Get("client_secret"))))
-	return but(form, "client_id", "", "client_secret", ""), "Authorization", header
+	return with(form, "client_id", absent, "client_secret", absent), "Authorization", header
 }
 
 // TestProfileFile runs a service that does not exist: other paths, JSON bodies
@@ -201,7 +187,7 @@ func TestProfileFile(t *testing.T) {
 			return i.postJSON("/v9/session", withClient("web", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {again}}))
 		}, 200, answer, nil},
 		{"token/wrong secret", send("client_secret", "guess"), 403, problem("who_are_you", "Nobody knows this sender.", "403", ""), nil},
-		{"token/no code", send("code", ""), 422, problem("incomplete", "There is no code.", "422", "Send code"), nil},
+		{"token/no code", send("code", absent), 422, problem("incomplete", "There is no code.", "422", "Send code"), nil},
 		{"token/another code", send("code", "another"), 410, problem("gone", "That is over.", "410", ""), nil},
 		{"token/grant that it does not have", send("grant_type", "password"), 400, problem("unsupported_grant_type", "<text>", "400", ""), nil},
 		{"revoke", func(i *instance) *reply {

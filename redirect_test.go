@@ -214,7 +214,7 @@ func TestRedirectURI(t *testing.T) {
 			t.Parallel()
 			for _, uri := range refused.uris {
 				b := alice.in(t)
-				r := b.authorize(changed(refused.clientID, "redirect_uri", uri))
+				r := b.authorize(authorization(refused.clientID, "redirect_uri", uri))
 				if r.StatusCode != http.StatusBadRequest {
 					t.Errorf("%q is accepted", uri)
 				}
@@ -232,7 +232,7 @@ func TestRedirectURI(t *testing.T) {
 	} {
 		t.Run("9700 4.1.3 R21 "+path, func(t *testing.T) {
 			t.Parallel()
-			query := changed("web", "redirect_uri", absent).Encode() + "&redirect_uri="
+			query := authorization("web", "redirect_uri", absent).Encode() + "&redirect_uri="
 			alice.in(t).authorizeRaw(query+"https://cb.example"+path).wantNowhere(http.StatusBadRequest, "evil.example")
 			alice.in(t).authorizeRaw(query+url.QueryEscape("https://cb.example"+path)).wantNowhere(http.StatusBadRequest, "evil.example")
 		})
@@ -258,7 +258,7 @@ func TestRedirectURI(t *testing.T) {
 			t.Parallel()
 			for _, uri := range accepted.uris {
 				b := alice.in(t)
-				r := b.approve(changed(accepted.clientID, "redirect_uri", uri))
+				r := b.approve(authorization(accepted.clientID, "redirect_uri", uri))
 				separator := "?"
 				if strings.Contains(uri, "?") {
 					separator = "&"
@@ -279,7 +279,7 @@ func TestRedirectURI(t *testing.T) {
 	t.Run("8252 7.3 R25 no port behind the colon, and port 0", func(t *testing.T) {
 		t.Parallel()
 		for _, uri := range []string{"http://127.0.0.1:/cb", "http://127.0.0.1:0/cb"} {
-			r := alice.in(t).authorize(changed("port", "redirect_uri", uri))
+			r := alice.in(t).authorize(authorization("port", "redirect_uri", uri))
 			if r.StatusCode != http.StatusOK && r.StatusCode != http.StatusBadRequest {
 				t.Errorf("%s: status %d", uri, r.StatusCode)
 			}
@@ -305,7 +305,7 @@ func TestRedirectURIBytesAreKept(t *testing.T) {
 			if !strings.Contains(uri, "?") {
 				prefix = uri + "?"
 			}
-			for _, request := range []url.Values{changed("app", "redirect_uri", uri), changed("app", "redirect_uri", absent)} {
+			for _, request := range []url.Values{authorization("app", "redirect_uri", uri), authorization("app", "redirect_uri", absent)} {
 				for _, r := range []*reply{b.approve(request), b.decide(b.authorize(request), "deny")} {
 					location := r.Header.Get("Location")
 					rest, found := strings.CutPrefix(location, prefix)
@@ -322,7 +322,7 @@ func TestRedirectURIBytesAreKept(t *testing.T) {
 		i := start(t)
 		const uri = "https://cb.example/a%2Fb?foo=bar%20baz+q"
 		i.furnish(`{"clients": [{"client_id": "spa", "token_endpoint_auth_method": "none", "grant_types": ["implicit"], "redirect_uris": ["` + uri + `"]}]}`)
-		r := i.as("alice").approve(changed("spa", "redirect_uri", uri, "response_type", "token"))
+		r := i.as("alice").approve(authorization("spa", "redirect_uri", uri, "response_type", "token"))
 		if location := r.Header.Get("Location"); !strings.HasPrefix(location, uri+"#access_token=") {
 			t.Errorf("Location %s", location)
 		}

@@ -63,7 +63,7 @@ var securityRows = []struct {
 		code := i.plainCode("web")
 		for _, secret := range []string{"", "guess", "other-secret", "web-secret ", "WEB-SECRET"} {
 			i.token(plainExchange("web", code, "client_secret", secret)).wantNothing()
-			i.token(plainExchange("web", code, "client_id", "", "client_secret", ""), "Authorization", basicHeader("web", secret)).wantNothing()
+			i.token(plainExchange("web", code, "client_id", absent, "client_secret", absent), "Authorization", basicHeader("web", secret)).wantNothing()
 		}
 		i.token(plainExchange("web", code, "client_secret", "guess"), "Authorization", basicHeader("web", "web-secret")).wantNothing()
 		i.token(plainExchange("web", code)).wantToken()
@@ -80,7 +80,7 @@ var securityRows = []struct {
 	}},
 	{"4.1.3 a code is its client's", "authorization_code", func(i *instance) {
 		for owner, thief := range map[string]string{"web": "other", "native": "native2"} {
-			code := i.code(owner, url.Values{"scope": nil})
+			code := i.code(owner, "scope", absent)
 			form := exchangeOf(owner, code)
 			form.Del("client_secret")
 			i.token(withClient(thief, form)).wantNothing()
@@ -95,7 +95,7 @@ var securityRows = []struct {
 		i.token(plainExchange("web", code)).wantToken()
 	}},
 	{"7636 4.6 the verifier is checked", "authorization_code", func(i *instance) {
-		code := i.code("native", url.Values{"scope": nil})
+		code := i.code("native", "scope", absent)
 		for _, guess := range []string{absent, "", strings.Repeat("a", 43), challengeOf(verifier), verifier + "a"} {
 			form := exchangeOf("native", code)
 			form.Set("code_verifier", guess)
@@ -123,7 +123,7 @@ var securityRows = []struct {
 			return // the profile's answer does not show it
 		}
 		i.refresh("other", refresh).wantNothing()
-		i.refresh("web", refresh, url.Values{"client_secret": {"guess"}}).wantNothing()
+		i.refresh("web", refresh, "client_secret", "guess").wantNothing()
 		i.refresh("web", refresh).wantToken()
 	}},
 	{"9700 4.14.2 a refresh token that is used again ends its family", "refresh_token", func(i *instance) {
@@ -144,7 +144,7 @@ var securityRows = []struct {
 	}},
 	{"4.4 a public client has no token of its own", "client_credentials", func(i *instance) {
 		i.token(clientCredentialsOf("native")).wantNothing()
-		i.token(with(clientCredentialsOf("web"), url.Values{"client_secret": nil})).wantNothing()
+		i.token(with(clientCredentialsOf("web"), "client_secret", absent)).wantNothing()
 		i.token(clientCredentialsOf("web")).wantToken()
 	}},
 	{"6750 2 a token is no code, and no refresh token", "authorization_code", func(i *instance) {

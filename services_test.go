@@ -47,14 +47,14 @@ func TestServicesTake(t *testing.T) {
 			if !slices.Equal(warnings, []string{twice}) {
 				t.Errorf("warnings %q", warnings)
 			}
-			if _, warnings := exchange(i, "web", basicHeader("web", "web-secret"), "client_id", "", "client_secret", ""); len(warnings) > 0 {
+			if _, warnings := exchange(i, "web", basicHeader("web", "web-secret"), "client_id", absent, "client_secret", absent); len(warnings) > 0 {
 				t.Errorf("Basic alone: warnings %q", warnings)
 			}
 			for name, change := range map[string][]string{
 				"another secret":             {"client_secret", "guess"},
 				"another client":             {"client_id", "other", "client_secret", "other-secret"},
-				"another client, no secret":  {"client_id", "other", "client_secret", ""},
-				"another client's secret":    {"client_id", "", "client_secret", "other-secret"},
+				"another client, no secret":  {"client_id", "other", "client_secret", absent},
+				"another client's secret":    {"client_id", absent, "client_secret", "other-secret"},
 				"the same secret of another": {"client_id", "other"},
 			} {
 				r, _ := exchange(i, "web", basicHeader("web", "web-secret"), change...)
@@ -81,7 +81,7 @@ func TestServicesTake(t *testing.T) {
 				t.Errorf("warnings %q", warnings)
 			}
 			// Who begins with PKCE is held to it.
-			code := i.code("native", url.Values{"scope": nil})
+			code := i.code("native", "scope", absent)
 			if r := i.post(i.endpoint("token"), plainExchange("native", code)); r.StatusCode != 400 {
 				t.Errorf("without the verifier: %d %s", r.StatusCode, r.body)
 			}
@@ -125,7 +125,7 @@ func TestServicesTake(t *testing.T) {
 				i.post(i.endpoint("revoke"), withClient("web", url.Values{"token": {access}})).wantAnswer(200, `{}`)
 			}
 			// An empty secret is none.
-			i.post(i.endpoint("token"), with(plainExchange("native", i.code("native", url.Values{"scope": nil})), url.Values{"client_secret": {""}, "code_verifier": {verifier}})).wantToken()
+			i.post(i.endpoint("token"), with(plainExchange("native", i.code("native", "scope", absent)), "client_secret", "", "code_verifier", verifier)).wantToken()
 			for _, r := range i.records("") {
 				if len(r.Warnings) > 0 || r.Endpoint == "token" && r.Status != 200 {
 					t.Errorf("%s %d: warnings %q", r.Endpoint, r.Status, r.Warnings)

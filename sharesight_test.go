@@ -82,7 +82,7 @@ func TestSharesight(t *testing.T) {
 	const clientAnswer = `{"access_token":"<hex64>","token_type":"bearer","expires_in":1800,"created_at":<number>}`
 	tokenHeaders := []string{"Content-Type", "application/json; charset=utf-8", "Cache-Control", "no-store", "Pragma", "no-cache"}
 	refresh := func(token string, change ...string) url.Values {
-		return but(withClient("web", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}}), change...)
+		return with(withClient("web", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}}), change...)
 	}
 	refreshed := func(change ...string) func(*instance) *reply {
 		return func(i *instance) *reply {
@@ -127,7 +127,7 @@ func TestSharesight(t *testing.T) {
 			return i.postMultipart("/oauth2/token", credentials("web"))
 		}, 200, clientAnswer, tokenHeaders},
 		{"token/client credentials, JSON with a redirect_uri", func(i *instance) *reply {
-			return i.postJSON("/oauth2/token", but(credentials("web"), "redirect_uri", outOfBand))
+			return i.postJSON("/oauth2/token", with(credentials("web"), "redirect_uri", outOfBand))
 		}, 200, clientAnswer, nil},
 		// Applications that are not confidential need not send a secret, and
 		// should not. Client credentials always take it.
@@ -142,19 +142,19 @@ func TestSharesight(t *testing.T) {
 			return i.post("/oauth2/token", credentials("native"))
 		}),
 		doorkeeperError("token/not confidential, wrong secret", 401, "invalid_client", doorkeeperInvalidClient, func(i *instance) *reply {
-			return i.post("/oauth2/token", but(exchangeOf("native", i.code("native")), "client_secret", "guess"))
+			return i.post("/oauth2/token", with(exchangeOf("native", i.code("native")), "client_secret", "guess"))
 		}),
 		doorkeeperError("token/client credentials, no secret", 401, "invalid_client", doorkeeperInvalidClient, func(i *instance) *reply {
-			return i.post("/oauth2/token", but(credentials("web"), "client_secret", ""))
+			return i.post("/oauth2/token", with(credentials("web"), "client_secret", absent))
 		}),
 		doorkeeperError("token/client credentials without an owner [A]", 400, "unauthorized_client", "The client is not authorized to perform this request using this method.", func(i *instance) *reply {
 			return i.post("/oauth2/token", credentials("other"))
 		}),
 		doorkeeperError("token/another refresh token", 400, "invalid_grant", doorkeeperInvalidGrant, refreshed("refresh_token", "another")),
 		doorkeeperError("token/refresh token of another client", 400, "invalid_grant", doorkeeperInvalidGrant, refreshed("client_id", "other", "client_secret", "other-secret")),
-		doorkeeperError("token/refresh without client", 400, "invalid_grant", doorkeeperInvalidGrant, refreshed("client_id", "", "client_secret", "")),
+		doorkeeperError("token/refresh without client", 400, "invalid_grant", doorkeeperInvalidGrant, refreshed("client_id", absent, "client_secret", absent)),
 		doorkeeperError("token/refresh with a wrong secret", 401, "invalid_client", doorkeeperInvalidClient, refreshed("client_secret", "guess")),
-		doorkeeperError("token/no refresh_token", 400, "invalid_request", "Missing required parameter: refresh_token.", refreshed("refresh_token", "")),
+		doorkeeperError("token/no refresh_token", 400, "invalid_request", "Missing required parameter: refresh_token.", refreshed("refresh_token", absent)),
 		doorkeeperError("token/used refresh token [A]", 400, "invalid_grant", doorkeeperInvalidGrant, func(i *instance) *reply {
 			_, token := i.plainTokens("web")
 			i.post("/oauth2/token", refresh(token))

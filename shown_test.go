@@ -210,7 +210,7 @@ func TestExpected(t *testing.T) {
 			i.furnish(`{"clients": [{"client_id": "cli", "client_secret": "x", "redirect_uris": ["` + outOfBand + `"]}]}`)
 			b := i.as("alice")
 			for name, expected := range map[string]string{"response_type": row.responseType, "response_mode": row.responseMode} {
-				page := b.authorize(changed("web", "client_id", "cli", "redirect_uri", outOfBand, "scope", absent, name, "foo"))
+				page := b.authorize(authorization("web", "client_id", "cli", "redirect_uri", outOfBand, "scope", absent, name, "foo"))
 				if !strings.Contains(page.body, "<dt>Expected</dt><dd>"+expected+"</dd>") {
 					t.Errorf("%s: not %q: %s", name, expected, page.body)
 				}

@@ -15,13 +15,9 @@ import (
 )
 
 // revoke asks for the end of a token.
-func (i *instance) revoke(clientID, token string, change ...url.Values) *reply {
+func (i *instance) revoke(clientID, token string, change ...string) *reply {
 	i.Helper()
-	form := withClient(clientID, url.Values{"token": {token}})
-	for _, c := range change {
-		maps.Copy(form, c)
-	}
-	return i.post(i.endpoint("revoke"), form)
+	return i.post(i.endpoint("revoke"), with(withClient(clientID, url.Values{"token": {token}}), change...))
 }
 
 // wantRevoked wants the answer of RFC 7009 §2.2, as JSON.
@@ -128,7 +124,7 @@ func TestRevoke(t *testing.T) {
 				i := i.in(t)
 				access, refresh := i.tokens("web")
 				token := []string{access, refresh}[kind]
-				i.revoke("web", token, url.Values{"token_type_hint": {hint}}).wantRevoked()
+				i.revoke("web", token, "token_type_hint", hint).wantRevoked()
 				i.wantDead(token)
 			}
 		}
@@ -140,24 +136,24 @@ func TestRevoke(t *testing.T) {
 			valid := withClient("web", url.Values{"token": {token}})
 			for _, row := range []struct {
 				name   string
-				change url.Values
+				change []string
 				header []string
 				status int
 				code   string
 			}{
-				{"no client", url.Values{"client_id": nil, "client_secret": nil}, nil, 401, "invalid_client"},
-				{"no secret", url.Values{"client_secret": nil}, nil, 401, "invalid_client"},
-				{"wrong secret", url.Values{"client_secret": {"other-secret"}}, nil, 401, "invalid_client"},
-				{"unknown client", url.Values{"client_id": {"nobody"}}, nil, 401, "invalid_client"},
-				{"wrong Basic", url.Values{"client_id": nil, "client_secret": nil}, []string{"Authorization", basicHeader("web", "wrong")}, 401, "invalid_client"},
-				{"bearer token", url.Values{"client_id": nil, "client_secret": nil}, []string{"Authorization", "Bearer " + access}, 401, "invalid_client"},
-				{"bearer token and client_id", url.Values{"client_secret": nil}, []string{"Authorization", "Bearer " + access}, 401, "invalid_client"},
-				{"no token", url.Values{"token": nil}, nil, 400, "invalid_request"},
-				{"empty token", url.Values{"token": {""}}, nil, 400, "invalid_request"},
-				{"token twice", url.Values{"token": {token, token}}, nil, 400, "invalid_request"},
+				{"no client", []string{"client_id", absent, "client_secret", absent}, nil, 401, "invalid_client"},
+				{"no secret", []string{"client_secret", absent}, nil, 401, "invalid_client"},
+				{"wrong secret", []string{"client_secret", "other-secret"}, nil, 401, "invalid_client"},
+				{"unknown client", []string{"client_id", "nobody"}, nil, 401, "invalid_client"},
+				{"wrong Basic", []string{"client_id", absent, "client_secret", absent}, []string{"Authorization", basicHeader("web", "wrong")}, 401, "invalid_client"},
+				{"bearer token", []string{"client_id", absent, "client_secret", absent}, []string{"Authorization", "Bearer " + access}, 401, "invalid_client"},
+				{"bearer token and client_id", []string{"client_secret", absent}, []string{"Authorization", "Bearer " + access}, 401, "invalid_client"},
+				{"no token", []string{"token", absent}, nil, 400, "invalid_request"},
+				{"empty token", []string{"token", ""}, nil, 400, "invalid_request"},
+				{"token twice", []string{"token", token, "token", token}, nil, 400, "invalid_request"},
 			} {
 				t.Run(row.name, func(t *testing.T) {
-					i.in(t).post(i.endpoint("revoke"), with(valid, row.change), row.header...).wantError(row.status, row.code)
+					i.in(t).post(i.endpoint("revoke"), with(valid, row.change...), row.header...).wantError(row.status, row.code)
 				})
 			}
 			i.in(t).wantAlive(access, refresh)
@@ -256,13 +252,6 @@ func TestRevoke(t *testing.T) {
 	})
 }
 
-// with returns a copy of form with some parameters replaced, or left out where nil.
-func with(form, change url.Values) url.Values {
-	form = maps.Clone(form)
-	maps.Copy(form, change)
-	return form
-}
-
 // failing sends a form to an endpoint that is expected to fail.
 func (i *instance) failing(endpoint string, form url.Values) *reply {
 	i.Helper()
@@ -300,23 +289,23 @@ func TestIntrospect(t *testing.T) {
 	access, refresh := i.tokens("web")
 
 	t.Run("7662 2.1 R131", func(t *testing.T) {
-		none := url.Values{"client_id": nil, "client_secret": nil}
+		none := []string{"client_id", absent, "client_secret", absent}
 		for _, row := range []struct {
 			name      string
-			change    url.Values
+			change    []string
 			header    []string
 			challenge bool
 		}{
 			{"no client", none, nil, false},
-			{"no secret", url.Values{"client_secret": nil}, nil, false},
-			{"wrong secret", url.Values{"client_secret": {"wrong"}}, nil, false},
-			{"unknown client", url.Values{"client_id": {"nobody"}}, nil, false},
-			{"public client", url.Values{"client_id": {"native"}, "client_secret": nil}, nil, false},
+			{"no secret", []string{"client_secret", absent}, nil, false},
+			{"wrong secret", []string{"client_secret", "wrong"}, nil, false},
+			{"unknown client", []string{"client_id", "nobody"}, nil, false},
+			{"public client", []string{"client_id", "native", "client_secret", absent}, nil, false},
 			{"wrong Basic", none, []string{"Authorization", basicHeader("rs", "wrong")}, true},
 			{"bearer token", none, []string{"Authorization", "Bearer " + access}, true},
 		} {
 			t.Run(row.name, func(t *testing.T) {
-				r := i.in(t).post(i.endpoint("introspect"), with(withClient("rs", url.Values{"token": {access}}), row.change), row.header...)
+				r := i.in(t).post(i.endpoint("introspect"), with(withClient("rs", url.Values{"token": {access}}), row.change...), row.header...)
 				r.wantError(http.StatusUnauthorized, "invalid_client")
 				if got := strings.HasPrefix(r.Header.Get("WWW-Authenticate"), "Basic "); got != row.challenge {
 					t.Errorf("WWW-Authenticate: %q", r.Header.Get("WWW-Authenticate"))
@@ -376,7 +365,7 @@ func TestIntrospect(t *testing.T) {
 	})
 
 	t.Run("7662 2.2 R133", func(t *testing.T) {
-		refreshed, _ := i.in(t).refresh("native", second(i.in(t).tokens("native")), url.Values{"scope": {"read"}}).wantToken()
+		refreshed, _ := i.in(t).refresh("native", second(i.in(t).tokens("native")), "scope", "read").wantToken()
 		password, _ := i.in(t).passwordTokens()
 		for _, row := range []struct{ name, token, client, user, scope string }{
 			{"code", access, "web", "alice", "read write"},
@@ -444,10 +433,10 @@ func TestIntrospect(t *testing.T) {
 		if r.Header.Get("Allow") != "POST" {
 			t.Errorf("Allow: %q", r.Header.Get("Allow"))
 		}
-		for _, change := range []url.Values{{"token": nil}, {"token": {""}}, {"token": {access, access}}} {
-			i.post(i.endpoint("introspect"), with(valid, change)).wantError(http.StatusBadRequest, "invalid_request")
+		for _, change := range [][]string{{"token", absent}, {"token", ""}, {"token", access, "token", access}} {
+			i.post(i.endpoint("introspect"), with(valid, change...)).wantError(http.StatusBadRequest, "invalid_request")
 		}
-		i.post(i.endpoint("introspect")+"?token="+access, with(valid, url.Values{"token": nil})).wantError(http.StatusBadRequest, "invalid_request")
+		i.post(i.endpoint("introspect")+"?token="+access, with(valid, "token", absent)).wantError(http.StatusBadRequest, "invalid_request")
 		i.browser().do("POST", i.endpoint("introspect"), valid.Encode(), "Content-Type", "text/plain").wantError(http.StatusUnsupportedMediaType, "invalid_request")
 		i.post(i.endpoint("introspect"), valid).wantTokenHeaders()
 		i.introspect("foo").wantTokenHeaders()

@@ -47,7 +47,7 @@ func TestTrackmania(t *testing.T) {
 		}
 	}
 	refresh := func(token string, change ...string) url.Values {
-		return but(withClient("web", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}}), change...)
+		return with(withClient("web", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}}), change...)
 	}
 	refreshed := func(change ...string) func(*instance) *reply {
 		return func(i *instance) *reply {
@@ -56,7 +56,7 @@ func TestTrackmania(t *testing.T) {
 		}
 	}
 	credentials := func(change ...string) url.Values {
-		return but(withClient("web", url.Values{"grant_type": {"client_credentials"}}), change...)
+		return with(withClient("web", url.Values{"grant_type": {"client_credentials"}}), change...)
 	}
 	register := func(i *instance, clientID, scope string) {
 		i.furnish(`{"clients": [{"client_id": "` + clientID + `", "client_secret": "` + clientID + `-secret", "redirect_uris": ["https://cb.example/cb"], "scope": "` + scope + `"}]}`)
@@ -82,7 +82,7 @@ func TestTrackmania(t *testing.T) {
 			return i.postMultipart(endpoint, plainExchange("web", i.plainCode("web")))
 		}, 200, tokenAnswer, tokenHeaders},
 		{"token/code with PKCE [A]", func(i *instance) *reply {
-			return i.post(endpoint, exchangeOf("web", i.code("web", url.Values{"scope": {"clubs"}})))
+			return i.post(endpoint, exchangeOf("web", i.code("web", "scope", "clubs")))
 		}, 200, tokenAnswer, nil},
 		{"token/refresh", refreshed(), 200, tokenAnswer, tokenHeaders},
 		{"token/client credentials", func(i *instance) *reply { return i.post(endpoint, credentials()) }, 200, clientAnswer, tokenHeaders},
@@ -90,22 +90,22 @@ func TestTrackmania(t *testing.T) {
 			return i.post(endpoint, credentials("scope", "clubs read_favorite"))
 		}, 200, clientAnswer, nil},
 
-		{"token/no grant_type", send("grant_type", ""), 400, unsupported, errorHeaders},
+		{"token/no grant_type", send("grant_type", absent), 400, unsupported, errorHeaders},
 		{"token/unknown grant_type", send("grant_type", "magic"), 400, unsupported, errorHeaders},
 		{"token/implicit", send("grant_type", "implicit"), 400, unsupported, errorHeaders},
 		{"token/password", send("grant_type", "password"), 400, unsupported, errorHeaders},
 		{"token/no body", func(i *instance) *reply { return i.browser().do("POST", endpoint, "") }, 400, unsupported, errorHeaders},
 		{"token/JSON [A]", func(i *instance) *reply { return i.postJSON(endpoint, plainExchange("web", "any")) }, 400, unsupported, errorHeaders},
-		{"token/no client_id", send("client_id", "", "client_secret", ""), 400, refusal("invalid_request", invalid, "Check the `client_id` parameter"), errorHeaders},
+		{"token/no client_id", send("client_id", absent, "client_secret", absent), 400, refusal("invalid_request", invalid, "Check the `client_id` parameter"), errorHeaders},
 		{"token/unknown client", send("client_id", "nobody"), 401, unauthenticated, errorHeaders},
 		{"token/wrong secret", send("client_secret", "guess"), 401, unauthenticated, errorHeaders},
-		{"token/no secret", send("client_secret", ""), 401, unauthenticated, errorHeaders},
+		{"token/no secret", send("client_secret", absent), 401, unauthenticated, errorHeaders},
 		{"token/wrong secret by Basic", func(i *instance) *reply {
 			form, name, value := withBasic(plainExchange("web", "any", "client_secret", "guess"))
 			return i.post(endpoint, form, name, value)
 		}, 401, unauthenticated, []string{"Content-Type", "application/json", "WWW-Authenticate", `Basic realm="OAuth"`}},
 		{"token/redirect_uri not registered", send("redirect_uri", "https://cb.example/other"), 401, unauthenticated, errorHeaders},
-		{"token/no code", send("code", ""), 400, refusal("invalid_request", invalid, "Check the `code` parameter"), errorHeaders},
+		{"token/no code", send("code", absent), 400, refusal("invalid_request", invalid, "Check the `code` parameter"), errorHeaders},
 		{"token/garbage code", send("code", "garbage"), 400, refusal("invalid_request", invalid, "Cannot decrypt the authorization code"), errorHeaders},
 		{"token/used code", func(i *instance) *reply {
 			form := plainExchange("web", i.plainCode("web"))
@@ -113,12 +113,12 @@ func TestTrackmania(t *testing.T) {
 			return i.post(endpoint, form)
 		}, 400, refusal("invalid_request", invalid, "Authorization code has been revoked"), errorHeaders},
 		{"token/code of another client", send("client_id", "other", "client_secret", "other-secret"), 400, refusal("invalid_request", invalid, "Authorization code was not issued to this client"), errorHeaders},
-		{"token/no redirect_uri", send("redirect_uri", ""), 400, refusal("invalid_request", invalid, "Check the `redirect_uri` parameter"), errorHeaders},
+		{"token/no redirect_uri", send("redirect_uri", absent), 400, refusal("invalid_request", invalid, "Check the `redirect_uri` parameter"), errorHeaders},
 		{"token/redirect_uri differs", func(i *instance) *reply {
 			return i.post(endpoint, plainExchange("two", i.plainCode("two", "redirect_uri", "https://cb.example/cb"), "redirect_uri", "https://cb.example/two"))
 		}, 400, refusal("invalid_request", invalid, "Invalid redirect URI"), errorHeaders},
 		{"token/wrong verifier [A]", func(i *instance) *reply {
-			return i.post(endpoint, but(exchangeOf("web", i.code("web", url.Values{"scope": {"clubs"}})), "code_verifier", strings.Repeat("x", 43)))
+			return i.post(endpoint, with(exchangeOf("web", i.code("web", "scope", "clubs")), "code_verifier", strings.Repeat("x", 43)))
 		}, 400, refusal("invalid_grant", "Failed to verify `code_verifier`.", ""), errorHeaders},
 		{"token/bad scope", func(i *instance) *reply {
 			return i.post(endpoint, credentials("scope", "clubs everything"))
@@ -141,7 +141,7 @@ func TestTrackmania(t *testing.T) {
 			register(i, "second", "clubs")
 			return i.post(endpoint, withClient("second", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}}))
 		}, 400, refusal("invalid_scope", badScope, "Check the `read_favorite` scope"), errorHeaders},
-		{"token/no refresh_token", refreshed("refresh_token", ""), 400, refusal("invalid_request", invalid, "Check the `refresh_token` parameter"), errorHeaders},
+		{"token/no refresh_token", refreshed("refresh_token", absent), 400, refusal("invalid_request", invalid, "Check the `refresh_token` parameter"), errorHeaders},
 		{"token/garbage refresh token", refreshed("refresh_token", "garbage"), 401, refusal("invalid_request", "The refresh token is invalid.", "Cannot decrypt the refresh token"), errorHeaders},
 		{"token/refresh token of another client", refreshed("client_id", "other", "client_secret", "other-secret"), 401, refusal("invalid_request", "The refresh token is invalid.", "Token is not linked to client"), errorHeaders},
 		{"token/used refresh token", func(i *instance) *reply {
@@ -168,10 +168,10 @@ func TestTrackmania(t *testing.T) {
 			return i.as("bob").authorize(plain("web", "response_type", "token"))
 		}, 400, unsupported, []string{"Location", ""}},
 		{"authorize/no response_type", func(i *instance) *reply {
-			return i.as("bob").authorize(plain("web", "response_type", ""))
+			return i.as("bob").authorize(plain("web", "response_type", absent))
 		}, 400, unsupported, []string{"Location", ""}},
 		{"authorize/no client_id", func(i *instance) *reply {
-			return i.as("bob").authorize(plain("web", "client_id", ""))
+			return i.as("bob").authorize(plain("web", "client_id", absent))
 		}, 400, unsupported, []string{"Location", ""}},
 		{"authorize/unknown client", func(i *instance) *reply {
 			return i.as("bob").authorize(plain("web", "client_id", "nobody"))
@@ -188,7 +188,7 @@ func TestTrackmania(t *testing.T) {
 		request                  url.Values
 	}{
 		{"approve", "approve", "https://cb.example/cb?code=" + def50200 + "&state=xyz", plain("web")},
-		{"approve without state", "approve", "https://cb.example/cb?code=" + def50200, plain("web", "state", "")},
+		{"approve without state", "approve", "https://cb.example/cb?code=" + def50200, plain("web", "state", absent)},
 		{"approve with scopes", "approve", "https://cb.example/cb?code=" + def50200 + "&state=xyz", plain("web", "scope", "clubs read_favorite write_favorite")},
 		{"approve with an unknown parameter", "approve", "https://cb.example/cb?code=" + def50200 + "&state=xyz", plain("web", "display", "touch")},
 		{"deny", "deny", "https://other.example/cb?state=xyz&error=access_denied&error_description=" + text(denied) + "&hint=The+user+denied+the+request&message=" + text(denied), plain("other")},

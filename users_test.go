@@ -289,7 +289,7 @@ func TestContinue(t *testing.T) {
 		}
 		page.contains("Too many failed tries")
 		wants(page)
-		page = b.get("/login?continue=" + url.QueryEscape(b.path("authorize")+"?"+changed("web", "redirect_uri", "https://evil.example/cb").Encode()))
+		page = b.get("/login?continue=" + url.QueryEscape(b.path("authorize")+"?"+authorization("web", "redirect_uri", "https://evil.example/cb").Encode()))
 		if strings.Contains(page.body, "to go on to") || strings.Contains(page.body, "Web app") {
 			t.Errorf("it leads nowhere: %s", page.body)
 		}
