@@ -61,6 +61,7 @@ func (b *browser) wire(method, target, body string) string {
 		b.Fatal(err)
 	}
 	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
 	fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n", method, target, u.Host)
 	for _, c := range b.client.Jar.Cookies(u) {
 		fmt.Fprintf(conn, "Cookie: %s\r\n", c)

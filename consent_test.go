@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -293,32 +292,26 @@ func TestConsentOnce(t *testing.T) {
 	t.Run("4.1.1 R62 at the same time", func(t *testing.T) {
 		t.Parallel()
 		b := start(t).as("alice")
-		page := b.authorize(authorization("native"))
-		replies := make([]*reply, 32)
-		var group sync.WaitGroup
-		begin := make(chan struct{})
-		for n := range replies {
-			decision := "approve"
-			if n%4 == 3 {
-				decision = "deny"
+		bothWin(t, 5, func(int) (approved bool) {
+			page := b.authorize(authorization("native"))
+			replies := make([]*reply, 16)
+			atOnce(len(replies), func(n int) { replies[n] = b.decide(page, []string{"approve", "deny"}[n%2]) })
+			answers := 0
+			for _, r := range replies {
+				if r.StatusCode != http.StatusSeeOther {
+					r.wantPage(http.StatusBadRequest)
+					continue
+				}
+				answers++
+				if approved = r.param("error") != "access_denied"; approved {
+					r.subject("native")
+				}
 			}
-			group.Go(func() { <-begin; replies[n] = b.decide(page, decision) })
-		}
-		close(begin)
-		group.Wait()
-		answers := 0
-		for _, r := range replies {
-			if r.StatusCode != http.StatusSeeOther {
-				r.wantPage(http.StatusBadRequest)
-				continue
+			if answers != 1 {
+				t.Errorf("%d answers", answers)
 			}
-			if answers++; r.param("error") != "access_denied" {
-				r.subject("native")
-			}
-		}
-		if answers != 1 {
-			t.Errorf("%d answers", answers)
-		}
+			return approved
+		})
 	})
 	t.Run("4.1.1 R62 two tabs", func(t *testing.T) {
 		t.Parallel()

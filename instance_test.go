@@ -188,7 +188,7 @@ type browser struct {
 
 func (i *instance) browser() *browser {
 	jar, _ := cookiejar.New(nil)
-	return &browser{i, &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	return &browser{i, &http.Client{Jar: jar, Timeout: patience, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 
 // do sends a request. body "" is no body; otherwise it is a form unless a

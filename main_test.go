@@ -55,6 +55,7 @@ func TestMain(m *testing.M) {
 	// http.DefaultTransport, among them one whose answer another test is about
 	// to get. Behind another type it does not find them.
 	http.DefaultTransport = roundTripper(http.DefaultTransport.RoundTrip)
+	http.DefaultClient.Timeout = patience
 	// Some tests wait for processes and disks: two for each core keep it busy.
 	flag.Parse()
 	given := false
@@ -833,12 +834,13 @@ type load struct {
 	mu       sync.Mutex
 	families []*family
 	cut      int // answers with status 200 of which the body did not come whole
+	ended    chan struct{}
 }
 
 // startLoad lets eight workers authorize, redeem, rotate and revoke until the
 // server answers no more. wait returns when they have ended.
 func (p *process) startLoad() (l *load, wait func()) {
-	l = &load{process: p, client: &http.Client{
+	l = &load{process: p, ended: make(chan struct{}), client: &http.Client{
 		Transport:     &http.Transport{MaxIdleConnsPerHost: 8},
 		Timeout:       patience,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -852,6 +854,10 @@ func (p *process) startLoad() (l *load, wait func()) {
 				l.mu.Lock()
 				l.families = append(l.families, f)
 				l.mu.Unlock()
+				select {
+				case l.ended <- struct{}{}:
+				default: // nobody waits
+				}
 				if f.unanswered != "" || p.Failed() {
 					return
 				}
@@ -931,17 +937,14 @@ func (l *load) send(endpoint string, form url.Values) (status int, body []byte, 
 	return response.StatusCode, body, err == nil
 }
 
-// reach returns when the load has left so many families behind it.
+// reach returns when the load has left so many more families behind it.
 func (l *load) reach(families int) {
 	l.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-		l.mu.Lock()
-		got := len(l.families)
-		l.mu.Unlock()
-		switch {
-		case got >= families:
-			return
-		case time.Now().After(deadline):
+	late := time.After(patience)
+	for got := range families {
+		select {
+		case <-l.ended:
+		case <-late:
 			l.Fatalf("%d families in %v: that is no load", got, patience)
 		}
 	}
@@ -1017,7 +1020,7 @@ func TestKill(t *testing.T) {
 		folder := t.TempDir()
 		writeFile(t, folder, "fixtures.json", instanceFixtures)
 		launch(t, folder, "-fixtures", "fixtures.json").stop()
-		const rounds = 20
+		const rounds = 12
 		var before *load
 		for round := range rounds + 1 {
 			p := launch(t, folder, "-auto-approve", "alice", "-log", "off")
@@ -1028,8 +1031,7 @@ func TestKill(t *testing.T) {
 				break
 			}
 			l, wait := p.startLoad()
-			l.reach(30)
-			time.Sleep(time.Duration(7*round%20) * time.Millisecond)
+			l.reach(10 + 5*round)
 			p.kill()
 			wait()
 			before = l
@@ -1047,10 +1049,10 @@ func TestKillAtFirstStart(t *testing.T) {
 		files := t.TempDir()
 		writeFile(t, files, "fixtures.json", clientFixtures)
 		args := []string{"-addr", "127.0.0.1:0", "-fixtures", filepath.Join(files, "fixtures.json")}
-		for round := range 40 {
+		for round := range 30 {
 			folder := t.TempDir()
 			killed := begin(t, command(t, folder, nil, args...))
-			time.Sleep(time.Duration(round) * 30 * time.Millisecond / 39)
+			killed.untilMoment(folder, round)
 			killed.kill()
 			p := begin(t, command(t, folder, nil, args...)).ready()
 			p.ownToken("machine").wantToken()
@@ -1064,7 +1066,7 @@ func TestKillAtFirstStart(t *testing.T) {
 		for round := range 8 {
 			folder := t.TempDir()
 			killed := begin(t, command(t, folder, nil, "-addr", "127.0.0.1:0"))
-			time.Sleep(time.Duration(round) * 25 * time.Millisecond)
+			killed.untilMoment(folder, round)
 			killed.kill()
 			p := launch(t, folder)
 			shown := shownPassword.FindAllStringSubmatch(killed.said()+p.said(), -1)
@@ -1077,6 +1079,29 @@ func TestKillAtFirstStart(t *testing.T) {
 			p.kill()
 		}
 	})
+}
+
+// untilMoment waits for one of the moments of a first start: the process is there,
+// the new database is, has a page, has its name; the URL is told.
+func (p *process) untilMoment(folder string, n int) {
+	p.Helper()
+	path := filepath.Join(folder, "grantling.db")
+	larger := func(path string, than int64) bool {
+		info, err := os.Stat(path)
+		return err == nil && info.Size() > than
+	}
+	reached := []func() bool{
+		func() bool { return true },
+		func() bool { return larger(path+".new", -1) || larger(path, -1) },
+		func() bool { return larger(path+".new", 0) || larger(path, -1) },
+		func() bool { return larger(path, -1) },
+		func() bool { p.ready(); return true },
+	}[n%5]
+	for deadline := time.Now().Add(patience); !reached(); time.Sleep(100 * time.Microsecond) {
+		if time.Now().After(deadline) {
+			p.Fatalf("moment %d of a first start does not come", n%5)
+		}
+	}
 }
 
 // TestSignal: requests in flight are answered, what was answered is on disk,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -189,7 +190,9 @@ func TestManyRecords(t *testing.T) {
 	if left, err := st.grantees(alice.ID); len(left) > 0 || err != nil {
 		t.Errorf("alice's grants are still there: %v, %v", left, err)
 	}
-	if err := i.server.sweepSome(t.Context(), time.Hour); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := errors.Join(i.server.sweepSome(ctx, time.Hour), ctx.Err()); err != nil {
 		t.Fatal(err)
 	}
 	if left := count(t, st, bucketAccess); left != live {

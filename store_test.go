@@ -94,6 +94,19 @@ func (i *instance) ids(clientID string) (user, client uuid.UUID) {
 	return u.ID, c.ID
 }
 
+// bothWin runs a race for so many rounds, and on until each of two sides has won
+// some. race reports whether the first side won.
+func bothWin(t *testing.T, rounds int, race func(round int) bool) {
+	t.Helper()
+	wins := map[bool]int{}
+	for round := 0; round < rounds || min(wins[true], wins[false]) < 3; round++ {
+		if round == 20*rounds || t.Failed() {
+			t.Fatalf("after %d rounds the sides have won %d and %d", round, wins[true], wins[false])
+		}
+		wins[race(round)]++
+	}
+}
+
 // wantOne wants one of many equal requests to have succeeded and the others to
 // be refused with invalid_grant. It returns the winner's tokens.
 func wantOne(i *instance, replies []*reply) (access, refresh string) {
@@ -174,9 +187,7 @@ func TestRaces(t *testing.T) {
 				t.Parallel()
 				f := &family{instance: startControlled(t)}
 				f.alice = f.as("alice")
-				won := 0
-				const rounds = 200
-				for round := range rounds {
+				bothWin(t, 100, func(round int) (first bool) {
 					f.code = exchangeOf("web", f.alice.approve(authorization("web")).param("code"))
 					form := f.code
 					var issued []string
@@ -198,8 +209,7 @@ func TestRaces(t *testing.T) {
 							answer = f.post(f.endpoint("token"), form)
 						}
 					})
-					if answer.StatusCode == http.StatusOK {
-						won++
+					if first = answer.StatusCode == http.StatusOK; first {
 						access, refresh := answer.wantToken()
 						issued = append(issued, access, refresh)
 					} else if answer.StatusCode != http.StatusBadRequest && answer.json["error"] != "invalid_client" {
@@ -213,8 +223,8 @@ func TestRaces(t *testing.T) {
 						}
 					}
 					f.wantDead(issued...)
-				}
-				t.Logf("the end came first in %d of %d rounds", rounds-won, rounds)
+					return first
+				})
 			})
 		}
 	}
@@ -961,7 +971,10 @@ func TestFullDisk(t *testing.T) {
 // sweepAll sweeps until nothing is found in a whole round.
 func (i *instance) sweepAll() {
 	i.Helper()
-	for {
+	for rounds := 0; ; rounds++ {
+		if rounds == 1000 {
+			i.Fatal("the sweeper always finds something")
+		}
 		total := 0
 		for range 10 { // windows of sweepSize: a round of these tests' buckets
 			removed, err := i.server.store.sweep(unixTime(i.server.clock.now().Unix()))
