@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"mime"
 	"net/http"
 	"strconv"
 	"strings"
@@ -445,9 +446,11 @@ func (s *server) writeAuthorizationError(w http.ResponseWriter, x *exchange, err
 // writeNowhere tells that a request leads to nothing here: a person on a page,
 // a program in JSON.
 func (s *server) writeNowhere(w http.ResponseWriter, r *http.Request, x *exchange, err error) {
-	if strings.Contains(r.Header.Get("Accept"), "text/html") {
-		s.writeErrorPage(w, x, err)
-		return
+	for accepted := range strings.SplitSeq(r.Header.Get("Accept"), ",") {
+		if mediaType, parameters, malformed := mime.ParseMediaType(accepted); malformed == nil && mediaType == "text/html" && parameters["q"] != "0" {
+			s.writeErrorPage(w, x, err)
+			return
+		}
 	}
 	s.writeError(w, x, err)
 }

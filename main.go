@@ -389,6 +389,8 @@ func newHTTPServer(handler http.Handler, logger *slog.Logger) *http.Server {
 		WriteTimeout:      60 * time.Second,
 		IdleTimeout:       120 * time.Second,
 		MaxHeaderBytes:    48 << 10, // an authorization request with a state of 8 KB passes
+		// OPTIONS * goes where everything goes: through the check of Host.
+		DisableGeneralOptionsHandler: true,
 	}
 }
 

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 )
@@ -43,8 +43,15 @@ func checkIssuer(issuer string) (*url.URL, error) {
 		return nil, fmt.Errorf("issuer %q is the URL of a metadata document; the issuer has no /.well-known/ (RFC 8414 §3)", issuer)
 	case u.RawQuery != "" || u.ForceQuery || strings.Contains(issuer, "#"):
 		return nil, fmt.Errorf("issuer %q has a query or a fragment (RFC 8414 §2)", issuer)
-	case u.User != nil || path.Clean("/"+u.Path) != "/"+strings.TrimPrefix(strings.TrimSuffix(u.Path, "/"), "/"):
-		return nil, fmt.Errorf("issuer %q has a user name or a path that is not clean", issuer)
+	case u.User != nil:
+		return nil, fmt.Errorf("issuer %q has a user name in it", issuer)
+	case !isASCII(u.Host):
+		return nil, fmt.Errorf("issuer %q has a host with characters beyond ASCII: such names are written as xn--… (RFC 5890 §2.3.2.1)", issuer)
+	case u.Path != "" && u.Path != "/" && (!isPath(u.Path) || u.RawPath != "" || strings.ContainsAny(u.Path, "{}")):
+		return nil, fmt.Errorf("issuer %q has a path with //, dots or characters that must be encoded", issuer)
+	}
+	if port, err := strconv.Atoi(u.Port()); u.Port() != "" && (err != nil || port > 65535) {
+		return nil, fmt.Errorf("issuer %q has a port above 65535", issuer)
 	}
 	return u, nil
 }

@@ -11,7 +11,9 @@ import (
 // the names.
 func isAddressed(host string, names ...string) bool {
 	host = strings.TrimSuffix(hostOf(host), ".")
-	return isLoopback(host) || slices.ContainsFunc(names, func(name string) bool { return host != "" && strings.EqualFold(name, host) })
+	return isLoopback(host) || slices.ContainsFunc(names, func(name string) bool {
+		return host != "" && strings.EqualFold(strings.TrimSuffix(name, "."), host)
+	})
 }
 
 // misdirected refuses a request for another host. A web page can have its own

@@ -64,11 +64,27 @@ type query struct {
 }
 
 func parseQuery(text string) query {
-	v, err := url.ParseQuery(text)
-	if err != nil {
+	v, err := parseForm(text)
+	switch {
+	case errors.Is(err, errTooManyParameters):
+		err = invalidRequest(rfc6749Appendix("B"), queryMalformed, "there are "+err.Error())
+	case err != nil:
 		err = invalidRequest(rfc6749Appendix("B"), queryMalformed, "the parameters are not well-formed application/x-www-form-urlencoded")
 	}
 	return query{text, v, err}
+}
+
+// maxParameters is how many parameters, or values in JSON, a request may have.
+const maxParameters = 1000
+
+var errTooManyParameters = fmt.Errorf("more than %d parameters", maxParameters)
+
+// parseForm reads application/x-www-form-urlencoded; what is malformed is left out.
+func parseForm(text string) (url.Values, error) {
+	if strings.Count(text, "&") >= maxParameters {
+		return nil, errTooManyParameters
+	}
+	return url.ParseQuery(text)
 }
 
 // read parses the body of a request that has come to its route.
@@ -174,7 +190,7 @@ func parseBody(r *http.Request, kinds []string, otherEmpty bool) (form url.Value
 		}
 		return nil, nil, malformed("JSON, but Content-Type is " + mediaType)
 	case kind == "form":
-		form, err = url.ParseQuery(body)
+		form, err = parseForm(body)
 	case kind == "json":
 		form, lists, err = parseJSONForm(body)
 		if err != nil && !isObject && strings.Contains(body, "=") {
@@ -184,7 +200,7 @@ func parseBody(r *http.Request, kinds []string, otherEmpty bool) (form url.Value
 		form, err = parseMultipartForm(body, parameters["boundary"])
 	}
 	switch {
-	case errors.Is(err, errTooDeep):
+	case errors.Is(err, errTooDeep), errors.Is(err, errTooManyParameters):
 		return nil, nil, malformed(err.Error())
 	case err != nil:
 		return form, nil, malformed("not well-formed " + mediaType)
@@ -211,6 +227,9 @@ func otherMediaType(sent string, wanted ...string) error {
 func parseJSONForm(body string) (form url.Values, lists map[string]bool, err error) {
 	if _, err := checkDepth(body); err != nil {
 		return nil, nil, err
+	}
+	if strings.Count(body, ",") >= maxParameters {
+		return nil, nil, errTooManyParameters
 	}
 	decoder := json.NewDecoder(strings.NewReader(body))
 	decoder.UseNumber()
@@ -245,10 +264,13 @@ func parseJSONForm(body string) (form url.Values, lists map[string]bool, err err
 func parseMultipartForm(body, boundary string) (url.Values, error) {
 	form := url.Values{}
 	reader := multipart.NewReader(strings.NewReader(body), boundary)
-	for {
+	for n := 0; ; n++ {
 		part, err := reader.NextPart()
 		if err == io.EOF {
 			return form, nil
+		}
+		if n == maxParameters {
+			return nil, errTooManyParameters
 		}
 		if err != nil {
 			return nil, err

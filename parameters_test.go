@@ -72,6 +72,27 @@ func TestDepth(t *testing.T) {
 			t.Errorf("control: status %d: %s", r.StatusCode, r.body)
 		}
 	})
+	t.Run("R180 very many parameters", func(t *testing.T) {
+		t.Parallel()
+		i := startProfile(t, "mastodon")
+		multipart := func(n int) string {
+			return strings.Repeat("--b\r\nContent-Disposition:form-data;name=p\r\n\r\n\r\n", n) + "--b--\r\n"
+		}
+		for _, test := range []struct{ contentType, few, many string }{
+			{"application/x-www-form-urlencoded", strings.Repeat("p&", 900), strings.Repeat("p&", 1000)},
+			{"application/json", `{"p":[` + strings.Repeat("0,", 900) + "0]}", `{"p":[` + strings.Repeat("0,", 1000) + "0]}"},
+			{"multipart/form-data; boundary=b", multipart(900), multipart(1001)},
+		} {
+			few := i.browser().do("POST", "/oauth/revoke", test.few, "Content-Type", test.contentType)
+			many := i.browser().do("POST", "/oauth/revoke", test.many, "Content-Type", test.contentType)
+			if few.StatusCode == 400 || many.StatusCode != 400 || !strings.Contains(many.body, "more than 1000 parameters") {
+				t.Errorf("%s: %d, then %d: %s", test.contentType, few.StatusCode, many.StatusCode, many.body)
+			}
+		}
+		if r := i.get("/oauth/authorize?" + strings.Repeat("p&", 1000)); r.StatusCode != 400 || !strings.Contains(r.body, "there are more than 1000 parameters") {
+			t.Errorf("query: status %d: %s", r.StatusCode, r.body)
+		}
+	})
 	t.Run("R180 files", func(t *testing.T) {
 		t.Parallel()
 		folder := t.TempDir()

@@ -142,6 +142,9 @@ func (s *server) newRoutes() map[string][]*route {
 		add(route{methods: methods, handle: handle, fail: s.writeErrorPage, form: true}, s.base+path)
 	}
 	page("/", "GET", s.handleStart)
+	if s.base != "" {
+		page("", "GET", s.handleStart) // the URL that the command prints
+	}
 	page("/login", "GET, POST", s.handleLogin)
 	page("/logout", "POST", s.handleLogout)
 	add(route{endpoint: "authorize", methods: "POST", handle: s.handleConsent, fail: s.writeAuthorizationError, form: true}, s.base+"/consent") // its second half

@@ -203,8 +203,17 @@ func TestIssuerAsGiven(t *testing.T) {
 			"http://h/\x01": `issuer "http://h/\x01" has blanks or control characters`,
 			"http://h/.well-known/oauth-authorization-server":   `issuer "http://h/.well-known/oauth-authorization-server" is the URL of a metadata document; the issuer has no /.well-known/ (RFC 8414 §3)`,
 			"http://h/t/.well-known/oauth-authorization-server": `issuer "http://h/t/.well-known/oauth-authorization-server" is the URL of a metadata document; the issuer has no /.well-known/ (RFC 8414 §3)`,
-			"http://h/?a": `issuer "http://h/?a" has a query or a fragment (RFC 8414 §2)`,
-			"http://h/#a": `issuer "http://h/#a" has a query or a fragment (RFC 8414 §2)`,
+			"http://h//":       `issuer "http://h//" has a path with //, dots or characters that must be encoded`,
+			"http://h/a//b":    `issuer "http://h/a//b" has a path with //, dots or characters that must be encoded`,
+			"http://h/a/..":    `issuer "http://h/a/.." has a path with //, dots or characters that must be encoded`,
+			"http://h/%2F":     `issuer "http://h/%2F" has a path with //, dots or characters that must be encoded`,
+			"http://h/t%20x":   `issuer "http://h/t%20x" has a path with //, dots or characters that must be encoded`,
+			"http://h/{x}":     `issuer "http://h/{x}" has a path with //, dots or characters that must be encoded`,
+			"http://é.example": `issuer "http://é.example" has a host with characters beyond ASCII: such names are written as xn--… (RFC 5890 §2.3.2.1)`,
+			"http://h:99999":   `issuer "http://h:99999" has a port above 65535`,
+			"http://u@h":       `issuer "http://u@h" has a user name in it`,
+			"http://h/?a":      `issuer "http://h/?a" has a query or a fragment (RFC 8414 §2)`,
+			"http://h/#a":      `issuer "http://h/#a" has a query or a fragment (RFC 8414 §2)`,
 		} {
 			stderr := new(lockedBuffer)
 			status := run(t.Context(), []string{"-db", memory, "-addr", "127.0.0.1:0", "-issuer", issuer}, noEnvironment, new(lockedBuffer), stderr)
