@@ -13,7 +13,7 @@ var profileFiles embed.FS
 
 // profile is what differs between the services that grantling stands in for,
 // as data: where things are, what is offered and how answers look. What is
-// checked is the same for all. README.md has an example of the file.
+// checked is the same for all. docs/services.md describes the file.
 type profile struct {
 	Name  string `json:"name"`
 	Title string `json:"title"` // what pages call the service

@@ -302,6 +302,9 @@ func (s *store) rotateRefreshToken(c credential, now unixTime, endAccess bool, r
 // hangs on its grant (RFC 7009 §2.1): what was presented may be either. check
 // is asked whether the client that it was issued to may do so. A token that is
 // not there is revoked already.
+//
+// Choice: an access token leaves its refresh token, so that a client can drop
+// one that leaked and go on.
 func (s *store) revokeToken(access, refresh credential, check func(client uuid.UUID) error) error {
 	return s.update(func(t *tx) error {
 		token, err := find[refreshToken](t, bucketRefresh, refresh)

@@ -102,6 +102,9 @@ func (t *tx) putClient(c *client) error {
 
 // maxUnused is how many clients that registered themselves may wait for
 // something to be issued to them.
+//
+// Choice: the newest stay, since anybody can register clients and must not fill
+// the disk.
 const maxUnused = 1000
 
 // dropUnused removes the oldest of those clients until so many are left.
@@ -330,6 +333,8 @@ func (s *store) deleteSession(live *session) error {
 }
 
 // signingKey returns the key of signed tokens, which is made the first time.
+//
+// Choice: it is kept in the database, so that tokens outlive a restart.
 func (s *store) signingKey() (key *rsa.PrivateKey, err error) {
 	err = s.update(func(t *tx) error {
 		stored, err := read[[]byte](t, bucketMeta, metaKey)

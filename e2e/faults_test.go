@@ -18,7 +18,7 @@ import (
 	"golang.org/x/oauth2"
 )
 
-var update = flag.Bool("update", false, "write what the libraries say into README.md")
+var update = flag.Bool("update", false, "write what the libraries say into docs/testing.md")
 
 // said is what a library makes of a fault: an error, or the token that it
 // takes the answer for.
@@ -67,7 +67,7 @@ var faults = []struct{ name, members string }{
 }
 
 // TestFaults shows each named fault to two client libraries. What they say is
-// the table of README.md.
+// the table of docs/testing.md.
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	var bodies []string
@@ -100,7 +100,7 @@ func TestFaults(t *testing.T) {
 	// As on the usual address.
 	told := strings.ReplaceAll(table.String(), s.URL, "http://127.0.0.1:9096")
 
-	const file = "../README.md"
+	const file = "../docs/testing.md"
 	page, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
