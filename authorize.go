@@ -72,7 +72,7 @@ func (s *server) parseClientAndRedirectURI(q query) (*authorizationRequest, erro
 		return nil, err
 	}
 	if c == nil {
-		return nil, refuse(http.StatusBadRequest, "invalid_client", rfc6749("4.1.2.1"), unknownClient, "client_id names no client of this server").about("client_id")
+		return nil, invalidClient(rfc6749("4.1.2.1"), unknownClient, "client_id names no client of this server").about("client_id").with(http.StatusBadRequest)
 	}
 	redirectURI, err := c.redirectURIFor(v["redirect_uri"])
 	if err != nil {
@@ -100,7 +100,8 @@ func escapeBytes(query string) string {
 // while it is still the client's author who hears of it.
 func checkLength(query string) error {
 	if len(query) > maxQuery || len(url.QueryEscape(query)) > maxCarried {
-		return refuse(http.StatusRequestURITooLong, "invalid_request", rfc9110("15.5.15"), requestTooLong, "the authorization request is too long: it may have 32 KB, or less if much of it is percent-encoded")
+		return invalidRequest(rfc9110("15.5.15"), requestTooLong, "the authorization request is too long: it may have 32 KB, or less if much of it is percent-encoded").
+			with(http.StatusRequestURITooLong)
 	}
 	return nil
 }
@@ -132,7 +133,7 @@ func (a *authorizationRequest) parseParameters(p *profile) error {
 		}
 	case "token":
 		if !slices.Contains(p.Grants, "implicit") {
-			return unsupportedResponseType(rfc6749("4.2.2.1"), "response_type must be code: this server has no implicit grant")
+			return unsupportedResponseType(rfc6749("4.2.2.1"), responseTypeUnsupported, "response_type must be code: this server has no implicit grant").about("response_type")
 		}
 		if !a.client.mayUse("implicit", p) {
 			return unauthorizedClient(rfc6749("4.2.2.1"), grantTypeNotRegistered, "this client is not registered for the implicit grant; RFC 9700 advises the code grant with PKCE").about("response_type")
@@ -147,7 +148,7 @@ func (a *authorizationRequest) parseParameters(p *profile) error {
 		if slices.Contains(p.Grants, "implicit") {
 			must += ", or token for clients of the implicit grant"
 		}
-		return unsupportedResponseType(rfc6749("3.1.1"), must)
+		return unsupportedResponseType(rfc6749("3.1.1"), responseTypeUnsupported, must).about("response_type")
 	}
 	if mode := a.values["response_mode"]; mode != "" && mode != a.responseMode(p) {
 		return invalidRequest(rfc6749("4.1.2"), responseModeWrong, "response_mode must be "+a.responseMode(p)+" with this response_type, or be left out").about("response_mode")
@@ -244,7 +245,7 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 	case invalid != nil:
 		return request.refusedUnasked(v, invalid)
 	case v.user == nil && request.prompts("none"):
-		return request.refusedUnasked(v, loginRequired("nobody is signed in, and with prompt none nobody can be asked to"))
+		return request.refusedUnasked(v, loginRequired(openID("3.1.2.6"), loginNeeded, "nobody is signed in, and with prompt none nobody can be asked to").about("prompt"))
 	case v.user == nil, request.prompts("login"), request.prompts("select_account"):
 		ask.Continue = r.URL.EscapedPath() + "?" + s.profile.withoutSignIn(request.query)
 		return s.writeSignIn(w, v, http.StatusOK, ask)
@@ -377,7 +378,7 @@ func (s *server) consent(w http.ResponseWriter, x *exchange, request *authorizat
 	case remembered:
 		return s.approve(w, x, request, v.user)
 	case request.prompts("none"):
-		return request.refusedUnasked(v, consentRequired("the user has not agreed to this yet, and with prompt none nobody can be asked to"))
+		return request.refusedUnasked(v, consentRequired(openID("3.1.2.6"), consentNeeded, "the user has not agreed to this yet, and with prompt none nobody can be asked to").about("prompt"))
 	default:
 		return s.writeConsent(w, v, request, pendingConsent{uuid.Must(uuid.NewV7()), request.asked(), x.now.after(consentLifetime), request.query})
 	}
@@ -417,7 +418,7 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 	pending := pendingConsent{id, form["asked"], unixTime(expires), form["request"]}
 	if v.user == nil || !sameMAC(pending.mac(v), form["mac"]) {
 		return outOfDate("You have signed in or out since it was asked. Go back to the application and start again.",
-			refuse(http.StatusForbidden, "access_denied", rfc6749("10.12"), formOfAnotherSignIn, "this form belongs to another sign-in"))
+			accessDenied(rfc6749("10.12"), formOfAnotherSignIn, "this form belongs to another sign-in"))
 	}
 	x.username = v.user.Username
 	if pending.expires.expired(x.now) {

@@ -89,7 +89,7 @@ func (c *client) grantableScope(requested string, p *profile) (string, error) {
 	default:
 		tokens := slices.DeleteFunc(strings.Fields(*p.DefaultScope), func(token string) bool { return c.Scope != "" && !covers(c.Scope, token) })
 		if len(tokens) == 0 && *p.DefaultScope != "" {
-			return "", invalidScope(rfc6749("3.3"), noDefaultScope, "scope is missing, and the client is registered for nothing of the default scope")
+			return "", invalidScope(rfc6749("3.3"), noDefaultScope, "scope is missing, and the client is registered for nothing of the default scope").about("scope")
 		}
 		return joinScope(tokens), nil
 	}
@@ -123,7 +123,7 @@ func tooMuch(rule section, why reason, token string, has func(token string) bool
 			why, description = scopeSeparator, mistake
 		}
 	}
-	return invalidScope(rule, why, description).of(token)
+	return invalidScope(rule, why, description).about("scope", token)
 }
 
 func joinScope(tokens []string) string { return strings.Join(tokens, " ") }
@@ -138,12 +138,12 @@ const (
 // parseScope splits a scope into its tokens, each once, by RFC 6749 §3.3's grammar.
 func parseScope(scope string) ([]string, error) {
 	if len(scope) > maxScopeSize || strings.Count(scope, " ") >= maxScope {
-		return nil, invalidScope(rfc6749("3.3"), scopeTooLong, "the scope is too long: it may have 100 tokens and 2000 characters")
+		return nil, invalidScope(rfc6749("3.3"), scopeTooLong, "the scope is too long: it may have 100 tokens and 2000 characters").about("scope")
 	}
 	var tokens []string
 	for token := range strings.SplitSeq(scope, " ") {
 		if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '"' || r == '\\' }) {
-			return nil, invalidScope(rfc6749("3.3"), scopeMalformed, "the scope is malformed: scope tokens are printable ASCII, with one blank between them")
+			return nil, invalidScope(rfc6749("3.3"), scopeMalformed, "the scope is malformed: scope tokens are printable ASCII, with one blank between them").about("scope")
 		}
 		if !slices.Contains(tokens, token) {
 			tokens = append(tokens, token)
@@ -173,7 +173,7 @@ func (c *client) checkRegistered(rule section, scope string) error {
 	if c.Scope == "" || token == "" {
 		return nil
 	}
-	return invalidScope(rule, scopeNoLongerRegistered, "the scope has something that this client is no longer registered for").of(token)
+	return invalidScope(rule, scopeNoLongerRegistered, "the scope has something that this client is no longer registered for").about("scope", token)
 }
 
 // outOfBand is the redirect URI of clients without one: the code is shown to
@@ -307,7 +307,7 @@ func parseClientCredentials(header http.Header, body values, p *profile) (client
 	}
 	if len(authorization) == 0 {
 		if body["client_id"] == "" {
-			return clientCredentials{}, invalidClient(rfc6749("3.2.1"), clientMissing, "the request does not say which client sends it: use HTTP Basic or client_id").about("client_id").of(body["grant_type"])
+			return clientCredentials{}, invalidClient(rfc6749("3.2.1"), clientMissing, "the request does not say which client sends it: use HTTP Basic or client_id").about("client_id", body["grant_type"])
 		}
 		return clientCredentials{id: body["client_id"], secret: body["client_secret"]}, nil
 	}
@@ -394,7 +394,7 @@ func (s *server) authenticateClient(r *http.Request, body values, x *exchange) (
 	}
 	guess := c.ClientID + "\x00" + source(r)
 	if wait := s.secrets.try(guess, secretTries, x.now); wait > 0 {
-		return nil, tooManyGuesses("invalid_client", rfc6749("2.3.1"), wait)
+		return nil, tooManyGuesses(invalidClient, rfc6749("2.3.1"), wait)
 	}
 	if subtle.ConstantTimeCompare(c.SecretHash, hashSecret(credentials.secret)) == 0 {
 		if subtle.ConstantTimeCompare(c.SecretHash, hashSecret(credentials.undecoded)) == 1 {

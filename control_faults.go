@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -383,7 +384,7 @@ func (s *server) stageError(f *stagedFault, found *route, w http.ResponseWriter,
 		}
 	}
 	if staged.Status == 0 {
-		staged.Status = statusOf(f.Error)
+		staged.Status = cmp.Or(statusOf[f.Error], http.StatusBadRequest)
 	}
 	found.fail(w, x, staged)
 	x.failure = nil // nothing went wrong that the log should tell more of
@@ -420,22 +421,6 @@ func (s *server) claimedClient(x *exchange) string {
 		return b.client.ClientID
 	}
 	return ""
-}
-
-// statusOf is the status that goes with an error code where the fault has none.
-func statusOf(code string) int {
-	switch code {
-	case "invalid_client", "invalid_token":
-		return http.StatusUnauthorized
-	case "access_denied", "insufficient_scope":
-		return http.StatusForbidden
-	case "server_error":
-		return http.StatusInternalServerError
-	case "temporarily_unavailable":
-		return http.StatusServiceUnavailable
-	default:
-		return http.StatusBadRequest
-	}
 }
 
 func (s *server) contentType(body string) string {

@@ -52,15 +52,16 @@ func (e *oauthError) Error() string {
 	return fmt.Sprintf("%s: %s (%s)", e.Code, e.Description, e.Section)
 }
 
-// about adds the parameter that the error is about.
-func (e *oauthError) about(parameter string) *oauthError {
-	e.Parameter = parameter
+// about adds the parameter that the error is about, and what of it: a scope
+// token, or the grant type that lacks it.
+func (e *oauthError) about(parameter string, detail ...string) *oauthError {
+	e.Parameter, e.Detail = parameter, strings.Join(detail, "")
 	return e
 }
 
-// of adds the scope token or the grant type that the error is about.
-func (e *oauthError) of(detail string) *oauthError {
-	e.Detail = detail
+// with gives the error another status than its code has.
+func (e *oauthError) with(status int) *oauthError {
+	e.Status = status
 	return e
 }
 
@@ -207,19 +208,47 @@ var reasons = []reason{
 	redirectURIParameter, redirectURIWithoutScheme, redirectURIScheme, redirectURIInsecure, serverBusy, storageFailed, serverFailed,
 }
 
-// errorCodes are the values of error.
-var errorCodes = []string{
-	"access_denied", "consent_required", "insufficient_scope", "invalid_client", "invalid_client_metadata", "invalid_grant", "invalid_request",
-	"invalid_scope", "invalid_token", "login_required", "misdirected_request", "not_found", "server_error", "temporarily_unavailable",
-	"unauthorized_client", "unsupported_grant_type", "unsupported_response_type",
-}
+// The constructors of errors, one for each code.
+var (
+	// RFC 6749 §4.1.2.1, §5.2.
+	invalidRequest          = code("invalid_request", http.StatusBadRequest)
+	invalidClient           = code("invalid_client", http.StatusUnauthorized)
+	invalidGrant            = code("invalid_grant", http.StatusBadRequest)
+	invalidScope            = code("invalid_scope", http.StatusBadRequest)
+	unauthorizedClient      = code("unauthorized_client", http.StatusBadRequest)
+	unsupportedGrantType    = code("unsupported_grant_type", http.StatusBadRequest)
+	unsupportedResponseType = code("unsupported_response_type", http.StatusBadRequest)
+	accessDenied            = code("access_denied", http.StatusForbidden)
+	serverError             = code("server_error", http.StatusInternalServerError)
+	unavailable             = code("temporarily_unavailable", http.StatusServiceUnavailable)
 
-func refuse(status int, code string, s section, why reason, description string) *oauthError {
-	return &oauthError{Code: code, Description: description, Section: s, Status: status, Reason: why}
-}
+	// OpenID Connect Core §3.1.2.6, for prompt=none.
+	loginRequired   = code("login_required", http.StatusBadRequest)
+	consentRequired = code("consent_required", http.StatusBadRequest)
 
-func invalidRequest(s section, why reason, description string) *oauthError {
-	return refuse(http.StatusBadRequest, "invalid_request", s, why, description)
+	// RFC 6750 §3.1. Without a token the challenge has no code.
+	noToken           = code("", http.StatusUnauthorized)
+	invalidToken      = code("invalid_token", http.StatusUnauthorized)
+	insufficientScope = code("insufficient_scope", http.StatusForbidden)
+
+	invalidClientMetadata = code("invalid_client_metadata", http.StatusBadRequest) // RFC 7591 §3.2.2
+	notFound              = code("not_found", http.StatusNotFound)
+	misdirectedRequest    = code("misdirected_request", http.StatusMisdirectedRequest)
+)
+
+// constructor makes an error of one code. The description is for the client's
+// author and never echoes input.
+type constructor func(s section, why reason, description string) *oauthError
+
+// statusOf has the status of each code.
+var statusOf = make(map[string]int)
+
+// code returns the constructor of a code, and notes its status.
+func code(name string, status int) constructor {
+	statusOf[name] = status
+	return func(s section, why reason, description string) *oauthError {
+		return &oauthError{Code: name, Description: description, Section: s, Status: status, Reason: why}
+	}
 }
 
 // missing refuses a request that lacks a required parameter.
@@ -227,82 +256,10 @@ func missing(s section, parameter string) *oauthError {
 	return invalidRequest(s, parameterMissing, parameter+" is missing").about(parameter)
 }
 
-// The errors of RFC 6749 §5.2.
-
-func invalidClient(s section, why reason, description string) *oauthError {
-	return refuse(http.StatusUnauthorized, "invalid_client", s, why, description)
-}
-
-func invalidGrant(s section, why reason, description string) *oauthError {
-	return refuse(http.StatusBadRequest, "invalid_grant", s, why, description)
-}
-
-func unauthorizedClient(s section, why reason, description string) *oauthError {
-	return refuse(http.StatusBadRequest, "unauthorized_client", s, why, description)
-}
-
-func unsupportedGrantType(s section, description string) *oauthError {
-	return refuse(http.StatusBadRequest, "unsupported_grant_type", s, grantTypeUnsupported, description).about("grant_type")
-}
-
-func invalidScope(s section, why reason, description string) *oauthError {
-	return refuse(http.StatusBadRequest, "invalid_scope", s, why, description).about("scope")
-}
-
-// The errors of RFC 6749 §4.1.2.1 that §5.2 does not have.
-
-func accessDenied(s section, why reason, description string) *oauthError {
-	return refuse(http.StatusForbidden, "access_denied", s, why, description)
-}
-
-func unsupportedResponseType(s section, description string) *oauthError {
-	return refuse(http.StatusBadRequest, "unsupported_response_type", s, responseTypeUnsupported, description).about("response_type")
-}
-
-// The errors of OpenID Connect Core §3.1.2.6 for prompt=none.
-
-func loginRequired(description string) *oauthError {
-	return refuse(http.StatusBadRequest, "login_required", openID("3.1.2.6"), loginNeeded, description).about("prompt")
-}
-
-func consentRequired(description string) *oauthError {
-	return refuse(http.StatusBadRequest, "consent_required", openID("3.1.2.6"), consentNeeded, description).about("prompt")
-}
-
-// The errors of RFC 6750 §3.1.
-
-// noToken is answered with a bare challenge, without an error code. It tells the
-// scheme of the Authorization header that the resource would have.
-func noToken(scheme string) *oauthError {
-	return refuse(http.StatusUnauthorized, "", rfc6750("3.1"), tokenMissing, "this resource needs an access token: Authorization: "+scheme+", a blank, the token")
-}
-
-func invalidToken(why reason, description string) *oauthError {
-	return refuse(http.StatusUnauthorized, "invalid_token", rfc6750("3.1"), why, description)
-}
-
-func insufficientScope(why reason, description string) *oauthError {
-	return refuse(http.StatusForbidden, "insufficient_scope", rfc6750("3.1"), why, description)
-}
-
-// The errors of HTTP, with a code for the endpoints that have one.
-
-func methodNotAllowed(allow string) *oauthError {
-	return refuse(http.StatusMethodNotAllowed, "invalid_request", rfc9110("15.5.6"), methodUnsupported, "this endpoint takes "+allow+" only")
-}
-
-func payloadTooLarge() *oauthError {
-	return refuse(http.StatusRequestEntityTooLarge, "invalid_request", rfc9110("15.5.14"), bodyTooLarge, "the body is larger than 64 KB")
-}
-
-func unsupportedMediaType(s section, why reason, description string) *oauthError {
-	return refuse(http.StatusUnsupportedMediaType, "invalid_request", s, why, description)
-}
-
-// tooManyGuesses answers for a while, in seconds, instead of the code that a
+// tooManyGuesses answers for a while, in seconds, instead of the error that a
 // wrong password or secret has.
-func tooManyGuesses(code string, s section, wait int) *oauthError {
-	e := refuse(http.StatusTooManyRequests, code, s, guessedTooOften, "too many tries; try again in "+strconv.Itoa(wait)+" seconds")
+func tooManyGuesses(refuse constructor, s section, wait int) *oauthError {
+	e := refuse(s, guessedTooOften, "too many tries; try again in "+strconv.Itoa(wait)+" seconds").with(http.StatusTooManyRequests)
 	e.RetryAfter = wait
 	return e
 }
@@ -313,7 +270,7 @@ func tooManyGuesses(code string, s section, wait int) *oauthError {
 // Choice: a full disk is answered with it, by status 503 and Retry-After; in a
 // redirect, which has neither, every failure of the server's is server_error.
 func temporarilyUnavailable(why reason, description string) *oauthError {
-	e := refuse(http.StatusServiceUnavailable, "temporarily_unavailable", rfc6749("4.1.2.1"), why, description)
+	e := unavailable(rfc6749("4.1.2.1"), why, description)
 	e.RetryAfter = 5
 	return e
 }
@@ -328,7 +285,7 @@ func asOAuthError(err error) *oauthError {
 	case errors.Is(err, errStorage):
 		return temporarilyUnavailable(storageFailed, "the database cannot be read or written at the moment")
 	default:
-		return refuse(http.StatusInternalServerError, "server_error", rfc6749("4.1.2.1"), serverFailed, "the server failed; its log says why")
+		return serverError(rfc6749("4.1.2.1"), serverFailed, "the server failed; its log says why")
 	}
 }
 

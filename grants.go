@@ -36,7 +36,7 @@ func (s *server) grantToken(r *http.Request, x *exchange) (*tokenAnswer, error) 
 	case grantType == "":
 		return nil, missing(rfc6749("5.2"), "grant_type")
 	case !slices.Contains(s.profile.tokenGrants(), grantType):
-		return nil, unsupportedGrantType(rfc6749("5.2"), "grant_type must be one of "+strings.Join(s.profile.tokenGrants(), ", "))
+		return nil, unsupportedGrantType(rfc6749("5.2"), grantTypeUnsupported, "grant_type must be one of "+strings.Join(s.profile.tokenGrants(), ", ")).about("grant_type")
 	}
 	x.grantType = grantType
 	incomplete := s.checkParameters(grantType, body)
@@ -253,7 +253,7 @@ func (s *server) passwordGrant(c *client, body values, r *http.Request, x *excha
 	u, err := s.checkPassword(r.Context(), body["username"], body["password"], source(r), x.now)
 	switch wait := (tooManyTries)(0); {
 	case errors.As(err, &wait):
-		return nil, tooManyGuesses("invalid_grant", rfc6749("4.3.2"), int(wait))
+		return nil, tooManyGuesses(invalidGrant, rfc6749("4.3.2"), int(wait))
 	case errors.Is(err, errWrongPassword):
 		return nil, invalidGrant(rfc6749("5.2"), passwordWrong, "the username or the password is wrong")
 	case err != nil:

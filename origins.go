@@ -2,7 +2,6 @@ package main
 
 import (
 	"net"
-	"net/http"
 	"slices"
 	"strings"
 )
@@ -19,7 +18,7 @@ func isAddressed(host string, names ...string) bool {
 // misdirected refuses a request for another host. A web page can have its own
 // name resolved to this machine, and would then be of this server's origin.
 func (s *server) misdirected() error {
-	return refuse(http.StatusMisdirectedRequest, "misdirected_request", rfc9110("7.4"), hostUnknown, "Host must be localhost, a loopback address, the host of the issuer "+s.issuer()+" or one of -control-host").
+	return misdirectedRequest(rfc9110("7.4"), hostUnknown, "Host must be localhost, a loopback address, the host of the issuer "+s.issuer()+" or one of -control-host").
 		helped(help{Heading: "This server does not go by this name", Text: "It listens on this machine only. Open " + s.issuer() + " instead, or start it with this name as -control-host."})
 }
 

@@ -234,12 +234,12 @@ func (s *server) handleLogin(w http.ResponseWriter, r *http.Request, x *exchange
 	wait := tooManyTries(0)
 	switch {
 	case errors.As(err, &wait):
-		refused := x.refused(tooManyGuesses("access_denied", rfc6749("10.10"), int(wait)))
+		refused := x.refused(tooManyGuesses(accessDenied, rfc6749("10.10"), int(wait)))
 		again.Problem = "Too many failed tries. Wait a minute and try again."
 		setRetryAfter(w, refused)
 		return s.writeSignIn(w, v, refused.Status, again)
 	case errors.Is(err, errWrongPassword):
-		refused := x.refused(refuse(http.StatusUnprocessableEntity, "access_denied", rfc6749("3.1"), passwordWrong, "the username or the password is wrong"))
+		refused := x.refused(accessDenied(rfc6749("3.1"), passwordWrong, "the username or the password is wrong").with(http.StatusUnprocessableEntity))
 		again.Problem = "The username or the password is wrong."
 		return s.writeSignIn(w, v, refused.Status, again)
 	case err != nil:

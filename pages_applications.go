@@ -106,7 +106,7 @@ const (
 
 // noApplication answers for another owner's application as for none.
 func noApplication() error {
-	return refuse(http.StatusNotFound, "not_found", rfc9110("15.5.5"), noSuchApplication, "you have no such application").
+	return notFound(rfc9110("15.5.5"), noSuchApplication, "you have no such application").
 		helped(help{"You have no such application", "It may have been deleted already.", "/account/applications", "Your applications"})
 }
 

@@ -159,7 +159,7 @@ var bodyTypes = map[string]string{
 // which the form has as a value of the name with [] behind it.
 func parseBody(r *http.Request, kinds []string, otherEmpty bool) (form url.Values, lists map[string]bool, err error) {
 	if r.Header.Get("Content-Encoding") != "" {
-		return nil, nil, unsupportedMediaType(rfc9110("15.5.16"), bodyCompressed, "the body must not be compressed")
+		return nil, nil, invalidRequest(rfc9110("15.5.16"), bodyCompressed, "the body must not be compressed").with(http.StatusUnsupportedMediaType)
 	}
 	mediaType, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	kind := bodyTypes[mediaType]
@@ -219,7 +219,7 @@ func otherMediaType(sent string, wanted ...string) error {
 	default:
 		description += ", and Content-Type must say so"
 	}
-	return unsupportedMediaType(rfc6749Appendix("B"), mediaTypeUnsupported, description)
+	return invalidRequest(rfc6749Appendix("B"), mediaTypeUnsupported, description).with(http.StatusUnsupportedMediaType)
 }
 
 // parseJSONForm reads an object whose members are the parameters; lists is as
@@ -288,7 +288,7 @@ func readBody(r *http.Request) (string, error) {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return "", payloadTooLarge()
+		return "", invalidRequest(rfc9110("15.5.14"), bodyTooLarge, "the body is larger than 64 KB").with(http.StatusRequestEntityTooLarge)
 	case err != nil:
 		return "", invalidRequest(rfc9110("8.6"), bodyIncomplete, "the body ended early")
 	}

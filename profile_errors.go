@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -102,7 +103,7 @@ func (t told) facts() facts {
 
 // isErrorSubject reports whether some error may match an element of when.
 func isErrorSubject(when string) bool {
-	return slices.Contains(errorCodes, when) || slices.ContainsFunc(reasons, func(why reason) bool {
+	return when != "" && statusOf[when] != 0 || slices.ContainsFunc(reasons, func(why reason) bool {
 		behind, found := strings.CutPrefix(when, string(why)+" ")
 		return when == string(why) || found && (isParameter[behind] || slices.Contains(slices.Concat(registrationMembers, grantNames), behind))
 	})
@@ -120,7 +121,7 @@ func (rule *errorRule) check(member string) error {
 	}
 	for i, when := range rule.When {
 		if !isErrorSubject(when) {
-			return wrong(fmt.Sprintf("%s.when[%d]", member, i), fmt.Sprintf("%q is not a code, a reason, or a reason with a parameter or grant type behind it; codes: %q; reasons: %q", when, errorCodes, reasons))
+			return wrong(fmt.Sprintf("%s.when[%d]", member, i), fmt.Sprintf("%q is not a code, a reason, or a reason with a parameter or grant type behind it; codes: %q; reasons: %q", when, slices.Sorted(maps.Keys(statusOf)), reasons))
 		}
 	}
 	if rule.Status != 0 && (rule.Status < 400 || rule.Status > 499) {

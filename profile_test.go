@@ -6,7 +6,6 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -419,8 +418,8 @@ func TestProfileCheck(t *testing.T) {
 	})
 }
 
-// TestErrorReasons reads the source: reasons and errorCodes have all that the
-// server gives, and nothing else.
+// TestErrorReasons reads the source: reasons has all that the server gives, and
+// nothing else.
 func TestErrorReasons(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("*.go")
@@ -430,7 +429,6 @@ func TestErrorReasons(t *testing.T) {
 	var names []string
 	var declared []reason
 	uses := make(map[string]int) // of names
-	codes := make(map[string]bool)
 	inspect := func(file string, n ast.Node) {
 		switch n := n.(type) {
 		case *ast.Ident:
@@ -439,15 +437,6 @@ func TestErrorReasons(t *testing.T) {
 			if named, ok := n.Type.(*ast.Ident); ok && named.Name == "reason" && len(n.Values) == 1 {
 				text, _ := strconv.Unquote(n.Values[0].(*ast.BasicLit).Value)
 				names, declared = append(names, n.Names[0].Name), append(declared, reason(text))
-			}
-		case *ast.CallExpr:
-			called, _ := n.Fun.(*ast.Ident)
-			for i, argument := range n.Args {
-				literal, isLiteral := argument.(*ast.BasicLit)
-				if called != nil && isLiteral && (called.Name == "refuse" && i == 1 || called.Name == "tooManyGuesses" && i == 0) {
-					code, _ := strconv.Unquote(literal.Value)
-					codes[code] = true
-				}
 			}
 		case *ast.CompositeLit:
 			if named, ok := n.Type.(*ast.Ident); ok && named.Name == "oauthError" && file != "errors.go" && !strings.HasPrefix(file, "control") {
@@ -475,10 +464,6 @@ func TestErrorReasons(t *testing.T) {
 		if slices.Index(declared, declared[i]) != i {
 			t.Errorf("two reasons are %q", declared[i])
 		}
-	}
-	delete(codes, "") // noToken has none
-	if given := slices.Sorted(maps.Keys(codes)); !slices.Equal(errorCodes, given) {
-		t.Errorf("the list has the codes %q, given are %q", errorCodes, given)
 	}
 }
 

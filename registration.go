@@ -76,7 +76,7 @@ func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, 
 		return nil, "", err
 	}
 	if wait := s.registrations.try(source(r), registrationTries, x.now); wait > 0 {
-		return nil, "", tooManyGuesses("temporarily_unavailable", section("RFC 7591 §5"), wait)
+		return nil, "", tooManyGuesses(unavailable, section("RFC 7591 §5"), wait)
 	}
 	// A list is a text with a line each, or, as Ruby on Rails has it, a
 	// parameter each with [] behind its name.
@@ -85,7 +85,7 @@ func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, 
 		return strings.Join(slices.Concat(form[parameter], form[parameter+"[]"]), "\n")
 	}
 	refused := func(name string, why reason, description string) error {
-		return refuse(http.StatusBadRequest, "invalid_client_metadata", section("RFC 7591 §3.2.2"), why, g.Parameters[name]+" "+description).about(name)
+		return invalidClientMetadata(section("RFC 7591 §3.2.2"), why, g.Parameters[name]+" "+description).about(name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(g.Parameters)) {
 		parameter := g.Parameters[name]

@@ -334,12 +334,12 @@ func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 	x.endpoint = found.endpoint
 	if !ok {
 		header.Set("Allow", methods)
-		found.fail(w, x, methodNotAllowed(methods))
+		found.fail(w, x, invalidRequest(rfc9110("15.5.6"), methodUnsupported, "this endpoint takes "+methods+" only").with(http.StatusMethodNotAllowed))
 		return
 	}
 	if found.form {
 		if err := s.crossOrigin.Check(r); err != nil {
-			found.fail(w, x, refuse(http.StatusForbidden, "access_denied", rfc6749("10.12"), formOfAnotherSite, "this form was sent from another site"))
+			found.fail(w, x, accessDenied(rfc6749("10.12"), formOfAnotherSite, "this form was sent from another site"))
 			return
 		}
 	}
@@ -363,7 +363,7 @@ func (r *route) answer(w http.ResponseWriter, request *http.Request, x *exchange
 // handleNotFound answers where there is nothing.
 func (s *server) handleNotFound(w http.ResponseWriter, r *http.Request, x *exchange) {
 	if !strings.Contains(r.URL.Path, "/.well-known/openid-configuration") {
-		s.writeNowhere(w, r, x, refuse(http.StatusNotFound, "not_found", rfc9110("15.5.5"), noSuchPage, "there is no such page here").
+		s.writeNowhere(w, r, x, notFound(rfc9110("15.5.5"), noSuchPage, "there is no such page here").
 			helped(help{"There is no such page", "The start page tells what there is, and where the endpoints are.", "/", "Start page"}))
 		return
 	}
@@ -371,7 +371,7 @@ func (s *server) handleNotFound(w http.ResponseWriter, r *http.Request, x *excha
 	if paths := s.profile.Endpoints["metadata"]; len(paths) > 0 {
 		description += "; its metadata is at " + s.origin() + paths[0] + s.base
 	}
-	s.writeError(w, x, refuse(http.StatusNotFound, "not_found", rfc8414("3"), noOpenIDProvider, description))
+	s.writeError(w, x, notFound(rfc8414("3"), noOpenIDProvider, description))
 }
 
 // setDefaults sets what every answer has in its header; an asset says of its

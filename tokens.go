@@ -35,7 +35,7 @@ func (s *server) bearerToken(r *http.Request, x *exchange, into *resource) (*bea
 			presented = cmp.Or(presented, x.query.values.Get(name))
 		}
 		if presented == "" {
-			return nil, noToken(schemes[0])
+			return nil, noToken(rfc6750("3.1"), tokenMissing, "this resource needs an access token: Authorization: "+schemes[0]+", a blank, the token")
 		}
 	}
 	b, err := s.findToken(presented, x.now)
@@ -60,11 +60,11 @@ func (s *server) findToken(text string, now unixTime) (*bearer, error) {
 	}
 	switch {
 	case errors.Is(err, errUnknown):
-		return nil, invalidToken(unknownToken, "the access token is not one of this server's")
+		return nil, invalidToken(rfc6750("3.1"), unknownToken, "the access token is not one of this server's")
 	case errors.Is(err, errExpired):
-		return nil, invalidToken(tokenExpired, "the access token has expired")
+		return nil, invalidToken(rfc6750("3.1"), tokenExpired, "the access token has expired")
 	case errors.Is(err, errRevoked):
-		return nil, invalidToken(tokenRevoked, "the access token has been revoked")
+		return nil, invalidToken(rfc6750("3.1"), tokenRevoked, "the access token has been revoked")
 	}
 	return b, err
 }
@@ -80,9 +80,9 @@ func (s *server) handleResource(w http.ResponseWriter, r *http.Request, x *excha
 	case err != nil:
 		return err
 	case into.Needs == "user" && b.user == nil:
-		return insufficientScope(noUser, "this token stands for a client, not for a user")
+		return insufficientScope(rfc6750("3.1"), noUser, "this token stands for a client, not for a user")
 	case len(into.Scopes) > 0 && !slices.ContainsFunc(into.Scopes, func(scope string) bool { return covers(b.scope, scope) }):
-		return insufficientScope(scopeInsufficient, "the token does not have the scope that this resource needs")
+		return insufficientScope(rfc6750("3.1"), scopeInsufficient, "the token does not have the scope that this resource needs")
 	}
 	return s.writeJSON(w, http.StatusOK, into.Answer.fill(s.bearerFacts(b, s.profile.TokenType, x.now)))
 }

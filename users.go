@@ -316,7 +316,7 @@ func (v *visitor) formToken() string { return v.mac("form") }
 
 func (v *visitor) checkFormToken(token string) error {
 	if !sameMAC(v.formToken(), token) {
-		return refuse(http.StatusForbidden, "access_denied", rfc6749("10.12"), formOfAnotherSignIn, "this form is from another sign-in, or the browser keeps no cookies").
+		return accessDenied(rfc6749("10.12"), formOfAnotherSignIn, "this form is from another sign-in, or the browser keeps no cookies").
 			helped(help{Heading: "This form is out of date", Text: "You have signed in or out since it was loaded, or your browser keeps no cookies. Go back, reload the page and try again."})
 	}
 	return nil
