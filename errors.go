@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"mime"
@@ -318,9 +319,9 @@ func (s *server) writeBearerError(w http.ResponseWriter, x *exchange, err error)
 	challenge := `Bearer realm="grantling"`
 	if t.Code != "" {
 		challenge += fmt.Sprintf(`, error="%s"`, t.Code)
-	}
-	if t.Code != "" && isErrorText(t.Description) { // a profile's may be in any letters
-		challenge += fmt.Sprintf(`, error_description="%s"`, t.Description)
+		if isErrorText(t.Description) { // a profile's may be in any letters
+			challenge += fmt.Sprintf(`, error_description="%s"`, t.Description)
+		}
 	}
 	switch t.Status {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
@@ -356,10 +357,6 @@ func (x *exchange) fill(members *shape, f facts) any {
 // writeTold writes an error in the profile's words as a JSON body.
 func (s *server) writeTold(w http.ResponseWriter, x *exchange, t told) {
 	setRetryAfter(w, t.oauthError)
-	body := bodyMembers
-	if t.body != nil {
-		body = t.body
-	}
 	f := t.facts()
 	for name, value := range t.headers {
 		w.Header().Set(name, fillText(value, f))
@@ -367,7 +364,7 @@ func (s *server) writeTold(w http.ResponseWriter, x *exchange, t told) {
 			w.Header().Del(name)
 		}
 	}
-	if err := s.writeJSON(w, t.Status, x.fill(body, f)); err != nil {
+	if err := s.writeJSON(w, t.Status, x.fill(cmp.Or(t.body, bodyMembers), f)); err != nil {
 		panic(err) // texts and numbers
 	}
 }
@@ -375,15 +372,15 @@ func (s *server) writeTold(w http.ResponseWriter, x *exchange, t told) {
 // writeErrorPage tells a person what is wrong with a request that leads
 // nowhere, and its author why.
 func (s *server) writeErrorPage(w http.ResponseWriter, x *exchange, err error) {
-	t := s.tell(x.endpoint, x, err)
+	s.writeToldPage(w, x, s.tell(x.endpoint, x, err))
+}
+
+// writeToldPage writes an error on a page, unless the profile tells it in JSON.
+func (s *server) writeToldPage(w http.ResponseWriter, x *exchange, t told) {
 	if t.by == "json" {
 		s.writeTold(w, x, t)
 		return
 	}
-	s.writeToldPage(w, t)
-}
-
-func (s *server) writeToldPage(w http.ResponseWriter, t told) {
 	setRetryAfter(w, t.oauthError)
 	if err := s.writePage(w, t.Status, "error.html", t.oauthError); err != nil {
 		panic(err) // the server's own template
@@ -421,25 +418,20 @@ func (s *server) redirectError(w http.ResponseWriter, x *exchange, request *auth
 		endpoint = "oob"
 	}
 	t := s.tell(endpoint, x, err)
-	members := redirectMembers
-	if t.body != nil && (t.ownBody || t.by == "json") {
-		members = t.body // one for all endpoints knows nothing of state, which a redirect has
-	}
 	t.state = request.state
-	f := t.facts()
-	switch {
-	case t.by == "json":
-		t.body = members
-		s.writeTold(w, x, t)
-	case t.by == "page" || endpoint == "oob":
-		s.writeToldPage(w, t)
-	default:
-		if t.Status >= 500 {
-			f["error"] = "server_error" // RFC 6749 §4.1.2.1
-		}
-		x.fill(members, f)
-		s.redirect(w, request, members.parameters(f))
+	if t.body == nil || !t.ownBody && t.by != "json" {
+		t.body = redirectMembers // a body for all endpoints has no state, which a redirect needs
 	}
+	if t.by == "json" || t.by == "page" || endpoint == "oob" {
+		s.writeToldPage(w, x, t)
+		return
+	}
+	f := t.facts()
+	if t.Status >= 500 {
+		f["error"] = "server_error" // RFC 6749 §4.1.2.1
+	}
+	x.fill(t.body, f)
+	s.redirect(w, request, t.body.parameters(f))
 }
 
 // isErrorText is the grammar of error and error_description (RFC 6749 §5.2).
