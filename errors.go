@@ -95,7 +95,7 @@ const (
 	noOpenIDProvider     reason = "no OpenID Provider"
 
 	// Clients.
-	clientMissing          reason = "missing client"
+	clientMissing          reason = "client missing"
 	unknownClient          reason = "unknown client"
 	clientSecretMissing    reason = "client secret missing"
 	clientSecretWrong      reason = "client secret wrong"
@@ -167,18 +167,18 @@ const (
 	refreshTokenOfAnotherClient reason = "refresh token of another client"
 
 	// Access tokens.
-	tokenMissing         reason = "no token"
+	tokenMissing         reason = "token missing"
 	twoAccessTokens      reason = "two access tokens"
 	unknownToken         reason = "unknown token"
 	tokenExpired         reason = "token expired"
 	tokenRevoked         reason = "token revoked"
 	tokenOfAnotherClient reason = "token of another client"
-	noUser               reason = "no user"
+	tokenWithoutUser     reason = "token without user"
 	scopeInsufficient    reason = "scope insufficient"
 
 	// Registration.
-	metadataInvalid          reason = "invalid"
-	metadataTooLong          reason = "too long"
+	metadataInvalid          reason = "metadata invalid"
+	metadataTooLong          reason = "metadata too long"
 	redirectURIMalformed     reason = "redirect URI malformed"
 	redirectURIRelative      reason = "redirect URI relative"
 	redirectURIFragment      reason = "redirect URI with fragment"
@@ -205,7 +205,7 @@ var reasons = []reason{
 	noDefaultScope, pkceMissing, challengeMalformed, methodWithoutChallenge, methodNotS256, verifierMalformed, verifierWithoutChallenge, verifierWrong,
 	unknownCode, codeUsed, codeExpired, codeRevoked, codeOfAnotherClient, redirectURIDiffers, passwordWrong, unknownRefreshToken, refreshTokenUsed,
 	refreshTokenExpired, refreshTokenRevoked, refreshTokenOfAnotherClient, tokenMissing, twoAccessTokens, unknownToken, tokenExpired, tokenRevoked,
-	tokenOfAnotherClient, noUser, scopeInsufficient, metadataInvalid, metadataTooLong, redirectURIMalformed, redirectURIRelative, redirectURIFragment,
+	tokenOfAnotherClient, tokenWithoutUser, scopeInsufficient, metadataInvalid, metadataTooLong, redirectURIMalformed, redirectURIRelative, redirectURIFragment,
 	redirectURIParameter, redirectURIWithoutScheme, redirectURIScheme, redirectURIInsecure, serverBusy, storageFailed, serverFailed,
 }
 

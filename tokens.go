@@ -80,7 +80,7 @@ func (s *server) handleResource(w http.ResponseWriter, r *http.Request, x *excha
 	case err != nil:
 		return err
 	case into.Needs == "user" && b.user == nil:
-		return insufficientScope(rfc6750("3.1"), noUser, "this token stands for a client, not for a user")
+		return insufficientScope(rfc6750("3.1"), tokenWithoutUser, "this token stands for a client, not for a user")
 	case len(into.Scopes) > 0 && !slices.ContainsFunc(into.Scopes, func(scope string) bool { return covers(b.scope, scope) }):
 		return insufficientScope(rfc6750("3.1"), scopeInsufficient, "the token does not have the scope that this resource needs")
 	}
