@@ -227,7 +227,7 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 		}
 		return s.decide(w, x, request, d)
 	}
-	v, err := s.visitor(r, x.now)
+	v, err := s.visitor(r, x)
 	if err != nil {
 		return request.refusedUnasked(v, err)
 	}
@@ -241,14 +241,14 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 	case v.user == nil && invalid != nil && request.prompts("none"):
 		return invalid
 	case v.user == nil && invalid != nil:
-		return s.writeSignIn(w, v, http.StatusOK, ask)
+		return s.writeSignIn(w, x, http.StatusOK, ask)
 	case invalid != nil:
 		return request.refusedUnasked(v, invalid)
 	case v.user == nil && request.prompts("none"):
 		return request.refusedUnasked(v, loginRequired(openID("3.1.2.6"), loginNeeded, "nobody is signed in, and with prompt none nobody can be asked to").about("prompt"))
 	case v.user == nil, request.prompts("login"), request.prompts("select_account"):
 		ask.Continue = r.URL.EscapedPath() + "?" + s.profile.withoutSignIn(request.query)
-		return s.writeSignIn(w, v, http.StatusOK, ask)
+		return s.writeSignIn(w, x, http.StatusOK, ask)
 	default:
 		return s.consent(w, x, request, v)
 	}
@@ -380,7 +380,7 @@ func (s *server) consent(w http.ResponseWriter, x *exchange, request *authorizat
 	case request.prompts("none"):
 		return request.refusedUnasked(v, consentRequired(openID("3.1.2.6"), consentNeeded, "the user has not agreed to this yet, and with prompt none nobody can be asked to").about("prompt"))
 	default:
-		return s.writeConsent(w, v, request, pendingConsent{uuid.Must(uuid.NewV7()), request.asked(), x.now.after(consentLifetime), request.query})
+		return s.writeConsent(w, x, pendingConsent{uuid.Must(uuid.NewV7()), request.asked(), x.now.after(consentLifetime), request.query})
 	}
 }
 
@@ -409,7 +409,7 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 	if err != nil {
 		return err
 	}
-	v, err := s.visitor(r, x.now)
+	v, err := s.visitor(r, x)
 	if err != nil {
 		return err
 	}

@@ -553,12 +553,12 @@ func TestConsentPage(t *testing.T) {
 		form := registrationForm()
 		form.Set("client_uri", "https://google.com/")
 		id, _ := bob.register(form)
-		marked(i, id, "https://notes.example/cb", "comes from a user of this server")
+		marked(i, id, "https://notes.example/cb", "A user of this server chose")
 		i.must(i.server.store.deleteUser("bob"))
-		marked(i, id, "https://notes.example/cb", "comes from a user of this server")
+		marked(i, id, "https://notes.example/cb", "A user of this server chose")
 		// A client that its owner has changed is in the owner's words, until the operator says it anew.
 		alice.post("/account/applications/edit", alice.editForm("web", url.Values{"client_uri": {"https://google.com/"}}))
-		marked(i, "web", redirectURIs["web"], "comes from a user of this server")
+		marked(i, "web", redirectURIs["web"], "A user of this server chose")
 		i.furnish(instanceFixtures)
 		marked(i, "web", redirectURIs["web"], "")
 
@@ -866,18 +866,18 @@ func TestErrorPage(t *testing.T) {
 		naming string
 		more   string
 	}{
-		{"4.1.2.1/unknown client", authorization("web", "client_id", "nope").Encode(), "invalid_client", "client_id", "client_id; the client_id of an application that is registered here; RFC 6749 §4.1.2.1"},
-		{"4.1.1/no client_id", authorization("web", "client_id", absent).Encode(), "invalid_request", "client_id", "client_id; the client_id of an application that is registered here; RFC 6749 §4.1.1"},
+		{"4.1.2.1/unknown client", authorization("web", "client_id", "nope").Encode(), "invalid_client", "client_id", "client_id; the client_id of an application registered here; RFC 6749 §4.1.2.1"},
+		{"4.1.1/no client_id", authorization("web", "client_id", absent).Encode(), "invalid_request", "client_id", "client_id; the client_id of an application registered here; RFC 6749 §4.1.1"},
 		{"3.1.2.4 R3 names the problem", authorization("web", "redirect_uri", "https://evil.example/").Encode(), "invalid_request", "redirect_uri",
 			"redirect_uri; one of the redirect URIs that the application registered, character by character; only the port of http on a loopback host may differ; RFC 6749 §3.1.2.3"},
-		{"3.1/duplicate", authorization("web").Encode() + "&redirect_uri=x", "invalid_request", "redirect_uri occurs more than once", "redirect_uri; once at the most; RFC 6749 §3.1"},
+		{"3.1/duplicate", authorization("web").Encode() + "&redirect_uri=x", "invalid_request", "redirect_uri occurs more than once", "redirect_uri; at most once; RFC 6749 §3.1"},
 		{"A/not UTF-8", authorization("web", "client_id", "x\xff").Encode(), "invalid_request", "client_id has control characters or is not UTF-8", "client_id; text in UTF-8 without control characters; RFC 6749 Appendix A"},
 		{"B/malformed", "%zz", "invalid_request", "x-www-form-urlencoded", "RFC 6749 Appendix B"},
-		{"3.1/duplicate state, out of band", authorization("cli", "redirect_uri", outOfBand).Encode() + "&state=x", "invalid_request", "state occurs more than once", "state; once at the most; RFC 6749 §3.1"},
+		{"3.1/duplicate state, out of band", authorization("cli", "redirect_uri", outOfBand).Encode() + "&state=x", "invalid_request", "state occurs more than once", "state; at most once; RFC 6749 §3.1"},
 		{"4.2.2.1/implicit, out of band", authorization("public", "redirect_uri", outOfBand, "response_type", "token").Encode(), "unauthorized_client", "implicit grant",
-			"response_type; one that goes with a grant which the application is registered for; RFC 6749 §4.2.2.1"},
+			"response_type; one whose grant the application is registered for; RFC 6749 §4.2.2.1"},
 		{"3.3/scope, out of band", authorization("cli", "redirect_uri", outOfBand, "scope", "state").Encode(), "invalid_scope", "scope",
-			"scope; scope tokens that this server has and the application is registered for, with one blank between them; or nothing, for the default; RFC 6749 §3.3"},
+			"scope; scopes that this server has and the application is registered for, separated by single spaces; leave it out for the default; RFC 6749 §3.3"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

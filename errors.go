@@ -382,7 +382,7 @@ func (s *server) writeToldPage(w http.ResponseWriter, x *exchange, t told) {
 		return
 	}
 	setRetryAfter(w, t.oauthError)
-	if err := s.writePage(w, t.Status, "error.html", t.oauthError); err != nil {
+	if err := s.writePage(w, x, t.Status, "error.html", t.oauthError); err != nil {
 		panic(err) // the server's own template
 	}
 }

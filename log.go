@@ -2,23 +2,24 @@ package main
 
 import (
 	"io"
+	"log"
 	"log/slog"
 	"strings"
 	"sync"
 	"time"
 )
 
-// outlet is standard output or standard error, which nobody need read: writing
-// to it never blocks and never fails. What is written waits for a goroutine,
-// which runs as long as there is something.
+// outlet is standard output or standard error. Nobody has to read it: writing
+// to it never blocks and never fails. A goroutine passes on what is written, and
+// ends when there is no more.
 type outlet struct {
 	to  io.Writer
-	log *slog.Logger // tells what was dropped; nil: nobody is told
+	log *slog.Logger // says how much was dropped; nil: nothing says so
 
 	mu      sync.Mutex
 	waiting []byte
-	dropped int           // writes that found no room, and were not told of yet
-	done    chan struct{} // closed when all is written; nil: nothing is being written
+	dropped int           // writes that found no room, and were not logged yet
+	done    chan struct{} // closed when all is written; nil: nothing is waiting
 }
 
 // maxWaiting is how many bytes wait for the reader.
@@ -42,8 +43,8 @@ func (o *outlet) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// drain writes what waits until nothing does. That nobody reads any more is no
-// error: what is written then is lost.
+// drain writes until nothing waits. If nobody reads any more, what it writes is
+// lost; that is no error.
 func (o *outlet) drain() {
 	for {
 		o.mu.Lock()
@@ -63,7 +64,7 @@ func (o *outlet) drain() {
 	}
 }
 
-// flush waits until everything is written, and not for long.
+// flush waits until everything is written, but at most flushTime.
 func (o *outlet) flush() {
 	o.mu.Lock()
 	done := o.done
@@ -77,7 +78,7 @@ func (o *outlet) flush() {
 	}
 }
 
-// openLog makes a log of the format that writes to the outlet.
+// openLog makes a log that writes to the outlet in a format of -log.
 func (o *outlet) openLog(format string) *slog.Logger {
 	switch format {
 	case "json":
@@ -90,39 +91,23 @@ func (o *outlet) openLog(format string) *slog.Logger {
 	return o.log
 }
 
-// news tells what is said for the first time in an hour from what is repeated.
-// Its zero value is ready.
-type news struct {
-	mu   sync.Mutex
-	told map[string]unixTime
+// serverLog is the log of net/http's server, which repeats itself every second
+// while it cannot accept connections. Each line is logged once an hour.
+type serverLog struct {
+	said limiter
+	log  *slog.Logger
 }
 
-func (n *news) isNews(text string, now unixTime) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if at, found := n.told[text]; found && at <= now && now < at+60*60 {
-		return false
-	}
-	if n.told == nil || len(n.told) >= maxNews {
-		n.told = make(map[string]unixTime)
-	}
-	n.told[text] = now
-	return true
+func newServerLog(to *slog.Logger) *log.Logger {
+	return log.New(&serverLog{said: limiter{window: anHour}, log: to}, "", 0)
 }
 
-// maxNews is how many texts are remembered before all are forgotten.
-const maxNews = 10_000
-
-// newsLog is a log of net/http's, which says once a second that it cannot
-// accept connections.
-type newsLog struct {
-	news
-	log *slog.Logger
-}
-
-func (l *newsLog) Write(line []byte) (int, error) {
-	if text := strings.TrimSpace(string(line)); l.isNews(text, unixTime(realTime().Unix())) {
+func (l *serverLog) Write(line []byte) (int, error) {
+	if text := strings.TrimSpace(string(line)); l.said.try(text, 1, unixTime(realTime().Unix())) == 0 {
 		l.log.Warn(text)
 	}
 	return len(line), nil
 }
+
+// anHour is how long what has been logged is not logged again, in seconds.
+const anHour = 60 * 60

@@ -1,12 +1,12 @@
-// Grantling is a small OAuth 2.0 authorization server: for a login on your
-// laptop while you write a client, for test suites, and for reading beside
-// RFC 6749.
+// Grantling is a small OAuth 2.0 authorization server: to try a login on your
+// laptop while you write a client, for test suites, and to read beside RFC 6749.
 //
 //	grantling                                  # a server with a user and a client, on 127.0.0.1:9096
-//	grantling -fixtures fixtures.json          # with yours
+//	grantling -fixtures fixtures.json          # with your users and clients
 //	grantling -db :memory: -addr 127.0.0.1:0   # for a test: leaves nothing behind
 //
-// Standard output carries one line, the base URL, once requests are answered.
+// It prints one line on standard output, the base URL, as soon as it answers
+// requests.
 //
 // # Reading order
 //
@@ -44,7 +44,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -62,7 +61,7 @@ import (
 )
 
 func main() {
-	signal.Ignore(syscall.SIGPIPE) // nobody need read what it prints
+	signal.Ignore(syscall.SIGPIPE) // nobody has to read what it prints
 	ctx, stop := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -81,7 +80,7 @@ type options struct {
 	control, stopWithStdin, version                              bool
 }
 
-// usageError is the caller's mistake: exit status 2.
+// usageError is a mistake of the caller: exit status 2.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
@@ -105,7 +104,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, out, er
 	if err == nil {
 		return 0
 	}
-	// One line, also where it quotes what has several.
+	// One line, even if it quotes something with more.
 	fmt.Fprintln(stderr, "grantling:", strings.Join(strings.FieldsFunc(err.Error(), unicode.IsControl), " "))
 	if errors.As(err, new(usageError)) {
 		return 2
@@ -183,7 +182,7 @@ func setFromEnvironment(flags *flag.FlagSet, getenv func(string) string) (wrong 
 	return wrong
 }
 
-// check refuses options that make no sense by themselves.
+// check refuses options that cannot work.
 func (o *options) check() error {
 	switch {
 	case o.addr == "" || o.db == "":
@@ -239,51 +238,41 @@ func buildVersion() string {
 	return "(unknown)"
 }
 
-// inputs are the files that the flags name, read and found to be good.
-type inputs struct {
-	profile      *profile
-	fixtures     []*fixtures
-	certificates []tls.Certificate
-}
-
-// readInputs reads what the flags name, before anything is touched.
-func readInputs(o *options) (*inputs, error) {
-	in := new(inputs)
-	var err error
-	if in.profile, err = loadProfile(o.profile); err != nil {
-		return nil, err
+// read reads the files that the flags name, before anything is touched.
+func (o *options) read() (p *profile, files []*fixtures, certificates []tls.Certificate, err error) {
+	if p, err = loadProfile(o.profile); err != nil {
+		return
 	}
-	in.profile.redirectHosts = o.redirectHosts
-	for _, file := range o.fixtures {
-		f, err := loadFixtures(file, in.profile)
+	p.redirectHosts = o.redirectHosts
+	for _, name := range o.fixtures {
+		file, err := loadFixtures(name, p)
 		if err != nil {
-			return nil, err
+			return nil, nil, nil, err
 		}
-		in.fixtures = append(in.fixtures, f)
+		files = append(files, file)
 	}
 	if o.issuer != "" {
-		if _, err := checkIssuer(o.issuer); err != nil {
-			return nil, err
+		if _, err = checkIssuer(o.issuer); err != nil {
+			return
 		}
 	}
 	if o.tlsCert != "" {
-		c, err := tls.LoadX509KeyPair(o.tlsCert, o.tlsKey)
-		if err != nil {
-			return nil, fmt.Errorf("-tls-cert and -tls-key: %w", err)
+		certificates = make([]tls.Certificate, 1)
+		if certificates[0], err = tls.LoadX509KeyPair(o.tlsCert, o.tlsKey); err != nil {
+			err = fmt.Errorf("-tls-cert and -tls-key: %w", err)
 		}
-		in.certificates = append(in.certificates, c)
 	}
-	return in, nil
+	return
 }
 
 // serve starts the server and stops it when ctx is done.
 func serve(ctx context.Context, o *options, stdout, stderr *outlet) error {
-	in, err := readInputs(o)
+	p, files, certificates, err := o.read()
 	if err != nil {
 		return usageError{err}
 	}
-	// The address before the database: who cannot listen must not leave a
-	// new database behind, with a password that nobody was shown.
+	// The address before the database: a start that cannot listen must not leave
+	// a new database behind, with a password that nobody has seen.
 	listener, err := net.Listen("tcp", o.addr)
 	if err != nil {
 		return err
@@ -294,16 +283,11 @@ func serve(ctx context.Context, o *options, stdout, stderr *outlet) error {
 		return err
 	}
 	defer st.close()
-	issuer := o.issuer
-	if issuer == "" {
-		issuer = baseURL(o, listener.Addr())
-	}
-	logger := stderr.openLog(o.log)
-	s, err := newServer(in.profile, st, issuer, logger)
+	s, err := newServer(p, st, cmp.Or(o.issuer, o.baseURL(listener.Addr())), stderr.openLog(o.log))
 	if err != nil {
 		return err
 	}
-	if in.profile.AccessTokenFormat.Encoding == "jwt" {
+	if p.AccessTokenFormat.Encoding == "jwt" {
 		if s.signingKey, err = st.signingKey(); err != nil {
 			return err
 		}
@@ -314,7 +298,7 @@ func serve(ctx context.Context, o *options, stdout, stderr *outlet) error {
 	if o.db == memory {
 		s.hashRounds = memoryRounds
 	}
-	if err := s.furnish(in.fixtures, o, stderr); err != nil {
+	if err := s.furnish(files, o, stderr); err != nil {
 		return err
 	}
 	if o.control {
@@ -331,9 +315,9 @@ func serve(ctx context.Context, o *options, stdout, stderr *outlet) error {
 		}()
 	}
 	if s.autoApprove != "" && !isLoopback(hostOf(o.addr)) {
-		s.log.Warn("-auto-approve on an address that is not loopback: whoever reaches it gets codes and tokens", "username", s.autoApprove, "address", o.addr)
+		s.log.Warn("-auto-approve on an address that is not loopback: anyone who reaches it gets codes and tokens", "username", s.autoApprove, "address", o.addr)
 	}
-	return s.answer(ctx, listener, in.certificates, func() { fmt.Fprintln(stdout, s.url("")) })
+	return s.answer(ctx, listener, certificates, func() { fmt.Fprintln(stdout, s.url("")) })
 }
 
 // answer answers requests until ctx is done, and then those in flight.
@@ -374,16 +358,16 @@ func (s *server) answer(ctx context.Context, listener net.Listener, certificates
 	return nil
 }
 
-// stopTime is how long requests in flight are waited for. With all else, the
-// end takes less than the ten seconds that container runtimes grant.
+// stopTime is how long requests in flight may take after a stop. The whole stop
+// takes less than the ten seconds that container runtimes allow.
 const stopTime = 7 * time.Second
 
-// newHTTPServer limits what one connection can cost: who dribbles, or does not
-// read, is cut off.
+// newHTTPServer limits what one connection can cost: a client that sends or
+// reads too slowly is cut off.
 func newHTTPServer(handler http.Handler, logger *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           handler,
-		ErrorLog:          log.New(&newsLog{log: logger}, "", 0),
+		ErrorLog:          newServerLog(logger),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      60 * time.Second,
@@ -394,15 +378,15 @@ func newHTTPServer(handler http.Handler, logger *slog.Logger) *http.Server {
 	}
 }
 
-// baseURL is the address listened on as others write it: the host as it was
-// given, and loopback for all addresses.
-func baseURL(o *options, addr net.Addr) string {
+// baseURL is the URL of the address listened on: with the host of -addr, or
+// loopback where that is all addresses.
+func (o *options) baseURL(addr net.Addr) string {
 	scheme := "http://"
 	if o.tlsCert != "" {
 		scheme = "https://"
 	}
 	host, _, _ := net.SplitHostPort(o.addr)
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+	if host == "" || net.ParseIP(host).IsUnspecified() {
 		host = "127.0.0.1"
 	}
 	_, port, _ := net.SplitHostPort(addr.String())

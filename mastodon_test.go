@@ -469,7 +469,7 @@ func TestMastodon(t *testing.T) {
 			i.must(i.server.store.deleteClient(clientID)) // they too could be an example
 		}
 		clientID, _ := i.post("/api/v1/apps", app()).json["client_id"].(string)
-		if page := i.get("/"); clientID == "" || strings.Contains(page.body, clientID) || !strings.Contains(page.body, "register one") {
+		if page := i.get("/"); clientID == "" || strings.Contains(page.body, clientID) || !strings.Contains(page.body, "Register one") {
 			t.Errorf("the start page has the example %q: %s", clientID, page.body)
 		}
 		// R15: nor does it bounce a browser whose user has never heard of it.

@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"html/template"
+	"io/fs"
+	"maps"
 	"net/http"
 	"net/url"
 	"path"
@@ -21,72 +23,47 @@ var templateFiles embed.FS
 var pages = parsePages()
 
 func parsePages() map[string]*template.Template {
-	base := template.Must(template.ParseFS(templateFiles, "templates/base.html"))
+	base := template.Must(template.ParseFS(templateFiles, "templates/base.html")).Option("missingkey=error")
+	names, err := fs.Glob(templateFiles, "templates/*.html")
+	if err != nil {
+		panic(err) // the pattern is good
+	}
 	all := make(map[string]*template.Template)
-	for _, name := range []string{"start.html", "login.html", "consent.html", "code.html", "error.html",
-		"applications.html", "application.html", "registered.html", "authorized.html"} {
-		all[name] = template.Must(template.Must(base.Clone()).ParseFS(templateFiles, "templates/"+name))
+	for _, name := range names {
+		all[path.Base(name)] = template.Must(template.Must(base.Clone()).ParseFS(templateFiles, name))
 	}
 	return all
 }
 
-// asset is a file that pages refer to. Browsers may keep it: its URL changes
-// with it.
-type asset struct {
-	mediaType string
-	data      []byte
-	version   string
+// assets are the files that pages refer to, with their media types.
+var assets = map[string]string{
+	"style.css": "text/css; charset=utf-8",
+	"script.js": "text/javascript; charset=utf-8",
+	"icon.svg":  "image/svg+xml",
 }
 
-var assets = map[string]asset{
-	"style.css": newAsset("style.css", "text/css; charset=utf-8"),
-	"script.js": newAsset("script.js", "text/javascript; charset=utf-8"),
-	"icon.svg":  newAsset("icon.svg", "image/svg+xml"),
-}
+// assetVersion is in the URL of every asset, so that browsers may keep them
+// and still get new ones.
+var assetVersion = hashAssets()
 
-func newAsset(name, mediaType string) asset {
-	data, err := templateFiles.ReadFile("templates/" + name)
-	if err != nil {
-		panic(err) // embedded
+func hashAssets() string {
+	hash := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(assets)) {
+		data, err := templateFiles.ReadFile("templates/" + name)
+		if err != nil {
+			panic(err) // embedded
+		}
+		hash.Write(data)
 	}
-	sum := sha256.Sum256(data)
-	return asset{mediaType, data, hex.EncodeToString(sum[:6])}
+	return hex.EncodeToString(hash.Sum(nil)[:6])
 }
 
-func (a asset) handle(w http.ResponseWriter, r *http.Request, x *exchange) error {
+func (s *server) handleAsset(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	name := path.Base(r.URL.Path)
 	w.Header().Del("Pragma")
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
-	w.Header().Set("Content-Type", a.mediaType)
-	w.Write(a.data)
-	return nil
-}
-
-// contentSecurityPolicy has no form-action: browsers apply it to the redirect
-// that answers a form as well, and that one goes to the client. The one script
-// adds buttons that copy and ignores a second press; every page works without.
-const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
-
-// page is what every template gets.
-type page struct {
-	Base    string // path of the issuer
-	Profile *profile
-	Data    any
-}
-
-// Title is that of the service.
-func (p page) Title() string { return p.Profile.Title }
-
-// Asset returns the URL of an asset as it is now.
-func (p page) Asset(name string) string { return p.Base + "/" + name + "?" + assets[name].version }
-
-func (s *server) writePage(w http.ResponseWriter, status int, name string, data any) error {
-	var b bytes.Buffer
-	if err := pages[name].ExecuteTemplate(&b, "base.html", page{s.base, s.profile, data}); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.WriteHeader(status)
-	w.Write(b.Bytes())
+	w.Header().Set("Content-Type", assets[name])
+	http.ServeFileFS(w, r, templateFiles, "templates/"+name)
 	return nil
 }
 
@@ -96,51 +73,98 @@ func (s *server) handleHealth(w http.ResponseWriter, r *http.Request, x *exchang
 	return nil
 }
 
+// contentSecurityPolicy has no form-action: browsers would apply it to the
+// redirect that answers a form too, and that may lead to the client. The one
+// script adds buttons that copy, and ignores a second press; every page works
+// without it.
+const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+// page is what every template gets.
+type page struct {
+	s    *server
+	x    *exchange
+	Data any // the template's own: a map by name, or a struct
+}
+
+// pageData is what one page shows besides what all do.
+type pageData map[string]any
+
+func (p page) Base() string      { return p.s.base } // path of the issuer
+func (p page) Profile() *profile { return p.s.profile }
+
+// User is who is signed in, or nil.
+func (p page) User() *user { return p.x.visitor.user }
+
+// Token guards the page's forms.
+func (p page) Token() string { return p.x.visitor.formToken() }
+
+// Asset returns the URL of an asset.
+func (p page) Asset(name string) string { return p.s.base + "/" + name + "?" + assetVersion }
+
+// Current is the aria-current of a link to a page: page where this is that
+// page, and true where this is one of those below it.
+func (p page) Current(path string) string {
+	switch rest, below := strings.CutPrefix(p.x.path, p.s.base+path); {
+	case below && rest == "":
+		return "page"
+	case below && rest[0] == '/':
+		return "true"
+	default:
+		return ""
+	}
+}
+
+// Describe is what people are told that a scope token allows, or "".
+func (p page) Describe(token string) string { return p.s.profile.describeScope(token) }
+
+func (s *server) writePage(w http.ResponseWriter, x *exchange, status int, name string, shown any) error {
+	var b bytes.Buffer
+	if err := pages[name].ExecuteTemplate(&b, "base.html", page{s, x, shown}); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	w.Write(b.Bytes())
+	return nil
+}
+
 // endpointRow is an endpoint on the start page.
 type endpointRow struct{ What, Methods, URL string }
 
-// endpointRows are the endpoints of the profile, in the order in which one
-// meets them, each at its first path. Of several resources of one name the
-// others are called by the end of theirs; of documents that are open the first
-// is enough.
+// endpointRows are the endpoints of the profile, each at its first path. Several
+// resources of one name have a row each, but of open ones only the first has.
 func (s *server) endpointRows() []endpointRow {
-	described := []struct{ name, what string }{
-		{"authorize", "Authorization"},
-		{"token", "Token"},
-		{"userinfo", "User info"},
-		{"tokeninfo", "Token info"},
-		{"revoke", "Revocation"},
-		{"introspect", "Introspection"},
-		{"registration", "Registration"},
-		{"instance", "About the server"},
-		{"metadata", "Metadata"},
-	}
 	var rows []endpointRow
-	for _, endpoint := range described {
-		var first []string
-		if paths := s.profile.Endpoints[endpoint.name]; len(paths) > 0 {
-			first = append(first, paths[0])
+	for _, e := range []struct{ name, what, methods string }{
+		{"authorize", "Authorization", "GET, POST"},
+		{"token", "Token", "POST"},
+		{"userinfo", "User info", "GET"},
+		{"tokeninfo", "Token info", "GET"},
+		{"revoke", "Revocation", "POST"},
+		{"introspect", "Introspection", "POST"},
+		{"registration", "Registration", "POST"},
+		{"instance", "About the server", "GET"},
+		{"metadata", "Metadata", "GET"},
+	} {
+		var shown []string
+		if paths := s.profile.Endpoints[e.name]; len(paths) > 0 {
+			shown = append(shown, paths[0])
 		}
 		for _, r := range s.profile.Resources {
-			if r.Endpoint == endpoint.name && (r.Needs != "nothing" || first == nil) {
-				first = append(first, r.Paths[0])
+			if r.Endpoint == e.name && (r.Needs != "nothing" || shown == nil) {
+				shown = append(shown, r.Paths[0])
 			}
 		}
-		for n, at := range first {
-			what := endpoint.what
+		for n, at := range shown {
 			if n > 0 {
-				what = "Resource " + path.Base(at)
+				e.what = "Resource " + path.Base(at)
 			}
-			if endpoint.name == "metadata" {
-				at += s.base // RFC 8414 §3.1
+			if e.name == "metadata" {
+				at = s.origin() + at + s.base // RFC 8414 §3.1
 			} else {
-				at = s.base + at
+				at = s.url(at)
 			}
-			for _, r := range s.routes[at] {
-				if r.endpoint == endpoint.name {
-					rows = append(rows, endpointRow{what, r.methods, s.origin() + at})
-				}
-			}
+			rows = append(rows, endpointRow{e.what, e.methods, at})
 		}
 	}
 	return rows
@@ -148,24 +172,23 @@ func (s *server) endpointRows() []endpointRow {
 
 // handleStart shows what runs here and how to try it.
 func (s *server) handleStart(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	v, err := s.visitor(r, x.now)
-	var examples []example
-	if err == nil {
-		examples, err = s.startExamples(v)
+	v, err := s.visitor(r, x)
+	if err != nil {
+		return err
 	}
+	examples, err := s.startExamples(v)
 	if err != nil {
 		return err
 	}
 	s.keepCookie(w, v)
-	return s.writePage(w, http.StatusOK, "start.html", struct {
-		accountPage
-		Issuer, Profile string
-		Endpoints       []endpointRow
-		Examples        []example
-		UserInfo        string
-		Nobody          bool // there are tokens that stand for no user
-	}{s.accountPage(v, r), s.issuer(), s.profile.Name, s.endpointRows(), examples, s.advertised("userinfo"),
-		slices.Contains(s.profile.Grants, "client_credentials") && !s.profile.ClientActsForOwner})
+	return s.writePage(w, x, http.StatusOK, "start.html", pageData{
+		"Issuer":    s.issuer(),
+		"Endpoints": s.endpointRows(),
+		"Examples":  examples,
+		"UserInfo":  s.advertised("userinfo"),
+		// There are tokens that stand for no user.
+		"Nobody": slices.Contains(s.profile.Grants, "client_credentials") && !s.profile.ClientActsForOwner,
+	})
 }
 
 // advertised is the URL of an endpoint, or "" if the profile has none.
@@ -178,27 +201,25 @@ func (s *server) advertised(endpoint string) string {
 
 // signIn is what the sign-in page shows.
 type signIn struct {
-	Username string // filled in
-	Continue string // local target once signed in
-	Problem  string
-	User     *user // who is signed in already, if the page was out of date
+	Username  string // filled in
+	Continue  string // local target once signed in
+	Problem   string
+	OutOfDate bool // the form was, and the user is signed in already
 
 	// Set by writeSignIn.
 	Client *client // who asks, or nil
-	Host   string  // where the browser goes on to then
-	Token  string
+	Host   string  // where the browser goes then
 }
 
-func (s *server) writeSignIn(w http.ResponseWriter, v *visitor, status int, data signIn) error {
-	s.keepCookie(w, v)
-	data.Token = v.formToken()
-	path, query, _ := strings.Cut(data.Continue, "?")
+func (s *server) writeSignIn(w http.ResponseWriter, x *exchange, status int, shown signIn) error {
+	s.keepCookie(w, x.visitor)
+	path, query, _ := strings.Cut(shown.Continue, "?")
 	if found, _, ok := s.findRoute("GET", path); ok && found.endpoint == "authorize" {
 		if request, err := s.parseClientAndRedirectURI(parseQuery(query)); err == nil {
-			data.Client, data.Host = request.client, redirectHost(request.redirectURI)
+			shown.Client, shown.Host = request.client, redirectHost(request.redirectURI)
 		}
 	}
-	return s.writePage(w, status, "login.html", data)
+	return s.writePage(w, x, status, "login.html", shown)
 }
 
 // keepCookie gives a browser that has no cookie the one that its forms are bound to.
@@ -210,12 +231,12 @@ func (s *server) keepCookie(w http.ResponseWriter, v *visitor) {
 
 // handleLogin is the sign-in page and its form.
 func (s *server) handleLogin(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	v, err := s.visitor(r, x.now)
+	v, err := s.visitor(r, x)
 	if err != nil {
 		return err
 	}
 	if r.Method != http.MethodPost {
-		return s.writeSignIn(w, v, http.StatusOK, signIn{Continue: s.localTarget(x.query.values.Get("continue"))})
+		return s.writeSignIn(w, x, http.StatusOK, signIn{Continue: s.localTarget(x.query.values.Get("continue"))})
 	}
 	form, err := x.body()
 	if err != nil {
@@ -223,34 +244,34 @@ func (s *server) handleLogin(w http.ResponseWriter, r *http.Request, x *exchange
 	}
 	again := signIn{Username: form["username"], Continue: s.localTarget(form["continue"])}
 	if err := v.checkFormToken(form["form_token"]); err != nil {
-		// Besides a forged form it may be one that was open while the user
-		// signed in elsewhere.
-		if again.User = v.user; v.user == nil {
+		// Forged, or open while the user signed in elsewhere.
+		if again.OutOfDate = v.user != nil; v.user == nil {
 			again.Problem = "This page was out of date, or your browser keeps no cookies. Sign in again."
 		}
-		return s.writeSignIn(w, v, x.refused(err).Status, again)
+		return s.writeSignIn(w, x, x.refused(err).Status, again)
 	}
 	u, err := s.checkPassword(r.Context(), form["username"], form["password"], source(r), x.now)
 	wait := tooManyTries(0)
 	switch {
 	case errors.As(err, &wait):
-		refused := x.refused(tooManyGuesses(accessDenied, rfc6749("10.10"), int(wait)))
+		err = tooManyGuesses(accessDenied, rfc6749("10.10"), int(wait))
 		again.Problem = "Too many failed tries. Wait a minute and try again."
-		setRetryAfter(w, refused)
-		return s.writeSignIn(w, v, refused.Status, again)
 	case errors.Is(err, errWrongPassword):
-		refused := x.refused(accessDenied(rfc6749("3.1"), passwordWrong, "the username or the password is wrong").with(http.StatusUnprocessableEntity))
+		err = accessDenied(rfc6749("3.1"), passwordWrong, errWrongPassword.Error()).with(http.StatusUnprocessableEntity)
 		again.Problem = "The username or the password is wrong."
-		return s.writeSignIn(w, v, refused.Status, again)
 	case err != nil:
 		return err
+	default:
+		x.username = u.Username
+		if err := s.signIn(w, v, u, x.now); err != nil {
+			return err
+		}
+		seeOther(w, again.Continue)
+		return nil
 	}
-	x.username = u.Username
-	if err := s.signIn(w, v, u, x.now); err != nil {
-		return err
-	}
-	seeOther(w, again.Continue)
-	return nil
+	refused := x.refused(err)
+	setRetryAfter(w, refused)
+	return s.writeSignIn(w, x, refused.Status, again)
 }
 
 // localTarget returns target if it is a page of this server to which a
@@ -266,22 +287,24 @@ func (s *server) localTarget(target string) string {
 }
 
 // handleLogout ends the session, here and not only in the browser. From the
-// consent page another user goes on with its request.
+// consent page it leads back to the request, for another user.
 func (s *server) handleLogout(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	v, err := s.visitor(r, x.now)
-	var form values
-	if err == nil {
-		form, err = x.body()
-	}
-	if err == nil {
-		err = v.checkFormToken(form["form_token"])
-	}
-	if err == nil && v.session != nil {
-		x.username = v.user.Username
-		err = s.store.deleteSession(v.session)
-	}
+	v, err := s.visitor(r, x)
 	if err != nil {
 		return err
+	}
+	form, err := x.body()
+	if err != nil {
+		return err
+	}
+	if err := v.checkFormToken(form["form_token"]); err != nil {
+		return err
+	}
+	if v.session != nil {
+		x.username = v.user.Username
+		if err := s.store.deleteSession(v.session); err != nil {
+			return err
+		}
 	}
 	s.setCookie(w, "")
 	next := s.base + "/"
@@ -293,37 +316,17 @@ func (s *server) handleLogout(w http.ResponseWriter, r *http.Request, x *exchang
 }
 
 // writeConsent asks the user.
-func (s *server) writeConsent(w http.ResponseWriter, v *visitor, request *authorizationRequest, pending pendingConsent) error {
-	return s.writePage(w, http.StatusOK, "consent.html", struct {
-		Client       *client
-		RedirectHost string
-		User         *user
-		Scope        []scope
-		ID, Asked    string
-		Expires      unixTime
-		Request, MAC string
-		Token        string
-	}{
-		Client:       request.client,
-		RedirectHost: redirectHost(request.redirectURI),
-		User:         v.user,
-		Scope:        s.profile.described(strings.Fields(request.scope)),
-		ID:           pending.id.String(),
-		Asked:        pending.asked,
-		Expires:      pending.expires,
-		Request:      pending.query,
-		MAC:          pending.mac(v),
-		Token:        v.formToken(),
+func (s *server) writeConsent(w http.ResponseWriter, x *exchange, pending pendingConsent) error {
+	return s.writePage(w, x, http.StatusOK, "consent.html", pageData{
+		"Client":  x.request.client,
+		"Host":    redirectHost(x.request.redirectURI),
+		"Scope":   strings.Fields(x.request.scope),
+		"ID":      pending.id,
+		"Asked":   pending.asked,
+		"Expires": pending.expires,
+		"Request": pending.query,
+		"MAC":     pending.mac(x.visitor),
 	})
-}
-
-// described are scope tokens with what people are told they allow.
-func (p *profile) described(tokens []string) []scope {
-	var all []scope
-	for _, token := range tokens {
-		all = append(all, scope{token, p.describeScope(token)})
-	}
-	return all
 }
 
 // What templates show of a client.
@@ -336,13 +339,13 @@ func (c *client) Host() string { return redirectHost(c.URI) }
 
 // Unverified reports whether it is not certain that the client is who it says.
 //
-// Choice: the operator's clients are taken for it, if they have a secret to
-// prove it by. A user may register any name and website, and so may anybody.
+// Choice: the operator's clients are certain, if they have a secret to prove
+// it. Users, and clients that register themselves, may choose any name and
+// website.
 func (c *client) Unverified() bool { return c.public() || c.RegisteredBy != operator }
 
 // redirectHost is the host of a URI for people, or the scheme of one that opens
-// an app, whatever host it has; empty for a code that is shown, and where there
-// is no URI.
+// an app. It is empty for a code that is shown, and where there is no URI.
 func redirectHost(uri string) string {
 	u, err := url.Parse(uri)
 	switch {
@@ -355,58 +358,41 @@ func redirectHost(uri string) string {
 	}
 }
 
-// handleOutOfBand shows a code to the user who is to carry it to the client.
-// It shows only a code that is good, to the user that it was issued for: a
-// link to this page cannot talk anybody into another's code.
+// handleOutOfBand shows a code to the user, who copies it to the client. It
+// shows only a good code, and only to the user that it was issued for: a link
+// to this page cannot talk anyone into another user's code.
 func (s *server) handleOutOfBand(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	v, err := s.visitor(r, x.now)
+	v, err := s.visitor(r, x)
 	if err != nil {
 		return err
 	}
 	presented, _ := s.profile.CodeFormat.parse(x.query.values.Get("code"))
 	b, err := s.store.liveCode(presented, x.now)
-	if err == nil && (b == nil || s.autoApprove == "" && (v.user == nil || v.user.ID != b.user.ID)) {
-		err = invalidRequest(rfc6749("4.1.2"), noCodeToShow, "there is no code here that is good and yours: it may have been used or have expired").
+	switch {
+	case err != nil:
+		return err
+	case b == nil, s.autoApprove == "" && (v.user == nil || v.user.ID != b.user.ID):
+		return invalidRequest(rfc6749("4.1.2"), noCodeToShow, "there is no code here that is good and yours: it may have been used or have expired").
 			helped(help{Heading: "There is no code here", Text: "It may have been used or have expired. Go back to the application and start again."})
 	}
-	if err != nil {
-		return err
-	}
 	x.clientID, x.username = b.client.ClientID, b.user.Username
-	return s.writePage(w, http.StatusOK, "code.html", struct {
-		Code, Name string
-		Minutes    unixTime
-	}{presented.String(), b.client.displayName(), (b.expires - x.now + 59) / 60})
-}
-
-// What the error page shows of an error.
-
-// Heading tells a person in a few words.
-func (e *oauthError) Heading() string {
-	switch {
-	case e.Help.Heading != "":
-		return e.Help.Heading
-	case e.Status == http.StatusTooManyRequests:
-		return "Too many tries"
-	case e.Status >= 500:
-		return "This server has a problem"
-	case e.Code == "access_denied":
-		return "Access denied"
-	default:
-		return "This request cannot be answered"
-	}
+	return s.writePage(w, x, http.StatusOK, "code.html", pageData{
+		"Code":    presented.String(),
+		"Name":    b.client.displayName(),
+		"Minutes": (b.expires - x.now + 59) / 60,
+	})
 }
 
 // expectations are what the parameters of an authorization request must be.
 var expectations = map[string]string{
-	"client_id":             "the client_id of an application that is registered here",
+	"client_id":             "the client_id of an application registered here",
 	"redirect_uri":          "one of the redirect URIs that the application registered, character by character; only the port of http on a loopback host may differ",
-	"response_type":         "code, or token where the application is registered for the implicit grant and the redirect URI is not out of band",
-	"scope":                 "scope tokens that this server has and the application is registered for, with one blank between them; or nothing, for the default",
-	"code_challenge":        "the base64url encoding, without padding, of the SHA-256 hash of the code_verifier: 43 characters",
+	"response_type":         "code; or token, if the application is registered for the implicit grant and the redirect URI is not out of band",
+	"scope":                 "scopes that this server has and the application is registered for, separated by single spaces; leave it out for the default",
+	"code_challenge":        "the SHA-256 hash of the code_verifier in base64url without padding: 43 characters",
 	"code_challenge_method": "S256",
-	"response_mode":         "query for response_type code, fragment for token; or nothing",
-	"prompt":                "none, login, consent or select_account; or nothing",
+	"response_mode":         "query for response_type code, fragment for token; or leave it out",
+	"prompt":                "none, login, consent or select_account; or leave it out",
 }
 
 // Expected is what the parameter must be in a profile, or "".
@@ -414,15 +400,15 @@ func (e *oauthError) Expected(p *profile) string {
 	implicit := slices.Contains(p.Grants, "implicit")
 	switch {
 	case e.Reason == parameterTwice:
-		return "once at the most"
+		return "at most once"
 	case e.Reason == parameterNotText:
 		return "text in UTF-8 without control characters"
 	case e.Reason == grantTypeNotRegistered:
-		return "one that goes with a grant which the application is registered for"
+		return "one whose grant the application is registered for"
 	case e.Parameter == "response_type" && !implicit:
 		return "code"
 	case e.Parameter == "response_mode" && (!implicit || p.ImplicitInQuery):
-		return "query; or nothing"
+		return "query; or leave it out"
 	default:
 		return expectations[e.Parameter]
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"html/template"
 	"net/http"
 	"net/url"
 	"slices"
@@ -16,17 +15,11 @@ import (
 	"github.com/google/uuid"
 )
 
-// accountRequest is a request for one of the account pages.
-type accountRequest struct {
-	*visitor
-	*http.Request
-}
-
-// account guards an account page: who is not signed in gets the sign-in page,
-// and a form counts only with its token (RFC 6749 §10.12).
-func (s *server) account(handle func(http.ResponseWriter, *accountRequest, *exchange) error) func(http.ResponseWriter, *http.Request, *exchange) error {
+// account guards an account page: a visitor who is not signed in gets the
+// sign-in page, and a form counts only with its token (RFC 6749 §10.12).
+func (s *server) account(handle func(http.ResponseWriter, *http.Request, *exchange) error) func(http.ResponseWriter, *http.Request, *exchange) error {
 	return func(w http.ResponseWriter, r *http.Request, x *exchange) error {
-		v, err := s.visitor(r, x.now)
+		v, err := s.visitor(r, x)
 		if err != nil {
 			return err
 		}
@@ -35,10 +28,9 @@ func (s *server) account(handle func(http.ResponseWriter, *accountRequest, *exch
 			if r.Method == http.MethodPost {
 				status = http.StatusForbidden
 			}
-			return s.writeSignIn(w, v, status, signIn{Continue: s.localTarget(r.URL.RequestURI())})
+			return s.writeSignIn(w, x, status, signIn{Continue: s.localTarget(r.URL.RequestURI())})
 		}
 		x.username = v.user.Username
-		a := &accountRequest{visitor: v, Request: r}
 		if r.Method == http.MethodPost {
 			if x.wrong != nil {
 				return x.wrong
@@ -47,46 +39,22 @@ func (s *server) account(handle func(http.ResponseWriter, *accountRequest, *exch
 				return err
 			}
 		}
-		return handle(w, a, x)
+		return handle(w, r, x)
 	}
-}
-
-// accountPage is what the account pages show beside their own.
-type accountPage struct {
-	User  *user
-	Token string // of the forms
-	Here  string // the path of this page, without the issuer's
-}
-
-// Current is the aria-current of a link to a page: page where this is that
-// page, and true where this is one of those below it.
-func (p accountPage) Current(path string) string {
-	switch {
-	case p.Here == path:
-		return "page"
-	case strings.HasPrefix(p.Here, path+"/"):
-		return "true"
-	default:
-		return ""
-	}
-}
-
-func (s *server) accountPage(v *visitor, r *http.Request) accountPage {
-	return accountPage{v.user, v.formToken(), strings.TrimPrefix(r.URL.Path, s.base)}
 }
 
 // maxApplications is how many applications a user may register.
 const maxApplications = 50
 
-// part is a part of a list, as much as one page shows, with the numbers of the
-// parts beside it; 0: there is none.
+// part is what one page shows of a list, with the numbers of the pages beside
+// it; 0: there is none.
 type part[T any] struct {
 	Entries                []T
 	Number, Previous, Next int
 }
 
 // partOf returns the part of a list that number names, or else the last one
-// before, with size entries.
+// before it, with size entries.
 func partOf[T any](all []T, number string, size int) part[T] {
 	parts := max(1, (len(all)+size-1)/size)
 	n, _ := strconv.Atoi(number)
@@ -98,54 +66,50 @@ func partOf[T any](all []T, number string, size int) part[T] {
 	return p
 }
 
-// How many entries a page has: none is longer than 64 KB then.
+// How many entries a page has, so that none is longer than 64 KB.
 const (
 	applicationsPerPage = 25
 	authorizedPerPage   = 10
 )
 
-// noApplication answers for another owner's application as for none.
+// noApplication answers for another user's application as for none.
 func noApplication() error {
 	return notFound(rfc9110("15.5.5"), noSuchApplication, "you have no such application").
 		helped(help{"You have no such application", "It may have been deleted already.", "/account/applications", "Your applications"})
 }
 
 // handleApplications lists the user's applications.
-func (s *server) handleApplications(w http.ResponseWriter, a *accountRequest, x *exchange) error {
-	owned, err := s.store.clientsOf(a.user.Username, noLimit)
+func (s *server) handleApplications(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	owned, err := s.store.clientsOf(x.username, noLimit)
 	if err != nil {
 		return err
 	}
 	slices.SortStableFunc(owned, func(a, b *client) int {
 		return strings.Compare(strings.ToLower(a.displayName()), strings.ToLower(b.displayName()))
 	})
-	return s.writePage(w, http.StatusOK, "applications.html", struct {
-		accountPage
-		Applications part[*client]
-		Full         bool
-	}{s.accountPage(a.visitor, a.Request), partOf(owned, x.query.values.Get("page"), applicationsPerPage), len(owned) >= maxApplications})
+	return s.writePage(w, x, http.StatusOK, "applications.html", pageData{
+		"Applications": partOf(owned, x.query.values.Get("page"), applicationsPerPage),
+		"Full":         len(owned) >= maxApplications,
+	})
 }
 
 // applicationForm is a form that describes an application, with what is wrong
-// with it. Its fields have the metadata names of RFC 7591 §2.
+// with it.
 type applicationForm struct {
-	Name, URI, Description string
-	RedirectURIs           string // one a line, without the out-of-band one
-	OutOfBand              bool
-	Public                 bool
-	GrantTypes             []string
-	Scope                  []string
-	ID                     string // of this form, where it is for a new application
-	Version                string // of the application that is changed
+	clientFixture // what may be registered is checked in one place for all
+	Description   string
 
-	Grants   []grantType // to choose from
-	Scopes   []scope     // likewise; none: any
-	Problem  string      // of the whole form
-	Problems []problem   // of single fields, in their order
+	ID       string    // of the form, if it is for a new application
+	Version  string    // of the application that is changed
+	Problem  string    // of the whole form
+	Problems []problem // of single fields, in their order
 }
 
-// problem is what is wrong with a field, whose label within a sentence is Label.
-type problem struct{ Field, Label, Text string }
+// problem is what is wrong with a field, which people call Label.
+type problem struct {
+	Field, Label, Text string
+	First              bool // in the form
+}
 
 // Wrong is what is wrong with a field, or nil.
 func (f applicationForm) Wrong(field string) *problem {
@@ -156,154 +120,132 @@ func (f applicationForm) Wrong(field string) *problem {
 	return &f.Problems[n]
 }
 
-// Mark returns the attributes of a field's control, which lead to the problem.
-func (f applicationForm) Mark(field string) template.HTMLAttr {
-	if f.Wrong(field) == nil {
-		return ""
-	}
-	return `aria-invalid="true" ` + f.Lead(field)
-}
-
-// Lead returns the attributes of a control that is one of the field's several.
-func (f applicationForm) Lead(field string) template.HTMLAttr {
-	switch {
-	case f.Wrong(field) == nil:
-		return ""
-	case field == f.Problems[0].Field:
-		return template.HTMLAttr(`aria-describedby="` + field + `-problem" autofocus`)
-	default:
-		return template.HTMLAttr(`aria-describedby="` + field + `-problem"`)
-	}
-}
-
+func (f applicationForm) Public() bool              { return f.public() }
+func (f applicationForm) OutOfBand() bool           { return slices.Contains(f.RedirectURIs, outOfBand) }
 func (f applicationForm) HasGrant(name string) bool { return slices.Contains(f.GrantTypes, name) }
-func (f applicationForm) HasScope(name string) bool { return slices.Contains(f.Scope, name) }
-func (f applicationForm) ScopeText() string         { return joinScope(f.Scope) }
+func (f applicationForm) HasScope(name string) bool {
+	return slices.Contains(strings.Fields(f.Scope), name)
+}
+
+// RedirectText has a line for each redirect URI; out of band has a field of its own.
+func (f applicationForm) RedirectText() string {
+	return strings.Join(slices.DeleteFunc(slices.Clone(f.RedirectURIs), func(uri string) bool { return uri == outOfBand }), "\n")
+}
 
 // blankForm offers what most applications need.
 func (s *server) blankForm() applicationForm {
-	f := applicationForm{ID: uuid.NewString(), Grants: s.profile.grantTypes(), Scopes: s.profile.Scopes}
-	for _, name := range []string{"authorization_code", "refresh_token"} {
-		if slices.Contains(s.profile.Grants, name) {
-			f.GrantTypes = append(f.GrantTypes, name)
-		}
-	}
-	if f.Scope = strings.Fields(s.profile.defaultScope()); len(f.Scope) == 0 {
-		f.Scope = s.profile.scopeNames()
-	}
+	c, _ := newClient(&clientFixture{GrantTypes: []string{"authorization_code", "refresh_token"}, Scope: s.profile.defaultScope()}, s.profile, nil)
+	f := s.formOf(c)
+	f.ID = uuid.NewString()
 	return f
 }
 
 // formOf describes an application as it is.
 func (s *server) formOf(c *client) applicationForm {
-	f := applicationForm{
-		Name:        c.Name,
-		URI:         c.URI,
-		Description: c.Description,
-		OutOfBand:   slices.Contains(c.RedirectURIs, outOfBand),
-		Public:      c.public(),
-		Scope:       strings.Fields(c.Scope),
-		Version:     c.version(),
-		Grants:      s.profile.grantTypes(),
-		Scopes:      s.profile.Scopes,
+	f := applicationForm{Description: c.Description, Version: c.version(), clientFixture: clientFixture{
+		ClientName:   c.Name,
+		ClientURI:    c.URI,
+		RedirectURIs: c.RedirectURIs,
+		Scope:        cmp.Or(c.Scope, joinScope(s.profile.scopeNames())),
+	}}
+	if c.public() {
+		f.TokenEndpointAuthMethod = "none"
 	}
-	f.RedirectURIs = strings.Join(slices.DeleteFunc(slices.Clone(c.RedirectURIs), func(uri string) bool { return uri == outOfBand }), "\n")
 	for _, name := range s.profile.Grants {
 		if c.mayUse(name, s.profile) {
 			f.GrantTypes = append(f.GrantTypes, name)
 		}
 	}
-	if c.Scope == "" {
-		f.Scope = s.profile.scopeNames()
-	}
 	return f
 }
 
-// formFrom reads a form that was sent. What it has no field for, such as
-// secret and owner, cannot be set by it.
+// formFrom reads a form that was sent. What has no field, such as secret and
+// owner, it cannot set.
 func (s *server) formFrom(sent url.Values) applicationForm {
-	return applicationForm{
-		Name:         strings.TrimSpace(sent.Get("client_name")),
-		URI:          strings.TrimSpace(sent.Get("client_uri")),
-		Description:  strings.TrimSpace(strings.ReplaceAll(sent.Get("description"), "\r\n", "\n")),
-		RedirectURIs: strings.ReplaceAll(sent.Get("redirect_uris"), "\r\n", "\n"),
-		OutOfBand:    sent.Get("out_of_band") != "",
-		Public:       sent.Get("token_endpoint_auth_method") == "none",
-		GrantTypes:   sent["grant_types"],
-		Scope:        strings.Fields(strings.Join(sent["scope"], " ")),
-		ID:           sent.Get("form_id"),
-		Version:      sent.Get("version"),
-		Grants:       s.profile.grantTypes(),
-		Scopes:       s.profile.Scopes,
+	lines := func(name string) string { return strings.ReplaceAll(sent.Get(name), "\r\n", "\n") }
+	f := applicationForm{
+		clientFixture: clientFixture{
+			ClientName:              strings.TrimSpace(sent.Get("client_name")),
+			ClientURI:               strings.TrimSpace(sent.Get("client_uri")),
+			RedirectURIs:            []string{},
+			GrantTypes:              []string{},
+			Scope:                   joinScope(strings.Fields(strings.Join(sent["scope"], " "))),
+			TokenEndpointAuthMethod: sent.Get("token_endpoint_auth_method"),
+		},
+		Description: strings.TrimSpace(lines("description")),
+		ID:          sent.Get("form_id"),
+		Version:     sent.Get("version"),
 	}
+	uris := strings.Split(lines("redirect_uris"), "\n")
+	if sent.Get("out_of_band") != "" {
+		uris = append(uris, outOfBand)
+	}
+	for _, uri := range uris {
+		if uri = strings.TrimSpace(uri); uri != "" && !slices.Contains(f.RedirectURIs, uri) {
+			f.RedirectURIs = append(f.RedirectURIs, uri)
+		}
+	}
+	for _, name := range s.profile.Grants {
+		if slices.Contains(sent["grant_types"], name) {
+			f.GrantTypes = append(f.GrantTypes, name)
+		}
+	}
+	return f
 }
 
 // maxRedirectURIs is how long all redirect URIs together may be, in characters.
 const maxRedirectURIs = 4096
 
-// client makes of the form a client, which takes the place of existing if that
-// is not nil, and its secret, if one was made. The checks are those of every
-// registration (RFC 6749 §2, §3.1.2) and, for those who fill in a form, that
+// client makes a client of the form, in the place of existing if that is not
+// nil, and its secret, if it gets a new one. The checks are those of every
+// registration (RFC 6749 §2, §3.1.2) and, for people who fill in a form, that
 // nothing is left out. The error is memberErrors that name the fields.
-func (f applicationForm) client(p *profile, clientID, owner string, existing *client) (*client, string, error) {
-	fixture := &clientFixture{ClientID: clientID, ClientName: f.Name, ClientURI: f.URI, Owner: owner,
-		RedirectURIs: []string{}, GrantTypes: []string{}, Scope: joinScope(f.Scope)}
-	if f.Public {
-		fixture.TokenEndpointAuthMethod = "none"
-	}
-	uris := strings.Split(f.RedirectURIs, "\n")
-	if f.OutOfBand {
-		uris = append(uris, outOfBand)
-	}
-	for _, uri := range uris {
-		if uri = strings.TrimSpace(uri); uri != "" && !slices.Contains(fixture.RedirectURIs, uri) {
-			fixture.RedirectURIs = append(fixture.RedirectURIs, uri)
-		}
-	}
-	for _, name := range p.Grants {
-		if slices.Contains(f.GrantTypes, name) {
-			fixture.GrantTypes = append(fixture.GrantTypes, name)
-		}
-	}
-	problems := fixture.problems(p)
-	problems.add(f.Name == "", "client_name", "is missing: it is what people are asked about")
+func (f applicationForm) client(p *profile, existing *client) (*client, string, error) {
+	problems := f.problems(p)
+	problems.add(f.ClientName == "", "client_name", "is missing: people see it when they are asked to allow access")
 	description := strings.ReplaceAll(f.Description, "\n", " ")
 	problems.add(!isTextOf(500, description) || !isOpen(description), "description", "must be text of at most 500 characters, none of them invisible")
-	problems.add(len(strings.Join(fixture.RedirectURIs, "\n")) > maxRedirectURIs, "redirect_uris", "are longer than 4096 characters together")
-	problems.add((f.HasGrant("authorization_code") || f.HasGrant("implicit")) && len(fixture.RedirectURIs) == 0,
-		"redirect_uris", "are missing: give at least one, or tick out of band, for the grants that go through the browser")
-	problems.add(f.Public && f.HasGrant("client_credentials"),
-		"grant_types", "cannot have client credentials: a public application has none (RFC 6749 §4.4)")
+	problems.add(len(strings.Join(f.RedirectURIs, "\n")) > maxRedirectURIs, "redirect_uris", "are longer than 4096 characters together")
+	problems.add((f.HasGrant("authorization_code") || f.HasGrant("implicit")) && len(f.RedirectURIs) == 0,
+		"redirect_uris", "are missing: grants that go through the browser need at least one, or out of band")
+	problems.add(f.public() && f.HasGrant("client_credentials"),
+		"grant_types", "cannot include client credentials for a public application (RFC 6749 §4.4)")
 	// One without any would be a resource server, which sees the tokens of all.
-	problems.add(len(fixture.GrantTypes) == 0 && (existing == nil || !existing.resourceServer()), "grant_types", "are missing: tick at least one")
-	problems.add(len(fixture.Scope) == 0 && len(p.Scopes) > 0, "scope", "is missing: tick at least one")
+	problems.add(len(f.GrantTypes) == 0 && (existing == nil || !existing.resourceServer()), "grant_types", "are missing: tick at least one")
+	problems.add(f.Scope == "" && len(p.Scopes) > 0, "scope", "is missing: tick at least one")
 	if len(problems) > 0 {
 		return nil, "", problems
 	}
-	c, secret := newClient(fixture, p, existing)
+	c, secret := newClient(&f.clientFixture, p, existing)
 	c.Description, c.RegisteredBy = f.Description, aUser
 	return c, secret, nil
 }
 
-// withProblems notes what is wrong with the form, one thing a field, in words
-// for who filled it in.
-func (f applicationForm) withProblems(all memberErrors) applicationForm {
-	for _, field := range []problem{{Field: "client_name", Label: "name"}, {Field: "client_uri", Label: "website"}, {Field: "description", Label: "description"},
-		{Field: "redirect_uris", Label: "redirect URIs"}, {Field: "grant_types", Label: "grants"}, {Field: "scope", Label: "scope"}} {
-		for _, m := range all {
-			if m.member == field.Field {
-				field.Text = "The " + field.Label + " " + m.error.Error() + "."
-			} else if number, found := strings.CutPrefix(m.member, field.Field+"["); found {
-				n, _ := strconv.Atoi(strings.TrimSuffix(number, "]"))
-				field.Text = fmt.Sprintf("Redirect URI %d %v.", n+1, m.error)
-			}
-			if field.Text != "" {
-				f.Problems = append(f.Problems, field)
-				break
-			}
+// tell notes what is wrong with the form, one thing a field, in the words of
+// the page.
+func (f *applicationForm) tell(all memberErrors) {
+	for _, field := range []problem{
+		{Field: "client_name", Label: "name"},
+		{Field: "client_uri", Label: "website"},
+		{Field: "description", Label: "description"},
+		{Field: "redirect_uris", Label: "redirect URIs"},
+		{Field: "grant_types", Label: "grants"},
+		{Field: "scope", Label: "scope"},
+	} {
+		n := slices.IndexFunc(all, func(m memberError) bool {
+			return m.member == field.Field || strings.HasPrefix(m.member, field.Field+"[")
+		})
+		if n < 0 {
+			continue
 		}
+		field.Text = fmt.Sprintf("The %s %v.", field.Label, all[n].error)
+		var index int
+		if _, err := fmt.Sscanf(all[n].member, "redirect_uris[%d]", &index); err == nil {
+			field.Text = fmt.Sprintf("Redirect URI %d %v.", index+1, all[n].error)
+		}
+		field.First = f.Problems == nil
+		f.Problems = append(f.Problems, field)
 	}
-	return f
 }
 
 // version tells one state of what the form shows from another.
@@ -312,79 +254,67 @@ func (c *client) version() string {
 	return base64.RawURLEncoding.EncodeToString(sum[:12])
 }
 
-// applicationPage shows a form for a new application, or for one there is.
-type applicationPage struct {
-	accountPage
-	Client   *client // nil: a new one
-	Form     applicationForm
-	Examples []example
-	Done     string // what has just been done, in a word; see handleEditApplication
-}
-
-func (s *server) writeApplication(w http.ResponseWriter, status int, a *accountRequest, p applicationPage) error {
-	p.accountPage = s.accountPage(a.visitor, a.Request)
-	if p.Client != nil {
-		p.Examples = s.examples(a.visitor, p.Client, "")
+// writeForm shows the form of an application, or of a new one if c is nil. err
+// is why nothing was saved; if that is not the form's fault, it is returned.
+func (s *server) writeForm(w http.ResponseWriter, x *exchange, c *client, f applicationForm, err error) error {
+	status := http.StatusUnprocessableEntity
+	var problems memberErrors
+	switch {
+	case err == nil:
+		status = http.StatusOK
+	case errors.As(err, &problems):
+		f.tell(problems)
+	case errors.Is(err, errTooMany):
+		f.Problem = fmt.Sprintf("You have %d applications already, the most a user may have. Delete one first.", maxApplications)
+	case errors.Is(err, errChanged):
+		status = http.StatusConflict
+		f.Problem = "The application was changed while you were here. Nothing was saved: compare, then save again to make it as it stands below."
+	default:
+		return err
 	}
-	return s.writePage(w, status, "application.html", p)
+	shown := pageData{"Client": c, "Form": f, "Grants": s.profile.grantTypes(), "Scopes": s.profile.Scopes, "Done": x.query.values.Get("done"), "Examples": nil}
+	if c != nil {
+		shown["Examples"] = s.examples(x.visitor, c, "")
+	}
+	return s.writePage(w, x, status, "application.html", shown)
 }
 
 // handleNewApplication registers an application.
-func (s *server) handleNewApplication(w http.ResponseWriter, a *accountRequest, x *exchange) error {
-	page := applicationPage{Form: s.blankForm()}
-	if a.Method != http.MethodPost {
-		return s.writeApplication(w, http.StatusOK, a, page)
+func (s *server) handleNewApplication(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	if r.Method != http.MethodPost {
+		return s.writeForm(w, x, nil, s.blankForm(), nil)
 	}
-	page.Form = s.formFrom(x.form)
-	// A form that is sent twice, as a reload does, makes one application: its
-	// client_id is that form's, and nobody's to choose.
-	clientID := uuid.NewSHA1(uuid.Nil, []byte(a.mac("application", x.form.Encode()))).String()
-	c, secret, err := page.Form.client(s.profile, clientID, a.user.Username, nil)
+	f := s.formFrom(x.form)
+	// The client_id belongs to the form, so that one that is sent twice, as a
+	// reload does, makes one application; and nobody can choose it.
+	f.ClientID = uuid.NewSHA1(uuid.Nil, []byte(x.visitor.mac("application", x.form.Encode()))).String()
+	f.Owner = x.username
+	c, secret, err := f.client(s.profile, nil)
 	if err == nil {
 		err = s.store.addClient(c, maxApplications)
 	}
-	var problems memberErrors
-	switch {
-	case errors.As(err, &problems):
-		page.Form = page.Form.withProblems(problems)
-		return s.writeApplication(w, http.StatusUnprocessableEntity, a, page)
-	case errors.Is(err, errRegistered):
-		x.clientID = clientID
-		seeOther(w, s.applicationURL(clientID, "registered"))
-		return nil
-	case errors.Is(err, errTooMany):
-		page.Form.Problem = fmt.Sprintf("You have %d applications, which is as many as one may: delete one first.", maxApplications)
-		return s.writeApplication(w, http.StatusUnprocessableEntity, a, page)
-	case err != nil:
-		return err
+	if err != nil && !errors.Is(err, errRegistered) {
+		return s.writeForm(w, x, nil, f, err)
 	}
 	x.clientID = c.ClientID
-	return s.writeRegistered(w, a, c, secret, "is registered")
+	if err != nil {
+		seeOther(w, s.applicationURL(c.ClientID, "registered"))
+		return nil
+	}
+	return s.writeRegistered(w, x, c, secret, "is registered")
 }
 
 // writeRegistered shows an application's secret, this once, and how to use it.
-func (s *server) writeRegistered(w http.ResponseWriter, a *accountRequest, c *client, secret, what string) error {
-	return s.writePage(w, http.StatusOK, "registered.html", struct {
-		accountPage
-		Client       *client
-		Secret, What string
-		Examples     []example
-	}{s.accountPage(a.visitor, a.Request), c, secret, what, s.examples(a.visitor, c, secret)})
-}
-
-// ownClient returns the user's application of a client_id.
-func (s *server) ownClient(a *accountRequest, clientID string) (*client, error) {
-	c, err := s.store.clientNamed(clientID)
-	if err == nil && (c == nil || c.Owner != a.user.Username) {
-		err = noApplication()
-	}
-	return c, err
+func (s *server) writeRegistered(w http.ResponseWriter, x *exchange, c *client, secret, what string) error {
+	return s.writePage(w, x, http.StatusOK, "registered.html", pageData{
+		"Client": c, "Secret": secret, "What": what, "Examples": s.examples(x.visitor, c, secret),
+	})
 }
 
 // changeApplication changes the user's application, or deletes it if change
 // returns nil.
-func (s *server) changeApplication(a *accountRequest, clientID string, change func(*client) (*client, error)) error {
-	err := s.store.changeClient(a.user.Username, clientID, change)
+func (s *server) changeApplication(x *exchange, clientID string, change func(*client) (*client, error)) error {
+	err := s.store.changeClient(x.username, clientID, change)
 	if errors.Is(err, errUnknown) {
 		return noApplication()
 	}
@@ -394,61 +324,57 @@ func (s *server) changeApplication(a *accountRequest, clientID string, change fu
 // errChanged keeps a form from undoing what another one has just done.
 var errChanged = errors.New("the application was changed meanwhile")
 
-// applicationURL leads to an application; done is what has just been done with it.
+// applicationURL leads to an application; done is what has just been done with
+// it: "saved", or "registered" by the same form.
 func (s *server) applicationURL(clientID, done string) string {
 	return s.base + "/account/applications/edit?" + parameters{{"done", done}, {"id", clientID}}.encode()
 }
 
 // handleEditApplication shows an application to its owner, and changes it.
-func (s *server) handleEditApplication(w http.ResponseWriter, a *accountRequest, x *exchange) error {
+func (s *server) handleEditApplication(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	id := x.query.values.Get("id")
-	if a.Method == http.MethodPost {
+	if r.Method == http.MethodPost {
 		id = x.form.Get("id")
 	}
-	c, err := s.ownClient(a, id)
-	if err != nil {
+	c, err := s.store.clientNamed(id)
+	switch {
+	case err != nil:
 		return err
+	case c == nil || c.Owner != x.username:
+		return noApplication()
 	}
 	x.clientID = c.ClientID
-	page := applicationPage{Client: c, Form: s.formOf(c), Done: x.query.values.Get("done")}
-	if a.Method != http.MethodPost {
-		return s.writeApplication(w, http.StatusOK, a, page)
+	if r.Method != http.MethodPost {
+		return s.writeForm(w, x, c, s.formOf(c), nil)
 	}
-	page.Form = s.formFrom(x.form)
-	err = s.changeApplication(a, id, func(c *client) (*client, error) {
-		page.Form.Public = c.public() // fixed when it was registered
-		changed, _, err := page.Form.client(s.profile, c.ClientID, c.Owner, c)
+	f := s.formFrom(x.form)
+	f.ClientID, f.Owner = c.ClientID, c.Owner
+	err = s.changeApplication(x, id, func(c *client) (*client, error) {
+		f.TokenEndpointAuthMethod = s.formOf(c).TokenEndpointAuthMethod // fixed when it was registered
+		changed, _, err := f.client(s.profile, c)
 		switch stands := c.version(); {
 		case err == nil && changed.version() == stands:
 			return c, nil // saved already
-		case page.Form.Version != stands:
-			page.Form.Version = stands
+		case f.Version != stands:
+			f.Version = stands
 			return nil, errChanged
 		default:
 			return changed, err
 		}
 	})
-	var problems memberErrors
-	switch {
-	case errors.As(err, &problems):
-		page.Form = page.Form.withProblems(problems)
-		return s.writeApplication(w, http.StatusUnprocessableEntity, a, page)
-	case errors.Is(err, errChanged):
-		page.Form.Problem = "The application was changed while you were here. Nothing was saved: compare, then save again to make it as it stands below."
-		return s.writeApplication(w, http.StatusConflict, a, page)
-	case err != nil:
-		return err
+	if err != nil {
+		return s.writeForm(w, x, c, f, err)
 	}
 	seeOther(w, s.applicationURL(id, "saved"))
 	return nil
 }
 
-// handleRegenerateSecret gives an application a new secret; the old one is no
-// good any more.
-func (s *server) handleRegenerateSecret(w http.ResponseWriter, a *accountRequest, x *exchange) error {
+// handleRegenerateSecret gives an application a new secret; the old one stops
+// working.
+func (s *server) handleRegenerateSecret(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	secret := newClientSecret()
 	var changed *client
-	err := s.changeApplication(a, x.form.Get("id"), func(c *client) (*client, error) {
+	err := s.changeApplication(x, x.form.Get("id"), func(c *client) (*client, error) {
 		if c.public() {
 			return nil, invalidRequest(rfc6749("2.1"), secretOfPublicClient, "a public application has no secret")
 		}
@@ -460,55 +386,48 @@ func (s *server) handleRegenerateSecret(w http.ResponseWriter, a *accountRequest
 		return err
 	}
 	x.clientID = changed.ClientID
-	return s.writeRegistered(w, a, changed, secret, "has a new secret")
+	return s.writeRegistered(w, x, changed, secret, "has a new secret")
 }
 
 // handleDeleteApplication removes an application, and with it all that was
 // issued to it.
-func (s *server) handleDeleteApplication(w http.ResponseWriter, a *accountRequest, x *exchange) error {
-	if err := s.changeApplication(a, x.form.Get("id"), func(*client) (*client, error) { return nil, nil }); err != nil {
+func (s *server) handleDeleteApplication(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	if err := s.changeApplication(x, x.form.Get("id"), func(*client) (*client, error) { return nil, nil }); err != nil {
 		return err
 	}
 	seeOther(w, s.base+"/account/applications")
 	return nil
 }
 
-// handleAuthorized lists the applications that may act for the user, the last
-// used first among those of a page.
-func (s *server) handleAuthorized(w http.ResponseWriter, a *accountRequest, x *exchange) error {
-	clients, err := s.store.grantees(a.user.ID)
+// handleAuthorized lists the applications that may act for the user; those of
+// one page with the last used first.
+func (s *server) handleAuthorized(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	clients, err := s.store.grantees(x.visitor.user.ID)
 	if err != nil {
 		return err
 	}
-	type row struct {
-		*permission
-		Asked []scope
-	}
-	var rows []row
 	shown := partOf(clients, x.query.values.Get("page"), authorizedPerPage)
+	var permissions []*permission
 	for _, registration := range shown.Entries {
-		of, err := s.store.permission(a.user.ID, registration, x.now)
+		p, err := s.store.permission(x.visitor.user.ID, registration, x.now)
 		if err != nil {
 			return err
 		}
-		if of != nil {
-			rows = append(rows, row{of, s.profile.described(of.Scope)})
+		if p != nil {
+			permissions = append(permissions, p)
 		}
 	}
-	slices.SortStableFunc(rows, func(a, b row) int { return cmp.Compare(max(b.Used, b.Since), max(a.Used, a.Since)) })
-	return s.writePage(w, http.StatusOK, "authorized.html", struct {
-		accountPage
-		Applications part[row]
-	}{s.accountPage(a.visitor, a.Request), part[row]{rows, shown.Number, shown.Previous, shown.Next}})
+	slices.SortStableFunc(permissions, func(a, b *permission) int { return cmp.Compare(max(b.Used, b.Since), max(a.Used, a.Since)) })
+	return s.writePage(w, x, http.StatusOK, "authorized.html", pageData{"Permissions": permissions, "Part": shown})
 }
 
 // handleRevokeAuthorized ends all that the user granted to an application:
 // codes, tokens and the consent.
-func (s *server) handleRevokeAuthorized(w http.ResponseWriter, a *accountRequest, x *exchange) error {
+func (s *server) handleRevokeAuthorized(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	c, err := s.store.clientNamed(x.form.Get("id"))
 	if err == nil && c != nil {
 		x.clientID = c.ClientID
-		err = s.store.revokeGrants(a.user.ID, c.ID)
+		err = s.store.revokeGrants(x.visitor.user.ID, c.ID)
 	}
 	if err != nil {
 		return err

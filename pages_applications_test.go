@@ -397,11 +397,11 @@ func TestApplicationProblems(t *testing.T) {
 		{"R29 scheme without a dot", "redirect_uris", "myapp:/cb", scheme},
 		{"R28 parameter of the answer", "redirect_uris", "https://a.example/cb?code=x", "Redirect URI 1 has a parameter code of its own, which is the server's to add."},
 		{"R29 one bad among good ones", "redirect_uris", "https://a.example/cb\r\nhttp://b.example/cb\r\nhttps://c.example/cb", "Redirect URI 2 " + insecure},
-		{"R153 no redirect URI", "redirect_uris", "", "The redirect URIs are missing: give at least one, or tick out of band, for the grants that go through the browser."},
+		{"R153 no redirect URI", "redirect_uris", "", "The redirect URIs are missing: grants that go through the browser need at least one, or out of band."},
 		{"R153 too many redirect URIs", "redirect_uris", strings.Repeat("https://a.example/"+long[:1900]+"1\r\n", 1) + "https://b.example/" + long[:1900] + "\r\nhttps://c.example/" + long[:1900],
 			"The redirect URIs are longer than 4096 characters together."},
-		{"R153 no name", "client_name", "", "The name is missing: it is what people are asked about."},
-		{"R153 blank name", "client_name", "   ", "The name is missing: it is what people are asked about."},
+		{"R153 no name", "client_name", "", "The name is missing: people see it when they are asked to allow access."},
+		{"R153 blank name", "client_name", "   ", "The name is missing: people see it when they are asked to allow access."},
 		{"R153 name that turns around", "client_name", "\u202egnp.exe", "The name has invisible characters, or some that turn the text around."},
 		{"R153 name that leaves its place", "client_name", "Bank\u2069\u202e", "The name has invisible characters, or some that turn the text around."},
 		{"R153 invisible name", "client_name", "\u3164", "The name has nothing that can be seen."},
@@ -445,10 +445,10 @@ func TestApplicationProblems(t *testing.T) {
 			if !strings.Contains(control, `aria-describedby="`+row.field+`-problem" autofocus`) {
 				t.Errorf("the focus is not on what is wrong: %s", control)
 			}
-			r.contains(`role="alert">Nothing is registered yet. Look at the <a href="#` + row.field + `">`)
+			r.contains(`role="alert">Nothing is registered yet. Check the <a href="#` + row.field + `">`)
 			for name, values := range form {
 				for _, value := range values {
-					shown := html.EscapeString(strings.TrimSpace(strings.ReplaceAll(value, "\r\n", "\n")))
+					shown := html.EscapeString(strings.TrimSpace(regexp.MustCompile(`(\r\n)+`).ReplaceAllString(value, "\n")))
 					if name != row.field && value != "" && !strings.Contains(html.UnescapeString(r.body), html.UnescapeString(strings.ReplaceAll(shown, "  ", " "))) {
 						t.Errorf("%s=%q is lost", name, value)
 					}
@@ -500,7 +500,7 @@ func TestApplicationProblems(t *testing.T) {
 		form.Set("token_endpoint_auth_method", "none")
 		form.Add("grant_types", "client_credentials")
 		r := b.fill("/account/applications/new", form)
-		if got := r.text("grant_types-problem"); r.StatusCode != http.StatusUnprocessableEntity || got != "The grants cannot have client credentials: a public application has none (RFC 6749 §4.4)." {
+		if got := r.text("grant_types-problem"); r.StatusCode != http.StatusUnprocessableEntity || got != "The grants cannot include client credentials for a public application (RFC 6749 §4.4)." {
 			t.Errorf("status %d, the problem is %q", r.StatusCode, got)
 		}
 	})
@@ -896,7 +896,7 @@ func TestApplicationRaces(t *testing.T) {
 			if r.StatusCode != http.StatusSeeOther || r.location().Query().Get("id") != shown {
 				t.Fatalf("status %d, Location %s", r.StatusCode, r.Header.Get("Location"))
 			}
-			b.get(r.location().String()).contains("registered already", "make a new one below", shown)
+			b.get(r.location().String()).contains("already registered", "create a new one below", shown)
 		}
 		if owned, _ := i.server.store.clientsOf("alice", noLimit); len(owned) != 2 { // web, and this one
 			t.Errorf("alice owns %d applications", len(owned))
@@ -1073,7 +1073,7 @@ func TestStartExamples(t *testing.T) {
 	i.must(i.server.store.deleteClient("legacy"))
 	i.furnish(`{"clients": [{"client_id": "nowhere", "client_secret": "x", "redirect_uris": [], "grant_types": ["implicit"]}]}`)
 	page = b.get("/")
-	page.contains(`No application that you know of may use this: <a href="/account/applications/new">register one</a>`)
+	page.contains(`No application you can see may use this grant. <a href="/account/applications/new">Register one</a>.`)
 	if strings.Contains(page.body, "CLIENT_ID") || strings.Contains(page.body, "response_type=token") {
 		t.Errorf("an example without a client: %s", page.body)
 	}

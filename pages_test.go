@@ -263,7 +263,7 @@ func TestHelp(t *testing.T) {
 		`<h1>There is no code here</h1>
 <p class="lede">It may have been used or have expired. Go back to the application and start again.</p>`: b.get(b.endpoint("oob") + "?code=x"),
 		`<h1>This request cannot be answered</h1>
-<p class="lede">There is nothing for you to repair here: go back to where you came from.</p>`: b.authorize(authorization("web", "client_id", "none")),
+<p class="lede">You cannot fix this here. Go back to where you came from.</p>`: b.authorize(authorization("web", "client_id", "none")),
 	}
 	i.advance(consentLifetime * time.Second)
 	pages[`<h1>This question is out of date</h1>

@@ -34,11 +34,11 @@ type server struct {
 	routes      map[string][]*route    // by path
 	crossOrigin *http.CrossOriginProtection
 	hashing     chan struct{} // holds a value for each password being hashed
-	passwords   guesses       // by user and source
-	secrets     guesses       // by client and source
+	passwords   limiter       // by user and source
+	secrets     limiter       // by client and source
 
-	registrations guesses // by source
-	sweepErrors   news
+	registrations limiter         // by source
+	sweepErrors   limiter         // by what went wrong
 	signingKey    *rsa.PrivateKey // of JSON Web Tokens; nil: the profile has none
 }
 
@@ -53,6 +53,7 @@ func newServer(p *profile, st *store, issuer string, log *slog.Logger) (*server,
 		store:       st,
 		base:        strings.TrimSuffix(u.Path, "/"),
 		hashRounds:  durableRounds,
+		sweepErrors: limiter{window: anHour},
 		log:         log,
 		crossOrigin: http.NewCrossOriginProtection(),
 		// No more than passwordTries: right passwords that arrive together are
@@ -155,8 +156,8 @@ func (s *server) newRoutes() map[string][]*route {
 	page("/account/applications/delete", "POST", s.account(s.handleDeleteApplication))
 	page("/account/authorized", "GET", s.account(s.handleAuthorized))
 	page("/account/authorized/revoke", "POST", s.account(s.handleRevokeAuthorized))
-	for name, a := range assets {
-		page("/"+name, "GET", a.handle)
+	for name := range assets {
+		page("/"+name, "GET", s.handleAsset)
 	}
 	page("/healthz", "GET", s.handleHealth)
 	return routes
@@ -202,6 +203,7 @@ type exchange struct {
 	endpoint  string
 	clientID  string                // of a client that exists
 	request   *authorizationRequest // that it is part of
+	visitor   *visitor              // the browser, if pages are what it is about
 	grantType string
 	username  string // of a user that exists
 

@@ -31,7 +31,7 @@ func (w *walk) try(page *reply) (tried []string) {
 		address := regexp.MustCompile(`data-copy="the URL">([^<]*)<`).FindStringSubmatch(detail)
 		command := regexp.MustCompile(`data-copy="the command">([^<]*)<`).FindStringSubmatch(detail)
 		switch {
-		case strings.Contains(detail, "register one"):
+		case strings.Contains(detail, "Register one"):
 			title += ": none"
 		case link != nil:
 			if html.UnescapeString(address[1]) != w.URL+html.UnescapeString(link[1]) {
@@ -45,7 +45,7 @@ func (w *walk) try(page *reply) (tried []string) {
 				w.Fatalf("%s: %s leads to status %d, %s: %s", title, link[1], back.StatusCode, back.Header.Get("Location"), back.body)
 			}
 			// A code that this server does not show is in the address.
-			if elsewhere := "http://"+back.location().Host != w.URL; elsewhere != strings.Contains(detail, "You go on to") {
+			if elsewhere := "http://"+back.location().Host != w.URL; elsewhere != strings.Contains(detail, "Your browser goes to") {
 				w.Errorf("%s leads to %s: %s", title, back.location(), detail)
 			}
 			w.words["CODE"] = back.param("code")
@@ -195,14 +195,14 @@ func TestShownWithoutCodes(t *testing.T) {
 // refuses.
 func TestExpected(t *testing.T) {
 	t.Parallel()
-	const either = "code, or token where the application is registered for the implicit grant and the redirect URI is not out of band"
+	const either = "code; or token, if the application is registered for the implicit grant and the redirect URI is not out of band"
 	for name, row := range map[string]struct {
 		change                     func(*profile)
 		responseType, responseMode string
 	}{
-		"implicit grant":          {func(*profile) {}, either, "query for response_type code, fragment for token; or nothing"},
-		"implicit grant in query": {func(p *profile) { p.ImplicitInQuery = true }, either, "query; or nothing"},
-		"without implicit grant":  {func(p *profile) { p.Grants = []string{"authorization_code"} }, "code", "query; or nothing"},
+		"implicit grant":          {func(*profile) {}, either, "query for response_type code, fragment for token; or leave it out"},
+		"implicit grant in query": {func(p *profile) { p.ImplicitInQuery = true }, either, "query; or leave it out"},
+		"without implicit grant":  {func(p *profile) { p.Grants = []string{"authorization_code"} }, "code", "query; or leave it out"},
 	} {
 		t.Run("R202 "+name, func(t *testing.T) {
 			t.Parallel()

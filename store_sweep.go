@@ -164,7 +164,7 @@ func (s *server) sweepAndTell(ctx context.Context) {
 		return
 	}
 	for line := range strings.SplitSeq(err.Error(), "\n") {
-		if s.sweepErrors.isNews(line, unixTime(s.clock.now().Unix())) {
+		if s.sweepErrors.try(line, 1, unixTime(s.clock.now().Unix())) == 0 {
 			s.log.Error("sweep", "failure", line)
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/pbkdf2"
@@ -19,10 +20,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// user is a resource owner (RFC 6749 §1.1). A username is compared byte by
-// byte: there is one spelling of it.
+// user is a resource owner (RFC 6749 §1.1). Usernames are compared byte by byte.
 type user struct {
-	ID       uuid.UUID    `json:"id"` // of this account: another of the same name has another
+	ID       uuid.UUID    `json:"id"` // of this account: a later one of the same name has another
 	Username string       `json:"username"`
 	Name     string       `json:"name,omitempty"`
 	Email    string       `json:"email,omitempty"`
@@ -46,7 +46,7 @@ type passwordHash struct {
 
 const (
 	durableRounds = 600_000
-	memoryRounds  = 1_000 // where nothing outlives the process
+	memoryRounds  = 1_000 // where nothing is written to disk
 )
 
 func newPasswordHash(password string, rounds int) passwordHash {
@@ -56,13 +56,13 @@ func newPasswordHash(password string, rounds int) passwordHash {
 	return p
 }
 
-// derive takes the SHA-256 hash of the password for the password. HMAC pads a
-// short key with zeros and hashes a long one: by itself it would let
-// "wonderland\x00" pass for "wonderland".
+// derive hashes the password's SHA-256 hash. HMAC pads short keys with zeros and
+// hashes long ones, so with the password itself "wonderland\x00" would pass for
+// "wonderland".
 func (p passwordHash) derive(password string) []byte {
 	key, err := pbkdf2.Key(sha256.New, string(hashSecret(password)), p.Salt, p.Rounds, sha256.Size)
 	if err != nil {
-		panic(err) // only for key lengths that SHA-256 is not
+		panic(err) // the key length is good
 	}
 	return key
 }
@@ -71,44 +71,39 @@ func (p passwordHash) matches(password string) bool {
 	return hmac.Equal(p.Hash, p.derive(password))
 }
 
-// mark tells this password from the next one.
+// mark differs from one password to the next.
 func (p passwordHash) mark() []byte { return p.Salt }
 
 // newPassword returns a password of 80 random bits in four groups, for people to type.
 func newPassword() string {
-	text := rand.Text()[:16]
-	var groups []string
-	for ; text != ""; text = text[4:] {
-		groups = append(groups, strings.ToLower(text[:4]))
-	}
-	return strings.Join(groups, "-")
+	text := strings.ToLower(rand.Text())
+	return text[:4] + "-" + text[4:8] + "-" + text[8:12] + "-" + text[12:16]
 }
 
-// Why a password is not accepted.
 var errWrongPassword = errors.New("the username or the password is wrong")
 
-// tooManyTries is how many seconds to wait.
+// tooManyTries is an error that tells how many seconds to wait.
 type tooManyTries int
 
 func (tooManyTries) Error() string { return "too many failed tries" }
 
-// How many wrong passwords one source may send in a minute: for one user, and
-// for all together, since each is work (RFC 6749 §10.10).
+// How many wrong passwords one source may send in a minute, for one user and
+// for all together: hashing each takes time (RFC 6749 §10.10).
 //
-// Choice: then the right one has to wait too, as it would else be told apart.
+// Choice: after that the right password has to wait too; otherwise guessing
+// could go on.
 const (
 	passwordTries = 10
 	sourceTries   = 100
 )
 
-// checkPassword returns the user whose password it is. A user that does not
-// exist costs as much time, and as many tries, as one that does.
+// checkPassword returns the user with this password. A username that nobody has
+// takes as much time, and as many tries, as one that somebody has.
 func (s *server) checkPassword(ctx context.Context, username, password, source string, now unixTime) (*user, error) {
 	if utf8.RuneCountInString(username) > maxUsername || utf8.RuneCountInString(password) > maxPassword {
 		return nil, errWrongPassword
 	}
-	// First the turn, then the tries: who hangs up while waiting spends none,
-	// nor do many right passwords that arrive together.
+	// Wait before a try is counted: who hangs up while waiting has used none.
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	select {
@@ -117,7 +112,7 @@ func (s *server) checkPassword(ctx context.Context, username, password, source s
 	case <-ctx.Done():
 		return nil, temporarilyUnavailable(serverBusy, "too many people are signing in; try again in a moment")
 	}
-	// First those of the source: its many names cannot flood the record of tries.
+	// The source first, so that it cannot fill the limiter with usernames.
 	if wait := s.passwords.try(source, sourceTries, now); wait > 0 {
 		return nil, tooManyTries(wait)
 	}
@@ -148,10 +143,12 @@ const (
 	maxPassword = 1024
 )
 
-// guesses counts tries at secrets by whom they are for and where they come
-// from. Its zero value is ready. What it holds is bounded: whoever makes it
-// forget, by trying very many names, tries none of them often.
-type guesses struct {
+// limiter counts tries by key in a window of time. Its zero value counts those
+// of a minute. What it holds is bounded: filling it with many keys makes it
+// forget some, but tries none of them often.
+type limiter struct {
+	window unixTime // in seconds; 0: guessWindow
+
 	mu    sync.Mutex
 	tries map[string]*tries
 }
@@ -163,75 +160,67 @@ type tries struct {
 
 const (
 	guessWindow = 60 // seconds
-	maxGuesses  = 10_000
+	maxKeys     = 10_000
 )
 
-// try takes one of limit tries per minute before the secret is looked at, so
-// that parallel guesses get no more. It returns 0, or how many seconds to wait.
-func (g *guesses) try(key string, limit int, now unixTime) int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	t := g.tries[key]
-	if t == nil || t.over(now) {
-		g.makeRoom(now)
+// try takes one of limit tries before the secret is looked at, so that parallel
+// guesses get no more. It returns 0, or how many seconds to wait.
+func (l *limiter) try(key string, limit int, now unixTime) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	window := cmp.Or(l.window, guessWindow)
+	// The window is over also if the clock was set back. A request that began
+	// before the first of the tries, and sends its own after it, begins no new one.
+	over := func(t *tries) bool { return now >= t.since+window || now < t.since-window }
+	t := l.tries[key]
+	if t == nil || over(t) {
+		if l.tries == nil {
+			l.tries = make(map[string]*tries)
+		}
+		if len(l.tries) >= maxKeys {
+			maps.DeleteFunc(l.tries, func(_ string, t *tries) bool { return over(t) })
+		}
+		for other := range l.tries {
+			if len(l.tries) < maxKeys {
+				break
+			}
+			delete(l.tries, other)
+		}
 		t = &tries{since: now}
-		g.tries[key] = t
+		l.tries[key] = t
 	}
 	if t.count >= limit {
-		return int(t.since + guessWindow - now)
+		return int(t.since + window - now)
 	}
 	t.count++
 	return 0
 }
 
-// over reports whether the minute of the tries is over, or the clock was set
-// back. A request that began before the first of them, and sends its guess
-// after it, does not begin a new minute.
-func (t *tries) over(now unixTime) bool {
-	return now >= t.since+guessWindow || now < t.since-guessWindow
-}
-
-func (g *guesses) makeRoom(now unixTime) {
-	if g.tries == nil {
-		g.tries = make(map[string]*tries)
-	}
-	if len(g.tries) < maxGuesses {
-		return
-	}
-	maps.DeleteFunc(g.tries, func(_ string, t *tries) bool { return t.over(now) })
-	for key := range g.tries {
-		if len(g.tries) < maxGuesses {
-			return
-		}
-		delete(g.tries, key)
-	}
-}
-
-// clear forgets all guesses.
-func (g *guesses) clear() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.tries = nil
-}
-
 // giveBack takes back a try that was none.
-func (g *guesses) giveBack(key string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if t := g.tries[key]; t != nil && t.count > 0 {
+func (l *limiter) giveBack(key string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t := l.tries[key]; t != nil && t.count > 0 {
 		t.count--
 	}
 }
 
 // forget is called after a right guess.
-func (g *guesses) forget(key string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.tries, key)
+func (l *limiter) forget(key string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.tries, key)
 }
 
-// visitor is the browser behind a request. Each has a cookie; that of one who
-// has not signed in is a random value that the server keeps nothing of.
+// clear forgets all tries.
+func (l *limiter) clear() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tries = nil
+}
+
+// visitor is the browser behind a request. Each has a cookie; before the sign-in
+// it is a random value that the server does not store.
 type visitor struct {
 	cookie  credential
 	new     bool // the browser does not have the cookie yet
@@ -239,9 +228,9 @@ type visitor struct {
 	user    *user // nil: not signed in
 }
 
-// cookieName is the session cookie's. Browsers send cookies to all ports of a
-// host, and those of __Host- to all its paths: with both in the name two
-// servers on a host do not sign each other's users out.
+// cookieName is the name of the session cookie. Browsers send cookies to all
+// ports of a host, and those of __Host- to all its paths: with both in the name,
+// two servers on one host do not sign out each other's users.
 func (s *server) cookieName() string {
 	u, _ := url.Parse(s.issuer()) // checkIssuer has
 	name := "grantling-" + url.QueryEscape(u.Port()+s.base)
@@ -254,16 +243,21 @@ func (s *server) cookieName() string {
 // sessionLifetime is how long a sign-in lasts.
 const sessionLifetime seconds = 12 * 60 * 60
 
-// visitor returns who sends the request. Cookies that are not a live session's
-// make nobody.
-func (s *server) visitor(r *http.Request, now unixTime) (*visitor, error) {
+// visitor returns who sends the request, and notes it on the exchange. A cookie
+// of no live session stands for nobody.
+func (s *server) visitor(r *http.Request, x *exchange) (v *visitor, err error) {
+	v = &visitor{new: true}
 	if cookies := r.CookiesNamed(s.cookieName()); len(cookies) == 1 {
 		if c, ok := cookieFormat.parse(cookies[0].Value); ok {
-			live, u, err := s.store.session(c, now)
-			return &visitor{cookie: c, session: live, user: u}, err
+			v = &visitor{cookie: c}
+			v.session, v.user, err = s.store.session(c, x.now)
 		}
 	}
-	return &visitor{cookie: cookieFormat.newCredential(claims{}), new: true}, nil
+	if v.new {
+		v.cookie = cookieFormat.newCredential(claims{})
+	}
+	x.visitor = v
+	return v, err
 }
 
 func (s *server) setCookie(w http.ResponseWriter, value string) {
@@ -282,7 +276,7 @@ func (s *server) setCookie(w http.ResponseWriter, value string) {
 }
 
 // signIn makes a session for the user and gives the browser a new cookie;
-// nothing made under the old one is good any more.
+// forms made under the old one stop working.
 func (s *server) signIn(w http.ResponseWriter, v *visitor, u *user, now unixTime) error {
 	c := cookieFormat.newCredential(claims{})
 	live := &session{
@@ -299,7 +293,7 @@ func (s *server) signIn(w http.ResponseWriter, v *visitor, u *user, now unixTime
 	return nil
 }
 
-// mac binds a form to the visitor's cookie, which only that browser knows.
+// mac is a MAC under the visitor's cookie, which only that browser knows.
 func (v *visitor) mac(parts ...string) string {
 	m := hmac.New(sha256.New, []byte(v.cookie.text))
 	for _, part := range parts {
@@ -311,7 +305,8 @@ func (v *visitor) mac(parts ...string) string {
 
 func sameMAC(a, b string) bool { return hmac.Equal([]byte(a), []byte(b)) }
 
-// formToken guards the forms that carry nothing else to be guarded (RFC 6749 §10.12).
+// formToken proves that a form comes from a page of this server in this browser
+// (RFC 6749 §10.12).
 func (v *visitor) formToken() string { return v.mac("form") }
 
 func (v *visitor) checkFormToken(token string) error {
@@ -322,14 +317,14 @@ func (v *visitor) checkFormToken(token string) error {
 	return nil
 }
 
-// accountUUID is the account identifier of services that have UUIDs: the same
-// for the same username everywhere.
+// accountUUID identifies an account in services that use UUIDs. The same
+// username has the same one on every server.
 func accountUUID(username string) uuid.UUID {
 	return uuid.NewSHA1(uuid.NameSpaceURL, []byte("grantling:user:"+username))
 }
 
-// accountNumber is that of services that count: up to 2^48, which every
-// language's numbers hold.
+// accountNumber identifies an account in services that use numbers. It is at
+// most 2^48, which fits a number in every language.
 func accountNumber(username string) uint64 {
 	var n uint64
 	for _, b := range accountUUID(username).NodeID() { // six of its bytes

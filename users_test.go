@@ -278,7 +278,7 @@ func TestContinue(t *testing.T) {
 		page := b.authorize(authorization("web"))
 		wants := func(page *reply) {
 			t.Helper()
-			page.contains(`to go on to <strong><bdi>Web app</bdi></strong> <span class="faint">at <bdi>cb.example</bdi></span>`)
+			page.contains(`to continue to <strong><bdi>Web app</bdi></strong> <span class="faint">at <bdi>cb.example</bdi></span>`)
 		}
 		wants(page)
 		wants(b.post(page.action(), page.form(credentials("alice", "wrong"))))
@@ -290,7 +290,7 @@ func TestContinue(t *testing.T) {
 		page.contains("Too many failed tries")
 		wants(page)
 		page = b.get("/login?continue=" + url.QueryEscape(b.path("authorize")+"?"+authorization("web", "redirect_uri", "https://evil.example/cb").Encode()))
-		if strings.Contains(page.body, "to go on to") || strings.Contains(page.body, "Web app") {
+		if strings.Contains(page.body, "to continue to") || strings.Contains(page.body, "Web app") {
 			t.Errorf("it leads nowhere: %s", page.body)
 		}
 	})
@@ -358,12 +358,12 @@ func TestContinue(t *testing.T) {
 		finish(t, b, "other", b.get(signedIn.location().String()))
 		// The first tab's form is from before the sign-in; the page it was on is good.
 		again := b.post(first.action(), first.form(credentials("alice", "wonderland")))
-		again.contains("This page was out of date: you are signed in as <strong><bdi>alice</bdi></strong> already")
+		again.contains("This page was out of date: you are already signed in as <strong><bdi>alice</bdi></strong>")
 		if again.StatusCode != http.StatusForbidden {
 			t.Errorf("status %d, %s", again.StatusCode, again.body)
 		}
 		finish(t, b, "web", b.continueAs("alice", "wonderland", again))
-		on := regexp.MustCompile(`<a href="([^"]*)">Go on</a>`).FindStringSubmatch(again.body)
+		on := regexp.MustCompile(`<a href="([^"]*)">Continue</a>`).FindStringSubmatch(again.body)
 		b.get(html.UnescapeString(on[1])).location() // the consent is remembered
 	})
 	t.Run("R47 two tabs, two consent pages", func(t *testing.T) {
@@ -632,7 +632,7 @@ func TestPassword(t *testing.T) {
 
 	t.Run("10.10 R54 a request that takes long does not begin a new minute", func(t *testing.T) {
 		t.Parallel()
-		var g guesses
+		var g limiter
 		g.try("alice", 1, 100)
 		if wait := g.try("alice", 1, 70); wait == 0 {
 			t.Error("a request that began half a minute before the first try has tries of its own")
@@ -644,13 +644,13 @@ func TestPassword(t *testing.T) {
 
 	t.Run("10.10 R54 what is remembered of guesses is bounded", func(t *testing.T) {
 		t.Parallel()
-		var g guesses
-		for n := range maxGuesses + 300 {
+		var g limiter
+		for n := range maxKeys + 300 {
 			if wait := g.try(strconv.Itoa(n), 1, 0); wait != 0 {
 				t.Fatalf("the first try of %d has to wait", n)
 			}
 		}
-		if len(g.tries) > maxGuesses {
+		if len(g.tries) > maxKeys {
 			t.Errorf("%d remembered", len(g.tries))
 		}
 		g.try("later", 1, guessWindow)

@@ -110,7 +110,7 @@ func TestApplicationWalk(t *testing.T) {
 			t.Log("A reload sends the form again, which makes no second application.")
 			run(b, chromedp.Reload())
 			b.wantText("h1", "Field notes")
-			b.wantText("[role=status]", "registered already")
+			b.wantText("[role=status]", "already registered")
 
 			t.Log("It is among the authorized applications until it is revoked.")
 			b.open(s.URL + "/account/authorized")
