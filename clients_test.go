@@ -390,6 +390,17 @@ func TestClientAuthentication(t *testing.T) {
 		i.advance(time.Minute)
 		i.post(i.endpoint("token"), withClient("web", with(credentials))).wantToken()
 	})
+
+	t.Run("2.3.1 R91 the right secret ends the count", func(t *testing.T) {
+		t.Parallel()
+		i := start(t)
+		for range 2 {
+			for range secretTries - 1 {
+				i.token(with(clientCredentialsOf("web"), "client_secret", "guess")).wantError(http.StatusUnauthorized, "invalid_client")
+			}
+			i.token(clientCredentialsOf("web")).wantToken()
+		}
+	})
 }
 
 // TestSource: what tries are counted by. R53: nothing that a request claims.

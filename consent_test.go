@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -574,6 +575,30 @@ func TestConsentPage(t *testing.T) {
 			}
 		}
 	})
+	for _, markup := range []string{"<img>", `"><svg>`, "'><svg>"} {
+		t.Run("10.14 R65 the host of client_uri is "+markup, func(t *testing.T) {
+			t.Parallel()
+			i := start(t)
+			i.furnish(`{"clients": [{"client_id": "web", "client_secret": "web-secret", "client_uri": ` + strconv.Quote("https://"+markup+".example/") + `,
+				"redirect_uris": ["https://cb.example/cb"], "owner": "alice"}]}`)
+			b := i.browser()
+			signIn := b.authorize(authorization("web"))
+			b = i.as("alice")
+			consent := b.authorize(authorization("web"))
+			b.decide(consent, "approve")
+			applications, authorized := b.get("/account/applications"), b.get("/account/authorized")
+			for _, page := range []*reply{signIn, consent, applications, authorized, b.get("/account/applications/edit?id=web")} {
+				if strings.Contains(page.body, markup) {
+					t.Errorf("%s has markup: %s", page.Request.URL, page.body)
+				}
+			}
+			for _, page := range []*reply{consent, applications, authorized} {
+				if !strings.Contains(html.UnescapeString(page.body), ">"+markup+".example<") {
+					t.Errorf("%s does not show the host: %s", page.Request.URL, page.body)
+				}
+			}
+		})
+	}
 	for _, markup := range []string{`<img src=x onerror=1>`, `"><svg/onload=1>`, `'><svg/onload=1>`, `</title><script>x</script>`, `javascript:alert(1)`} {
 		t.Run("10.14 R65 "+markup, func(t *testing.T) {
 			t.Parallel()

@@ -391,12 +391,13 @@ func TestRequestsWait(t *testing.T) {
 		got <- i.records("endpoint=token&wait=20s")
 	}()
 	<-waiting
+	began := time.Now()
 	i.get(i.endpoint("metadata"))
 	i.post(i.endpoint("token"), url.Values{"grant_type": {"nonsense"}})
-	if all := <-got; len(all) != 1 || all[0].Endpoint != "token" || all[0].Error != "unsupported_grant_type" {
+	if all := <-got; time.Since(began) > 10*time.Second || len(all) != 1 || all[0].Endpoint != "token" || all[0].Error != "unsupported_grant_type" {
 		t.Errorf("waited for %+v", all)
 	}
-	began := time.Now()
+	began = time.Now()
 	if all := i.records("endpoint=token&after=3&wait=50ms"); len(all) != 0 || time.Since(began) < 50*time.Millisecond {
 		t.Errorf("after %v there are %+v", time.Since(began), all)
 	}

@@ -1160,6 +1160,20 @@ func TestSignal(t *testing.T) {
 			t.Errorf("exit status %d, want to see it killed by the signal", status)
 		}
 	})
+	t.Run("R169 what a fault delays is not waited for", func(t *testing.T) {
+		t.Parallel()
+		folder := t.TempDir()
+		writeFile(t, folder, "fixtures.json", instanceFixtures)
+		p := launch(t, folder, "-db", memory, "-fixtures", "fixtures.json", "-auto-approve", "alice", "-control")
+		p.mustControl("POST", "faults", `{"endpoint":"token","delay":"10m"}`)
+		h := p.hold()
+		io.WriteString(h.conn, h.body)
+		began := time.Now()
+		p.signal(syscall.SIGTERM)
+		if status, took := p.wait(), time.Since(began); status != 0 || took > 5*time.Second {
+			t.Errorf("exit status %d after %v, want 0 at once", status, took)
+		}
+	})
 	t.Run("R203 who does not finish is waited for seven seconds", func(t *testing.T) {
 		t.Parallel()
 		if testing.Short() {

@@ -778,6 +778,20 @@ func TestAuthorizedTimes(t *testing.T) {
 	}
 }
 
+// TestAuthorizedBare: a token that is all that was issued with a permission ends
+// it when it is revoked.
+func TestAuthorizedBare(t *testing.T) {
+	t.Parallel()
+	i := start(t)
+	b := i.as("alice")
+	token := b.approve(authorization("legacy", "response_type", "token")).param("access_token")
+	b.get("/account/authorized").contains(`value="legacy"`)
+	i.revoke("legacy", token).wantRevoked()
+	if page := b.get("/account/authorized"); strings.Contains(page.body, `value="legacy"`) {
+		t.Errorf("it is still there: %s", page.body)
+	}
+}
+
 // TestApplicationRaces is R159: a form that was filled in while another one
 // was saved undoes nothing unseen, and parallel ones neither fail nor mix.
 func TestApplicationRaces(t *testing.T) {
