@@ -689,6 +689,18 @@ func TestReopen(t *testing.T) {
 	})
 }
 
+// TestLater: 0 is never, which is later than any time.
+func TestLater(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ a, b, later, earlier unixTime }{
+		{1, 2, 2, 1}, {2, 1, 2, 1}, {3, 3, 3, 3}, {0, 5, 0, 5}, {5, 0, 0, 5}, {0, 0, 0, 0},
+	} {
+		if l, e := later(row.a, row.b), earlier(row.a, row.b); l != row.later || e != row.earlier {
+			t.Errorf("%d and %d: later %d, earlier %d, want %d and %d", row.a, row.b, l, e, row.later, row.earlier)
+		}
+	}
+}
+
 // newDatabase makes a database of a few hundred records and returns its file.
 func newDatabase(t *testing.T) string {
 	t.Helper()
