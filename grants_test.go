@@ -70,7 +70,7 @@ func TestTokenRequest(t *testing.T) {
 	t.Parallel()
 	i := start(t)
 
-	t.Run("R72 POST only", func(t *testing.T) {
+	t.Run("3.2 R72 POST only", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		code := i.code("web")
@@ -91,7 +91,7 @@ func TestTokenRequest(t *testing.T) {
 		i.token(exchangeOf("web", code)).wantToken()
 	})
 
-	t.Run("R73 parameters in the URL", func(t *testing.T) {
+	t.Run("3.2 R73 parameters in the URL", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		code := i.code("web")
@@ -118,7 +118,7 @@ func TestTokenRequest(t *testing.T) {
 		}
 	})
 
-	t.Run("R74 media types", func(t *testing.T) {
+	t.Run("3.2 R74 media types", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		form := clientCredentialsOf("web")
@@ -152,7 +152,7 @@ func TestTokenRequest(t *testing.T) {
 		}
 	})
 
-	t.Run("R75 duplicates", func(t *testing.T) {
+	t.Run("3.2 R75 duplicates", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		_, refresh := i.tokens("web")
@@ -183,7 +183,7 @@ func TestTokenRequest(t *testing.T) {
 		}
 	})
 
-	t.Run("R76 unknown and empty parameters", func(t *testing.T) {
+	t.Run("3.2 R76 unknown and empty parameters", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		code := i.code("web")
@@ -197,7 +197,7 @@ func TestTokenRequest(t *testing.T) {
 		i.refresh("web", refresh, "scope", "", "foo", "bar").wantScope("read write")
 	})
 
-	t.Run("R77 grant_type", func(t *testing.T) {
+	t.Run("3.2 R77 grant_type", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		form := clientCredentialsOf("legacy")
@@ -209,7 +209,7 @@ func TestTokenRequest(t *testing.T) {
 		i.token(form).wantToken()
 	})
 
-	t.Run("R77 grant that is switched off", func(t *testing.T) {
+	t.Run("3.2 R77 grant that is switched off", func(t *testing.T) {
 		t.Parallel()
 		for name, form := range map[string]url.Values{
 			"authorization_code": exchangeOf("legacy", newCredential().String()),
@@ -224,7 +224,7 @@ func TestTokenRequest(t *testing.T) {
 		}
 	})
 
-	t.Run("R78 grant not registered", func(t *testing.T) {
+	t.Run("3.2 R78 grant not registered", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		code := i.code("web")
@@ -244,7 +244,7 @@ func TestTokenRequest(t *testing.T) {
 		i.token(refreshOf("web", refresh)).wantToken()
 	})
 
-	t.Run("R79 malformed", func(t *testing.T) {
+	t.Run("3.2 R79 malformed", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		code := i.code("web")
@@ -301,7 +301,7 @@ func TestTokenRequest(t *testing.T) {
 		i.token(with(exchangeOf("web", code), "scope[a]", "b", "code[]", "x")).wantScope("read write")
 	})
 
-	t.Run("R80 bodies", func(t *testing.T) {
+	t.Run("3.2 R80 bodies", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		const formType = "application/x-www-form-urlencoded"
@@ -346,7 +346,7 @@ func TestTokenRequest(t *testing.T) {
 		i.browser().do("POST", i.endpoint("token"), form, "Content-Encoding", "deflate").wantError(http.StatusUnsupportedMediaType, "invalid_request")
 	})
 
-	t.Run("R81 every answer", func(t *testing.T) {
+	t.Run("3.2 R81 every answer", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		form := clientCredentialsOf("web")
@@ -419,40 +419,40 @@ func TestAuthorizationCodeGrant(t *testing.T) {
 		right  []string // and in the one that works
 		code   string
 	}{
-		{name: "R93 code of another client", client: "web", sent: as("other"), code: "invalid_grant"},
-		{name: "R93 code of another client, with its own redirect_uri", client: "web", sent: append(as("other"), uri("https://other.example/cb")...), code: "invalid_grant"},
-		{name: "R93 code of another client with the same redirect_uri", client: "web", sent: as("twin"), code: "invalid_grant"},
-		{name: "R93 code of a confidential client for a public one", client: "web", sent: as("native"), code: "invalid_grant"},
-		{name: "R93 code of a confidential client for a second public one", client: "web", sent: as("native2"), code: "invalid_grant"},
-		{name: "R93 code of a public client for another with the same redirect_uri", client: "native", sent: as("native2"), code: "invalid_grant"},
-		{name: "R93 code of a public client for a confidential one", client: "native", sent: as("web"), code: "invalid_grant"},
-		{name: "wrong secret", client: "web", sent: []string{"client_secret", "wrong"}, code: "invalid_client"},
+		{name: "4.1.3 R93 code of another client", client: "web", sent: as("other"), code: "invalid_grant"},
+		{name: "4.1.3 R93 code of another client, with its own redirect_uri", client: "web", sent: append(as("other"), uri("https://other.example/cb")...), code: "invalid_grant"},
+		{name: "4.1.3 R93 code of another client with the same redirect_uri", client: "web", sent: as("twin"), code: "invalid_grant"},
+		{name: "4.1.3 R93 code of a confidential client for a public one", client: "web", sent: as("native"), code: "invalid_grant"},
+		{name: "4.1.3 R93 code of a confidential client for a second public one", client: "web", sent: as("native2"), code: "invalid_grant"},
+		{name: "4.1.3 R93 code of a public client for another with the same redirect_uri", client: "native", sent: as("native2"), code: "invalid_grant"},
+		{name: "4.1.3 R93 code of a public client for a confidential one", client: "native", sent: as("web"), code: "invalid_grant"},
+		{name: "4.1.3 wrong secret", client: "web", sent: []string{"client_secret", "wrong"}, code: "invalid_client"},
 
-		{name: "R94 another registered redirect_uri", client: "web", sent: uri("https://cb.example/second"), code: "invalid_grant"},
-		{name: "R94 redirect_uri and a query", client: "web", sent: uri("https://cb.example/cb?x=1"), code: "invalid_grant"},
-		{name: "R94 redirect_uri and a slash", client: "web", sent: uri("https://cb.example/cb/"), code: "invalid_grant"},
-		{name: "R94 redirect_uri in other case", client: "web", sent: uri("https://CB.example/cb"), code: "invalid_grant"},
-		{name: "R94 redirect_uri left out", client: "web", sent: uri(""), code: "invalid_grant"},
-		{name: "R94 redirect_uri missing", client: "web", sent: []string{"redirect_uri", absent}, code: "invalid_grant"},
-		{name: "R94 redirect_uri missing where only one is registered", client: "other", sent: []string{"redirect_uri", absent}, code: "invalid_grant"},
-		{name: "R94 another loopback port", client: "native", asked: uri("http://127.0.0.1:4001/cb"), sent: uri("http://127.0.0.1:4002/cb"), right: uri("http://127.0.0.1:4001/cb"), code: "invalid_grant"},
-		{name: "R94 loopback port left out", client: "native", asked: uri("http://127.0.0.1:4001/cb"), right: uri("http://127.0.0.1:4001/cb"), code: "invalid_grant"},
-		{name: "R94 foreign redirect_uri, none in the authorization request", client: "other", asked: []string{"redirect_uri", absent}, sent: uri("https://evil.example/cb"), right: []string{"redirect_uri", absent}, code: "invalid_grant"},
-		{name: "R94 another client's redirect_uri, none in the authorization request", client: "other", asked: []string{"redirect_uri", absent}, sent: uri("https://cb.example/cb"), right: uri("https://other.example/cb"), code: "invalid_grant"},
+		{name: "4.1.3 R94 another registered redirect_uri", client: "web", sent: uri("https://cb.example/second"), code: "invalid_grant"},
+		{name: "4.1.3 R94 redirect_uri and a query", client: "web", sent: uri("https://cb.example/cb?x=1"), code: "invalid_grant"},
+		{name: "4.1.3 R94 redirect_uri and a slash", client: "web", sent: uri("https://cb.example/cb/"), code: "invalid_grant"},
+		{name: "4.1.3 R94 redirect_uri in other case", client: "web", sent: uri("https://CB.example/cb"), code: "invalid_grant"},
+		{name: "4.1.3 R94 redirect_uri left out", client: "web", sent: uri(""), code: "invalid_grant"},
+		{name: "4.1.3 R94 redirect_uri missing", client: "web", sent: []string{"redirect_uri", absent}, code: "invalid_grant"},
+		{name: "4.1.3 R94 redirect_uri missing where only one is registered", client: "other", sent: []string{"redirect_uri", absent}, code: "invalid_grant"},
+		{name: "4.1.3 R94 another loopback port", client: "native", asked: uri("http://127.0.0.1:4001/cb"), sent: uri("http://127.0.0.1:4002/cb"), right: uri("http://127.0.0.1:4001/cb"), code: "invalid_grant"},
+		{name: "4.1.3 R94 loopback port left out", client: "native", asked: uri("http://127.0.0.1:4001/cb"), right: uri("http://127.0.0.1:4001/cb"), code: "invalid_grant"},
+		{name: "4.1.3 R94 foreign redirect_uri, none in the authorization request", client: "other", asked: []string{"redirect_uri", absent}, sent: uri("https://evil.example/cb"), right: []string{"redirect_uri", absent}, code: "invalid_grant"},
+		{name: "4.1.3 R94 another client's redirect_uri, none in the authorization request", client: "other", asked: []string{"redirect_uri", absent}, sent: uri("https://cb.example/cb"), right: uri("https://other.example/cb"), code: "invalid_grant"},
 
-		{name: "R103 wrong code_verifier", client: "web", sent: []string{"code_verifier", strings.Repeat("a", 43)}, code: "invalid_grant"},
-		{name: "R103 wrong code_verifier of a public client", client: "native", sent: []string{"code_verifier", strings.Repeat("a", 43)}, code: "invalid_grant"},
-		{name: "R103 code_verifier in other case", client: "web", sent: []string{"code_verifier", strings.ToUpper(verifier)}, code: "invalid_grant"},
-		{name: "R103 code_verifier and a character", client: "web", sent: []string{"code_verifier", verifier + "a"}, code: "invalid_grant"},
-		{name: "R103 code_verifier cut", client: "web", sent: []string{"code_verifier", verifier[:42]}, code: "invalid_grant"},
-		{name: "R103 code_verifier is the challenge", client: "web", sent: []string{"code_verifier", challengeOf(verifier)}, code: "invalid_grant"},
-		{name: "R103 empty code_verifier", client: "web", sent: []string{"code_verifier", ""}, code: "invalid_grant"},
-		{name: "R103 empty code_verifier of a public client", client: "native", sent: []string{"code_verifier", ""}, code: "invalid_grant"},
-		{name: "R104 no code_verifier after a challenge", client: "web", sent: []string{"code_verifier", absent}, code: "invalid_grant"},
-		{name: "R104 no code_verifier after a challenge of a public client", client: "native", sent: []string{"code_verifier", absent}, code: "invalid_grant"},
-		{name: "R104 code_verifier without a challenge", client: "web", asked: withoutChallenge, right: []string{"code_verifier", absent}, code: "invalid_grant"},
-		{name: "R105 code_challenge_method at the token endpoint", client: "web", sent: []string{"code_verifier", challengeOf(verifier), "code_challenge_method", "plain"}, code: "invalid_grant"},
-		{name: "R105 code_challenge and its method at the token endpoint", client: "native",
+		{name: "4.1.3 R103 wrong code_verifier", client: "web", sent: []string{"code_verifier", strings.Repeat("a", 43)}, code: "invalid_grant"},
+		{name: "4.1.3 R103 wrong code_verifier of a public client", client: "native", sent: []string{"code_verifier", strings.Repeat("a", 43)}, code: "invalid_grant"},
+		{name: "4.1.3 R103 code_verifier in other case", client: "web", sent: []string{"code_verifier", strings.ToUpper(verifier)}, code: "invalid_grant"},
+		{name: "4.1.3 R103 code_verifier and a character", client: "web", sent: []string{"code_verifier", verifier + "a"}, code: "invalid_grant"},
+		{name: "4.1.3 R103 code_verifier cut", client: "web", sent: []string{"code_verifier", verifier[:42]}, code: "invalid_grant"},
+		{name: "4.1.3 R103 code_verifier is the challenge", client: "web", sent: []string{"code_verifier", challengeOf(verifier)}, code: "invalid_grant"},
+		{name: "4.1.3 R103 empty code_verifier", client: "web", sent: []string{"code_verifier", ""}, code: "invalid_grant"},
+		{name: "4.1.3 R103 empty code_verifier of a public client", client: "native", sent: []string{"code_verifier", ""}, code: "invalid_grant"},
+		{name: "4.1.3 R104 no code_verifier after a challenge", client: "web", sent: []string{"code_verifier", absent}, code: "invalid_grant"},
+		{name: "4.1.3 R104 no code_verifier after a challenge of a public client", client: "native", sent: []string{"code_verifier", absent}, code: "invalid_grant"},
+		{name: "4.1.3 R104 code_verifier without a challenge", client: "web", asked: withoutChallenge, right: []string{"code_verifier", absent}, code: "invalid_grant"},
+		{name: "4.1.3 R105 code_challenge_method at the token endpoint", client: "web", sent: []string{"code_verifier", challengeOf(verifier), "code_challenge_method", "plain"}, code: "invalid_grant"},
+		{name: "4.1.3 R105 code_challenge and its method at the token endpoint", client: "native",
 			sent:  []string{"code_verifier", challengeOf(verifier), "code_challenge", challengeOf(verifier), "code_challenge_method", "plain"},
 			right: []string{"code_challenge_method", "plain"}, code: "invalid_grant"},
 	} {
@@ -470,7 +470,7 @@ func TestAuthorizationCodeGrant(t *testing.T) {
 		})
 	}
 
-	t.Run("R95 second redemption", func(t *testing.T) {
+	t.Run("4.1.3 R95 second redemption", func(t *testing.T) {
 		t.Parallel()
 		for _, clientID := range []string{"web", "native"} {
 			i := i.in(t)
@@ -481,7 +481,7 @@ func TestAuthorizationCodeGrant(t *testing.T) {
 		}
 	})
 
-	t.Run("R96 replay ends everything", func(t *testing.T) {
+	t.Run("4.1.3 R96 replay ends everything", func(t *testing.T) {
 		t.Parallel()
 		for name, between := range map[string]func(*instance){
 			"at once":                  func(i *instance) {},
@@ -510,7 +510,7 @@ func TestAuthorizationCodeGrant(t *testing.T) {
 		}
 	})
 
-	t.Run("R97 faulty replay ends nothing", func(t *testing.T) {
+	t.Run("4.1.3 R97 faulty replay ends nothing", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		form := exchangeOf("web", i.code("web"))
@@ -535,7 +535,7 @@ func TestAuthorizationCodeGrant(t *testing.T) {
 		i.refresh("web", refresh).wantToken()
 	})
 
-	t.Run("R98 lifetime", func(t *testing.T) {
+	t.Run("4.1.3 R98 lifetime", func(t *testing.T) {
 		t.Parallel()
 		if i.server.profile.CodeLifetime > 600 {
 			t.Errorf("codes live for %d seconds", i.server.profile.CodeLifetime)
@@ -550,7 +550,7 @@ func TestAuthorizationCodeGrant(t *testing.T) {
 		i.token(late).wantToken()
 	})
 
-	t.Run("R99 scope", func(t *testing.T) {
+	t.Run("4.1.3 R99 scope", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		code := i.code("web", "scope", "read")
@@ -558,7 +558,7 @@ func TestAuthorizationCodeGrant(t *testing.T) {
 		i.refresh("web", refresh).wantScope("read")
 	})
 
-	t.Run("R100 not a code", func(t *testing.T) {
+	t.Run("4.1.3 R100 not a code", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		access, refresh := i.tokens("web")
@@ -587,20 +587,20 @@ func TestAuthorizationCodeGrant(t *testing.T) {
 		clients []string
 		change  []string
 	}{
-		{"R101 public client without PKCE", []string{"native"}, withoutChallenge},
-		{"R101 public client with an empty challenge", []string{"native"}, []string{"code_challenge", "", "code_challenge_method", absent}},
-		{"R102 challenge of 42 characters", []string{"native", "web"}, []string{"code_challenge", challengeOf(verifier)[:42]}},
-		{"R102 challenge of 129 characters", []string{"native", "web"}, []string{"code_challenge", strings.Repeat("a", 129)}},
-		{"R102 challenge with a plus", []string{"native", "web"}, []string{"code_challenge", "+" + challengeOf(verifier)[1:]}},
-		{"R102 challenge with a slash", []string{"native", "web"}, []string{"code_challenge", "/" + challengeOf(verifier)[1:]}},
-		{"R102 challenge with a blank", []string{"native", "web"}, []string{"code_challenge", " " + challengeOf(verifier)[1:]}},
-		{"R102 challenge with padding", []string{"native", "web"}, []string{"code_challenge", challengeOf(verifier) + "="}},
-		{"R102 method s256", []string{"native", "web"}, []string{"code_challenge_method", "s256"}},
-		{"R102 method S512", []string{"native", "web"}, []string{"code_challenge_method", "S512"}},
-		{"R102 method plain", []string{"native", "web"}, []string{"code_challenge_method", "plain"}},
-		{"R102 method missing", []string{"native", "web"}, []string{"code_challenge_method", absent}},
-		{"R102 method empty", []string{"native", "web"}, []string{"code_challenge_method", ""}},
-		{"R102 method alone", []string{"native", "web"}, []string{"code_challenge", absent}},
+		{"4.1.3 R101 public client without PKCE", []string{"native"}, withoutChallenge},
+		{"4.1.3 R101 public client with an empty challenge", []string{"native"}, []string{"code_challenge", "", "code_challenge_method", absent}},
+		{"4.1.3 R102 challenge of 42 characters", []string{"native", "web"}, []string{"code_challenge", challengeOf(verifier)[:42]}},
+		{"4.1.3 R102 challenge of 129 characters", []string{"native", "web"}, []string{"code_challenge", strings.Repeat("a", 129)}},
+		{"4.1.3 R102 challenge with a plus", []string{"native", "web"}, []string{"code_challenge", "+" + challengeOf(verifier)[1:]}},
+		{"4.1.3 R102 challenge with a slash", []string{"native", "web"}, []string{"code_challenge", "/" + challengeOf(verifier)[1:]}},
+		{"4.1.3 R102 challenge with a blank", []string{"native", "web"}, []string{"code_challenge", " " + challengeOf(verifier)[1:]}},
+		{"4.1.3 R102 challenge with padding", []string{"native", "web"}, []string{"code_challenge", challengeOf(verifier) + "="}},
+		{"4.1.3 R102 method s256", []string{"native", "web"}, []string{"code_challenge_method", "s256"}},
+		{"4.1.3 R102 method S512", []string{"native", "web"}, []string{"code_challenge_method", "S512"}},
+		{"4.1.3 R102 method plain", []string{"native", "web"}, []string{"code_challenge_method", "plain"}},
+		{"4.1.3 R102 method missing", []string{"native", "web"}, []string{"code_challenge_method", absent}},
+		{"4.1.3 R102 method empty", []string{"native", "web"}, []string{"code_challenge_method", ""}},
+		{"4.1.3 R102 method alone", []string{"native", "web"}, []string{"code_challenge", absent}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -627,7 +627,7 @@ func TestAuthorizationCodeGrant(t *testing.T) {
 		{"umlaut", strings.Repeat("a", 43) + "ä", false},
 		{"one character", "a", false},
 	} {
-		t.Run("R103 code_verifier: "+test.name, func(t *testing.T) {
+		t.Run("4.1.3 R103 code_verifier: "+test.name, func(t *testing.T) {
 			t.Parallel()
 			i := i.in(t)
 			for _, clientID := range []string{"web", "native"} {
@@ -642,21 +642,21 @@ func TestAuthorizationCodeGrant(t *testing.T) {
 		})
 	}
 
-	t.Run("R103 RFC 7636 Appendix B", func(t *testing.T) {
+	t.Run("4.1.3 R103 RFC 7636 Appendix B", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		code := i.code("native", "code_challenge", "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM")
 		i.token(with(exchangeOf("native", code), "code_verifier", "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")).wantToken()
 	})
 
-	t.Run("R104 without PKCE", func(t *testing.T) {
+	t.Run("4.1.3 R104 without PKCE", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		code := i.code("web", withoutChallenge...)
 		i.token(with(exchangeOf("web", code), "code_verifier", absent)).wantToken()
 	})
 
-	t.Run("R94 redirect_uri by default", func(t *testing.T) {
+	t.Run("4.1.3 R94 redirect_uri by default", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		for _, sent := range [][]string{nil, []string{"redirect_uri", absent}, uri("")} {
@@ -672,7 +672,7 @@ func TestAuthorizationCodeGrant(t *testing.T) {
 		"user deleted and anew": func(i *instance) { i.must(i.server.store.deleteUser("alice")); i.furnish(instanceFixtures) },
 		"consent withdrawn":     (*instance).withdrawConsent,
 	} {
-		t.Run("R106 "+name, func(t *testing.T) {
+		t.Run("4.1.3 R106 "+name, func(t *testing.T) {
 			t.Parallel()
 			i := start(t)
 			form := exchangeOf("web", i.code("web"))
@@ -708,7 +708,7 @@ func TestRefreshTokenGrant(t *testing.T) {
 	i := start(t)
 	const onlyRead = `{"clients": [{"client_id": "web", "client_secret": "web-secret", "redirect_uris": ["https://cb.example/cb"], "scope": "read"}]}`
 
-	t.Run("R107 rotation", func(t *testing.T) {
+	t.Run("6 R107 rotation", func(t *testing.T) {
 		t.Parallel()
 		for _, clientID := range []string{"native", "web"} {
 			i := i.in(t)
@@ -723,7 +723,7 @@ func TestRefreshTokenGrant(t *testing.T) {
 		}
 	})
 
-	t.Run("R108 reuse ends the family", func(t *testing.T) {
+	t.Run("6 R108 reuse ends the family", func(t *testing.T) {
 		t.Parallel()
 		for _, clientID := range []string{"native", "web"} {
 			i := i.in(t)
@@ -739,7 +739,7 @@ func TestRefreshTokenGrant(t *testing.T) {
 		}
 	})
 
-	t.Run("R108 reuse after expiry and sweeping", func(t *testing.T) {
+	t.Run("6 R108 reuse after expiry and sweeping", func(t *testing.T) {
 		t.Parallel()
 		i := start(t, func(s *server) { s.profile.RefreshTokenLifetime = 100 })
 		_, refresh1 := i.tokens("web")
@@ -754,7 +754,7 @@ func TestRefreshTokenGrant(t *testing.T) {
 		i.wantDead(refresh2)
 	})
 
-	t.Run("R109 bound to the client", func(t *testing.T) {
+	t.Run("6 R109 bound to the client", func(t *testing.T) {
 		t.Parallel()
 		for _, test := range []struct{ owner, thief string }{{"web", "other"}, {"web", "native"}, {"native", "native2"}, {"native", "web"}} {
 			i := i.in(t)
@@ -766,7 +766,7 @@ func TestRefreshTokenGrant(t *testing.T) {
 		}
 	})
 
-	t.Run("R110 wider scope", func(t *testing.T) {
+	t.Run("6 R110 wider scope", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		_, refresh := i.token(exchangeOf("web", i.code("web", "scope", "read"))).wantScope("read")
@@ -776,7 +776,7 @@ func TestRefreshTokenGrant(t *testing.T) {
 		i.refresh("web", refresh).wantScope("read")
 	})
 
-	t.Run("R111 narrower scope", func(t *testing.T) {
+	t.Run("6 R111 narrower scope", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		_, refresh := i.tokens("web")
@@ -811,7 +811,7 @@ func TestRefreshTokenGrant(t *testing.T) {
 		{"user deleted and anew", func(i *instance) { i.must(i.server.store.deleteUser("alice")); i.furnish(instanceFixtures) }, 400, "invalid_grant"},
 		{"consent withdrawn", (*instance).withdrawConsent, 400, "invalid_grant"},
 	} {
-		t.Run("R112 "+test.name, func(t *testing.T) {
+		t.Run("6 R112 "+test.name, func(t *testing.T) {
 			t.Parallel()
 			i := start(t)
 			_, refresh := i.tokens("web")
@@ -823,7 +823,7 @@ func TestRefreshTokenGrant(t *testing.T) {
 		})
 	}
 
-	t.Run("R113 idle lifetime", func(t *testing.T) {
+	t.Run("6 R113 idle lifetime", func(t *testing.T) {
 		t.Parallel()
 		i := start(t, func(s *server) { s.profile.RefreshTokenLifetime = 100 })
 		_, refresh := i.tokens("web")
@@ -836,7 +836,7 @@ func TestRefreshTokenGrant(t *testing.T) {
 		i.wantDead(refresh)
 	})
 
-	t.Run("R113 absolute lifetime", func(t *testing.T) {
+	t.Run("6 R113 absolute lifetime", func(t *testing.T) {
 		t.Parallel()
 		i := start(t, func(s *server) { s.profile.RefreshTokenLifetime, s.profile.GrantLifetime = 100, 200 })
 		_, refresh := i.tokens("web")
@@ -849,7 +849,7 @@ func TestRefreshTokenGrant(t *testing.T) {
 		i.wantDead(refresh)
 	})
 
-	t.Run("R113 access token of before", func(t *testing.T) {
+	t.Run("6 R113 access token of before", func(t *testing.T) {
 		t.Parallel()
 		for _, ends := range []bool{false, true} {
 			i := start(t, func(s *server) { s.profile.RefreshEndsAccessToken = ends })
@@ -862,7 +862,7 @@ func TestRefreshTokenGrant(t *testing.T) {
 		}
 	})
 
-	t.Run("R114 not a refresh token", func(t *testing.T) {
+	t.Run("6 R114 not a refresh token", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		access, refresh := i.tokens("web")
@@ -885,7 +885,7 @@ func TestRefreshTokenGrant(t *testing.T) {
 func TestPasswordGrant(t *testing.T) {
 	t.Parallel()
 
-	t.Run("R115 off unless registered by name", func(t *testing.T) {
+	t.Run("4.3.2 R115 off unless registered by name", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		for _, clientID := range []string{"web", "native"} {
@@ -908,7 +908,7 @@ func TestPasswordGrant(t *testing.T) {
 		}
 	})
 
-	t.Run("R116 refusals", func(t *testing.T) {
+	t.Run("4.3.2 R116 refusals", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		form := passwordOf("legacy", "alice", "wonderland")
@@ -939,7 +939,7 @@ func TestPasswordGrant(t *testing.T) {
 		i.refresh("legacy", refresh).wantScope("read")
 	})
 
-	t.Run("guessing", func(t *testing.T) {
+	t.Run("4.3.2 guessing", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		for n := range passwordTries + 1 {
@@ -962,7 +962,7 @@ func TestPasswordGrant(t *testing.T) {
 func TestClientCredentialsGrant(t *testing.T) {
 	t.Parallel()
 
-	t.Run("R117 confidential clients", func(t *testing.T) {
+	t.Run("4.4.2 R117 confidential clients", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		form := clientCredentialsOf("web")
@@ -987,7 +987,7 @@ func TestClientCredentialsGrant(t *testing.T) {
 		}
 	})
 
-	t.Run("R118 token of a client, not of a user", func(t *testing.T) {
+	t.Run("4.4.2 R118 token of a client, not of a user", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
 		i.furnish(`{"users": [{"username": "web", "password": "spider", "name": "Not a client"}]}`)
@@ -1033,7 +1033,7 @@ func TestTokenAnswer(t *testing.T) {
 		"client_credentials": i.token(clientCredentialsOf("web")),
 		"without scope":      i.token(clientCredentialsOf("open")),
 	} {
-		t.Run("R119 "+name, func(t *testing.T) {
+		t.Run("5.1 R119 "+name, func(t *testing.T) {
 			r.i = i.in(t)
 			r.wantToken()
 			if r.json["token_type"] != "Bearer" || !whole.MatchString(r.body) {
@@ -1056,7 +1056,7 @@ func TestTokenAnswer(t *testing.T) {
 			}
 		})
 	}
-	t.Run("R119 scope that was not asked for", func(t *testing.T) {
+	t.Run("5.1 R119 scope that was not asked for", func(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		i.token(exchangeOf("web", i.code("web", "scope", absent))).wantScope("read write")
