@@ -268,7 +268,7 @@ func (s *server) writeForm(w http.ResponseWriter, x *exchange, c *client, f appl
 		f.Problem = fmt.Sprintf("You have %d applications already, the most a user may have. Delete one first.", maxApplications)
 	case errors.Is(err, errChanged):
 		status = http.StatusConflict
-		f.Problem = "The application was changed while you were here. Nothing was saved: compare, then save again to make it as it stands below."
+		f.Problem = "The application was changed while you were here. Nothing was saved. Check the form, then save again to make the application as you see it below."
 	default:
 		return err
 	}
@@ -352,11 +352,11 @@ func (s *server) handleEditApplication(w http.ResponseWriter, r *http.Request, x
 	err = s.changeApplication(x, id, func(c *client) (*client, error) {
 		f.TokenEndpointAuthMethod = s.formOf(c).TokenEndpointAuthMethod // fixed when it was registered
 		changed, _, err := f.client(s.profile, c)
-		switch stands := c.version(); {
-		case err == nil && changed.version() == stands:
+		switch current := c.version(); {
+		case err == nil && changed.version() == current:
 			return c, nil // saved already
-		case f.Version != stands:
-			f.Version = stands
+		case f.Version != current:
+			f.Version = current
 			return nil, errChanged
 		default:
 			return changed, err

@@ -103,7 +103,7 @@ func (s *server) checkPassword(ctx context.Context, username, password, source s
 	if utf8.RuneCountInString(username) > maxUsername || utf8.RuneCountInString(password) > maxPassword {
 		return nil, errWrongPassword
 	}
-	// Wait before a try is counted: who hangs up while waiting has used none.
+	// Wait before a try is counted: a visitor who hangs up while waiting has used none.
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	select {
@@ -118,7 +118,7 @@ func (s *server) checkPassword(ctx context.Context, username, password, source s
 	}
 	guess := username + "\x00" + source
 	if wait := s.passwords.try(guess, passwordTries, now); wait > 0 {
-		s.passwords.giveBack(source) // it was no work
+		s.passwords.giveBack(source) // nothing was hashed
 		return nil, tooManyTries(wait)
 	}
 	u, err := s.store.userNamed(username)
@@ -244,7 +244,7 @@ func (s *server) cookieName() string {
 const sessionLifetime seconds = 12 * 60 * 60
 
 // visitor returns who sends the request, and notes it on the exchange. A cookie
-// of no live session stands for nobody.
+// without a live session is nobody's.
 func (s *server) visitor(r *http.Request, x *exchange) (v *visitor, err error) {
 	v = &visitor{new: true}
 	if cookies := r.CookiesNamed(s.cookieName()); len(cookies) == 1 {
