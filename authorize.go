@@ -502,11 +502,9 @@ func (s *server) issueCode(request *authorizationRequest, g *grant, x *exchange)
 	c := s.profile.CodeFormat.newCredential(claims{})
 	x.about(c.id)
 	code := &authorizationCode{
-		stored:        c.stored(),
-		Grant:         g.key,
+		oneTime:       oneTime{stored: c.stored(), Grant: g.key, Expires: x.now.after(s.profile.CodeLifetime)},
 		RedirectURI:   request.sentRedirectURI,
 		CodeChallenge: request.codeChallenge,
-		Expires:       x.now.after(s.profile.CodeLifetime),
 	}
 	g.Expires = later(g.Expires, code.Expires)
 	if err := s.store.issue(issuance{grant: g, code: code, answers: request.pending}); err != nil {

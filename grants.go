@@ -320,7 +320,7 @@ func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenA
 	presented, _ := s.profile.RefreshTokenFormat.parse(body["refresh_token"])
 	var answer *tokenAnswer
 	var username string
-	err := s.store.rotateRefreshToken(presented, x.now, s.profile.RefreshEndsAccessToken, func(token *refreshToken, spend func() (*grant, error)) (issued issuance, err error) {
+	err := s.store.rotateRefreshToken(presented, x.now, func(token *refreshToken, spend func() (*grant, error)) (issued issuance, err error) {
 		x.about(token.Grant.id())
 		// The token was issued to this client.
 		if token.Grant.client() != c.ID {
@@ -349,6 +349,9 @@ func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenA
 		}
 		username = g.Username
 		issued, answer = s.newTokens(g, c, scope, x.now, s.profile.AccessTokenLifetime)
+		if s.profile.RefreshEndsAccessToken {
+			issued.ends = &token.Access
+		}
 		x.about(issued.tokens()...)
 		return issued, nil
 	})
@@ -392,16 +395,11 @@ func (s *server) newTokens(g *grant, c *client, scope string, now unixTime, life
 	issued, answer := s.newAccessToken(g, c, scope, now, lifetime)
 	if c.mayUse("refresh_token", s.profile) {
 		presented := s.profile.RefreshTokenFormat.newCredential(claims{})
-		issued.refresh = &refreshToken{
-			stored:  presented.stored(),
-			Grant:   g.key,
-			Access:  issued.access.id,
-			Issued:  now,
-			Expires: earlier(now.after(s.profile.RefreshTokenLifetime), g.Issued.after(s.profile.GrantLifetime)),
-		}
+		expires := earlier(now.after(s.profile.RefreshTokenLifetime), g.Issued.after(s.profile.GrantLifetime))
+		issued.refresh = &refreshToken{oneTime{presented.stored(), g.key, now, expires, false}, issued.access.id}
 		g.Refreshable = true
 		answer.refreshToken = presented.String()
-		g.Expires = later(g.Expires, issued.refresh.Expires)
+		g.Expires = later(g.Expires, expires)
 	}
 	return issued, answer
 }
@@ -411,11 +409,9 @@ func (s *server) newTokens(g *grant, c *client, scope string, now unixTime, life
 // the token has expired.
 func (s *server) newAccessToken(g *grant, c *client, scope string, now unixTime, lifetime seconds) (issuance, *tokenAnswer) {
 	token := &accessToken{
-		ClientID: c.ClientID,
-		Client:   c.ID,
-		Scope:    scope,
-		Issued:   now + unixTime(min(lifetime, 0)),
-		Expires:  now.after(lifetime),
+		Scope:   scope,
+		Issued:  now + unixTime(min(lifetime, 0)),
+		Expires: now.after(lifetime),
 	}
 	about := claims{Audience: c.ClientID, Issued: token.Issued, NotBefore: token.Issued, Expires: token.Expires, Scopes: strings.Fields(scope), key: s.signingKey}
 	if g != nil {
@@ -423,6 +419,8 @@ func (s *server) newAccessToken(g *grant, c *client, scope string, now unixTime,
 		about.Subject = accountUUID(g.Username).String()
 		g.Used = now
 		g.Expires = later(g.Expires, token.Expires)
+	} else {
+		token.ClientID, token.Client = c.ClientID, c.ID
 	}
 	presented := s.profile.AccessTokenFormat.newCredential(about)
 	token.stored = presented.stored()

@@ -367,11 +367,11 @@ func (s *server) handleOutOfBand(w http.ResponseWriter, r *http.Request, x *exch
 		return err
 	}
 	presented, _ := s.profile.CodeFormat.parse(x.query.values.Get("code"))
-	b, err := s.store.liveCode(presented, x.now)
+	b, err := s.store.code(presented, x.now)
 	switch {
-	case err != nil:
+	case errors.Is(err, errStorage):
 		return err
-	case b == nil, s.autoApprove == "" && (v.user == nil || v.user.ID != b.user.ID):
+	case err != nil, s.autoApprove == "" && (v.user == nil || v.user.ID != b.user.ID):
 		return invalidRequest(rfc6749("4.1.2"), noCodeToShow, "there is no code here that is good and yours: it may have been used or have expired").
 			helped(help{Heading: "There is no code here", Text: "It may have been used or have expired. Go back to the application and start again."})
 	}

@@ -75,14 +75,33 @@ type grant struct {
 	Refreshable bool `json:"refreshable,omitempty"` // a refresh token was issued on it
 }
 
+// stored is what a record knows of the credential that it is for.
+type stored struct {
+	id   uuid.UUID // of the credential, and the key
+	Hash []byte    `json:"hash"`
+}
+
+// oneTime is a credential that works once. A used one stays, so that a second
+// use is noticed.
+type oneTime struct {
+	stored
+	Grant   grantKey `json:"grant"`
+	Issued  unixTime `json:"iat,omitempty"`
+	Expires unixTime `json:"exp,omitempty"`
+	Used    bool     `json:"used,omitempty"`
+}
+
 // authorizationCode is RFC 6749 §4.1.2's code and what it is bound to.
 type authorizationCode struct {
-	stored
-	Grant         grantKey `json:"grant"`
-	RedirectURI   string   `json:"redirect_uri,omitempty"` // as in the authorization request; empty if it had none
-	CodeChallenge string   `json:"code_challenge,omitempty"`
-	Expires       unixTime `json:"exp"`
-	Redeemed      bool     `json:"redeemed,omitempty"`
+	oneTime
+	RedirectURI   string `json:"redirect_uri,omitempty"` // as in the authorization request; empty if it had none
+	CodeChallenge string `json:"code_challenge,omitempty"`
+}
+
+// refreshToken is RFC 6749 §1.5's.
+type refreshToken struct {
+	oneTime
+	Access uuid.UUID `json:"access"` // the access token issued beside it
 }
 
 // accessToken hangs on a grant, or, after client credentials, on its client
@@ -90,22 +109,20 @@ type authorizationCode struct {
 type accessToken struct {
 	stored
 	Grant    *grantKey `json:"grant,omitempty"`
-	ClientID string    `json:"client_id"`
-	Client   uuid.UUID `json:"client"` // the client's registration
+	ClientID string    `json:"client_id,omitempty"` // of a token without a grant
+	Client   uuid.UUID `json:"client,omitzero"`     // the registration of that client
 	Scope    string    `json:"scope,omitempty"`
 	Issued   unixTime  `json:"iat"`
 	Expires  unixTime  `json:"exp,omitempty"`
 	Revoked  bool      `json:"revoked,omitempty"` // by itself: its grant may live on
 }
 
-// refreshToken is RFC 6749 §1.5's. Used ones stay: a second use is noticed by them.
-type refreshToken struct {
-	stored
-	Grant   grantKey  `json:"grant"`
-	Access  uuid.UUID `json:"access"` // the access token issued beside it
-	Issued  unixTime  `json:"iat"`
-	Expires unixTime  `json:"exp,omitempty"`
-	Used    bool      `json:"used,omitempty"`
+// client is the registration of the client that the token was issued to.
+func (a *accessToken) client() uuid.UUID {
+	if a.Grant != nil {
+		return a.Grant.client()
+	}
+	return a.Client
 }
 
 // issuance is what one transaction issues; members that are nil are not issued.
@@ -115,6 +132,7 @@ type issuance struct {
 	access  *accessToken
 	refresh *refreshToken
 	answers *pendingConsent // the request that the user was asked about
+	ends    *uuid.UUID      // an access token that ends with this
 }
 
 // tokens returns the ids of the tokens that are issued.
@@ -145,15 +163,10 @@ var (
 	buckets = [][]byte{bucketUsers, bucketClients, bucketLists, bucketGrants, bucketCodes, bucketAccess, bucketRefresh, bucketSessions, bucketAnswered}
 )
 
-// stored is what a record knows of the credential that it is for.
-type stored struct {
-	id   uuid.UUID // of the credential, and the key
-	Hash []byte    `json:"hash"`
-}
-
 func (s *stored) setKey(key []byte)      { copy(s.id[:], key) }
-func (s *stored) isOf(c credential) bool { return c.is(s.Hash) }
 func (g *grant) setKey(key []byte)       { copy(g.key[:], key) }
+func (s *stored) isOf(c credential) bool { return c.is(s.Hash) }
+func (o *oneTime) once() *oneTime        { return o }
 
 // find returns the record of a credential, or nil: an unknown id and a wrong
 // secret are the same.
@@ -237,65 +250,77 @@ type verdict struct{ error }
 
 func (v verdict) Unwrap() error { return v.error }
 
+// live returns the grant that a credential works on, with its client and user.
+// The error is errReused, errExpired or errRevoked.
+func (t *tx) live(o *oneTime, now unixTime) (*bearer, error) {
+	switch {
+	case o.Used:
+		return nil, errReused
+	case o.Expires.expired(now):
+		return nil, errExpired
+	}
+	b, err := t.granted(o.Grant)
+	if b == nil {
+		return nil, cmp.Or(err, errRevoked)
+	}
+	b.issued, b.expires, b.scope = o.Issued, o.Expires, b.grant.Scope
+	return b, nil
+}
+
+// spend returns the grant behind what works once, and marks it as used. A second
+// use revokes the grant (RFC 6749 §4.1.2, RFC 9700 §4.14.2).
+func (t *tx) spend(o *oneTime, now unixTime) (*grant, error) {
+	b, err := t.live(o, now)
+	switch {
+	case errors.Is(err, errReused):
+		t.delete(bucketGrants, o.Grant[:])
+		return nil, verdict{err}
+	case err != nil:
+		return nil, err
+	}
+	o.Used = true
+	return b.grant, nil
+}
+
 // redeem is what a grant does with a code or a refresh token of type R, in one
 // transaction: it refuses, or calls spend and returns what it issues on the
 // grant. What it refuses before that stays as it was, and revokes nothing.
 type redeem[R any] func(record R, spend func() (*grant, error)) (issuance, error)
 
-// spend returns the grant behind what works once (RFC 6749 §4.1.2, RFC 9700
-// §4.14.2) and marks it as used, or says why it does not: it expired, its grant
-// was revoked, or this is the second use, which revokes the grant.
-func (t *tx) spend(used *bool, expires unixTime, key grantKey, now unixTime) (*grant, error) {
-	switch {
-	case *used:
-		t.delete(bucketGrants, key[:])
-		return nil, verdict{errReused}
-	case expires.expired(now):
-		return nil, errExpired
-	}
-	b, err := t.granted(key)
-	if b == nil {
-		return nil, cmp.Or(err, errRevoked)
-	}
-	*used = true
-	return b.grant, nil
-}
-
 // redeemCode exchanges a code for what is issued on its grant (RFC 6749 §4.1.3).
 func (s *store) redeemCode(c credential, now unixTime, redeem redeem[*authorizationCode]) error {
-	return s.update(func(t *tx) error {
-		code, err := find[authorizationCode](t, bucketCodes, c)
-		if code == nil {
-			return cmp.Or(err, errUnknown)
-		}
-		issued, err := redeem(code, func() (*grant, error) { return t.spend(&code.Redeemed, code.Expires, code.Grant, now) })
-		if err == nil {
-			issued.code = code
-			t.putIssued(issued)
-		}
-		return err
-	})
+	return redeemOnce(s, bucketCodes, c, now, redeem)
 }
 
 // rotateRefreshToken exchanges a refresh token for what is issued on its grant
-// (RFC 6749 §6). With endAccess the access token that was issued beside it ends
-// with it.
-func (s *store) rotateRefreshToken(c credential, now unixTime, endAccess bool, redeem redeem[*refreshToken]) error {
+// (RFC 6749 §6).
+func (s *store) rotateRefreshToken(c credential, now unixTime, redeem redeem[*refreshToken]) error {
+	return redeemOnce(s, bucketRefresh, c, now, redeem)
+}
+
+func redeemOnce[T any, R onceOnly[T]](s *store, bucket []byte, c credential, now unixTime, redeem redeem[R]) error {
 	return s.update(func(t *tx) error {
-		token, err := find[refreshToken](t, bucketRefresh, c)
-		if token == nil {
+		record, err := find[T, R](t, bucket, c)
+		if record == nil {
 			return cmp.Or(err, errUnknown)
 		}
-		issued, err := redeem(token, func() (*grant, error) { return t.spend(&token.Used, token.Expires, token.Grant, now) })
-		if err == nil && endAccess {
-			err = t.endAccess(token.Access)
+		issued, err := redeem(record, func() (*grant, error) { return t.spend(R(record).once(), now) })
+		if err == nil && issued.ends != nil {
+			err = t.endAccess(*issued.ends)
 		}
 		if err == nil {
-			t.put(bucketRefresh, token.id[:], token)
+			t.put(bucket, c.id[:], record)
 			t.putIssued(issued)
 		}
 		return err
 	})
+}
+
+// onceOnly is a record of type T that works once.
+type onceOnly[T any] interface {
+	*T
+	isOf(credential) bool
+	once() *oneTime
 }
 
 // revokeToken ends an access token alone, or a refresh token with all that
@@ -322,7 +347,7 @@ func (s *store) revokeToken(access, refresh credential, check func(client uuid.U
 		if err != nil || bare == nil {
 			return err
 		}
-		if err := check(bare.Client); err != nil {
+		if err := check(bare.client()); err != nil {
 			return err
 		}
 		if bare.Grant != nil {
@@ -386,38 +411,26 @@ func (s *store) accessToken(c credential, now unixTime) (*bearer, error) {
 	})
 }
 
-// refreshToken returns what a live refresh token stands for; errors as
+// code returns what a code that can be redeemed stands for; errors as
 // accessToken's, and errReused.
-func (s *store) refreshToken(c credential, now unixTime) (*bearer, error) {
-	return view(s, func(t *tx) (*bearer, error) {
-		token, err := find[refreshToken](t, bucketRefresh, c)
-		switch {
-		case token == nil:
-			return nil, cmp.Or(err, errUnknown)
-		case token.Used:
-			return nil, errReused
-		case token.Expires.expired(now):
-			return nil, errExpired
-		}
-		b, err := t.granted(token.Grant)
-		if b == nil {
-			return nil, cmp.Or(err, errRevoked)
-		}
-		b.text, b.scope, b.issued, b.expires = c.text, b.grant.Scope, token.Issued, token.Expires
-		return b, nil
-	})
+func (s *store) code(c credential, now unixTime) (*bearer, error) {
+	return lookUp[authorizationCode](s, bucketCodes, c, now)
 }
 
-// liveCode returns what a code that can be redeemed stands for, or nil.
-func (s *store) liveCode(c credential, now unixTime) (*bearer, error) {
+// refreshToken returns what a live refresh token stands for; errors as code's.
+func (s *store) refreshToken(c credential, now unixTime) (*bearer, error) {
+	return lookUp[refreshToken](s, bucketRefresh, c, now)
+}
+
+func lookUp[T any, R onceOnly[T]](s *store, bucket []byte, c credential, now unixTime) (*bearer, error) {
 	return view(s, func(t *tx) (*bearer, error) {
-		code, err := find[authorizationCode](t, bucketCodes, c)
-		if code == nil || code.Redeemed || code.Expires.expired(now) {
-			return nil, err
+		record, err := find[T, R](t, bucket, c)
+		if record == nil {
+			return nil, cmp.Or(err, errUnknown)
 		}
-		b, err := t.granted(code.Grant)
+		b, err := t.live(R(record).once(), now)
 		if b != nil {
-			b.text, b.expires = c.text, code.Expires
+			b.text = c.text
 		}
 		return b, err
 	})

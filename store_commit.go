@@ -167,30 +167,29 @@ func view[T any](s *store, verb func(*tx) (T, error)) (result T, err error) {
 type update struct {
 	verb func(*tx) error
 	err  error
-	wake chan bool // true: lead the next batch; false: done, err is the answer
+	done chan struct{} // closed when err is the answer
 }
 
 // update runs verb in a transaction and returns when what it wrote is on disk.
 //
 // Callers that come while a transaction is being written share the next one:
-// the first to find no leader leads, runs every waiting verb in one
-// transaction and syncs once. Then it hands the lead to one of those that came
-// meanwhile. There is no timer and no goroutine, so a lone caller waits for
-// its own sync only.
+// one of them leads, runs every waiting verb in one transaction and syncs once.
+// There is no timer and no goroutine, so a lone caller waits for its own sync
+// only, and nobody whose verb is done waits for the lead.
 //
 // A verb may refuse by returning an error. Its neighbours are in the same
 // transaction, so it must do so before its first write, or with a verdict. A
 // verb that fails later, a write that fails, and a commit that fails, fail the
 // whole batch. Verbs run one at a time.
 func (s *store) update(verb func(*tx) error) error {
-	u := &update{verb: verb, wake: make(chan bool, 1)}
+	u := &update{verb: verb, done: make(chan struct{})}
 	s.mu.Lock()
 	s.waiting = append(s.waiting, u)
-	lead := !s.led
-	s.led = true
 	s.mu.Unlock()
-	if !lead && !<-u.wake {
+	select {
+	case <-u.done:
 		return u.err
+	case s.lead <- struct{}{}:
 	}
 	for range 3 {
 		runtime.Gosched() // others who are about to call may join this batch
@@ -199,25 +198,15 @@ func (s *store) update(verb func(*tx) error) error {
 	batch := s.waiting
 	s.waiting = nil
 	s.mu.Unlock()
-
 	if err := guarded(func() error { return s.commit(batch) }); err != nil {
 		for _, other := range batch {
 			other.err = storageError(err)
 		}
 	}
-
-	s.mu.Lock()
-	if len(s.waiting) > 0 {
-		s.waiting[0].wake <- true
-	} else {
-		s.led = false
-	}
-	s.mu.Unlock()
 	for _, other := range batch {
-		if other != u {
-			other.wake <- false
-		}
+		close(other.done)
 	}
+	<-s.lead
 	return u.err
 }
 

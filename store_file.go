@@ -21,7 +21,7 @@ var (
 	bucketMeta = []byte("grantling")
 	metaFormat = []byte("version")
 	metaKey    = []byte("signing_key")
-	fileFormat = []byte("2")
+	fileFormat = []byte("3")
 )
 
 const memory = ":memory:"
@@ -31,8 +31,8 @@ type store struct {
 	db *bolt.DB
 
 	mu      sync.Mutex
-	waiting []*update // not yet taken by a leader
-	led     bool      // some caller of update is the leader
+	waiting []*update     // not yet taken by a leader
+	lead    chan struct{} // holds one while some caller of update is the leader
 
 	sweepAt  int    // the bucket of mortals where the sweeper goes on
 	sweepKey []byte // and the key there; nil: from the first
@@ -44,27 +44,29 @@ type store struct {
 // A file that is not a whole grantling database is refused and left as it is.
 // It waits a second at most for another process to let go of the file.
 func openStore(path string) (*store, error) {
-	if path == memory {
-		db, err := makeDatabase(path, &bolt.Options{NoSync: true, NoFreelistSync: true, FreelistType: bolt.FreelistMapType, OpenFile: openUnlinked})
-		if err != nil {
-			return nil, databaseError(path, err)
-		}
-		return &store{db: db}, nil
+	db, err := openDatabase(path, realTime().Add(time.Second))
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return nil, fmt.Errorf("database %s is in use by another process", path)
+	case err != nil:
+		return nil, fmt.Errorf("database %s: %w", path, err)
 	}
-	deadline := realTime().Add(time.Second)
+	return &store{db: db, lead: make(chan struct{}, 1)}, nil
+}
+
+func openDatabase(path string, deadline time.Time) (*bolt.DB, error) {
+	if path == memory {
+		return makeDatabase(path, &bolt.Options{NoSync: true, NoFreelistSync: true, FreelistType: bolt.FreelistMapType, OpenFile: openUnlinked})
+	}
 	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
 		if err := createDatabase(path, deadline); err != nil {
-			return nil, databaseError(path, err)
+			return nil, err
 		}
 	}
 	if err := checkDatabase(path, deadline); err != nil {
-		return nil, databaseError(path, err)
+		return nil, err
 	}
-	db, err := openBolt(path, &bolt.Options{Timeout: until(deadline), FreelistType: bolt.FreelistMapType})
-	if err != nil {
-		return nil, databaseError(path, err)
-	}
-	return &store{db: db}, nil
+	return openBolt(path, &bolt.Options{Timeout: until(deadline), FreelistType: bolt.FreelistMapType})
 }
 
 // until is the patience that is left; bbolt takes none for for ever.
@@ -219,11 +221,4 @@ func guarded(do func() error) (err error) {
 		}
 	}()
 	return do()
-}
-
-func databaseError(path string, err error) error {
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return fmt.Errorf("database %s is in use by another process", path)
-	}
-	return fmt.Errorf("database %s: %w", path, err)
 }

@@ -12,7 +12,7 @@ import (
 // in one step: a few milliseconds' work.
 const sweepSize = 1000
 
-// mortal is a record that can tell when it makes no difference any more.
+// mortal is a record that knows when it makes no difference any more.
 type mortal interface {
 	dead(t *tx, now unixTime) (bool, error)
 }
@@ -42,38 +42,30 @@ func dead[T any, R interface {
 	return R(record).dead(t, now)
 }
 
-// gone reports whether a look-up found nothing.
-func gone[T any](record *T, err error) (bool, error) { return record == nil && err == nil, err }
-
-func (g *grant) dead(t *tx, now unixTime) (bool, error) {
-	if g.Expires.expired(now) {
+// over reports whether something has expired or its grant is dead.
+func (t *tx) over(expires unixTime, key grantKey, now unixTime) (bool, error) {
+	if expires.expired(now) {
 		return true, nil
 	}
-	return gone(t.granted(g.key))
+	b, err := t.granted(key)
+	return b == nil && err == nil, err
 }
 
-// A redeemed code and a used refresh token stay as long as their grant: until
-// then a second use has something to revoke.
+func (g *grant) dead(t *tx, now unixTime) (bool, error) { return t.over(g.Expires, g.key, now) }
 
-func (c *authorizationCode) dead(t *tx, now unixTime) (bool, error) {
-	if !c.Redeemed && c.Expires.expired(now) {
-		return true, nil
+func (o *oneTime) dead(t *tx, now unixTime) (bool, error) {
+	if o.Used { // as long as the grant lives, a second use has something to revoke
+		return t.over(0, o.Grant, now)
 	}
-	return gone(read[grant](t, bucketGrants, c.Grant[:]))
-}
-
-func (r *refreshToken) dead(t *tx, now unixTime) (bool, error) {
-	if !r.Used && r.Expires.expired(now) {
-		return true, nil
-	}
-	return gone(read[grant](t, bucketGrants, r.Grant[:]))
+	return t.over(o.Expires, o.Grant, now)
 }
 
 func (a *accessToken) dead(t *tx, now unixTime) (bool, error) {
-	if a.Expires.expired(now) {
-		return true, nil
+	if a.Grant != nil {
+		return t.over(a.Expires, *a.Grant, now)
 	}
-	return gone(t.bearer(a))
+	c, err := t.registered(a.ClientID, a.Client)
+	return a.Expires.expired(now) || c == nil && err == nil, err
 }
 
 func (a *answered) dead(_ *tx, now unixTime) (bool, error) { return a.Expires.expired(now), nil }

@@ -449,8 +449,8 @@ func TestGroupCommit(t *testing.T) {
 		<-third.done
 		st.mu.Lock()
 		defer st.mu.Unlock()
-		if st.led || len(st.waiting) > 0 {
-			t.Errorf("led %t, %d waiting, want nobody", st.led, len(st.waiting))
+		if len(st.lead)+len(st.waiting) > 0 {
+			t.Errorf("%d lead, %d wait, want nobody", len(st.lead), len(st.waiting))
 		}
 	})
 
@@ -1045,7 +1045,7 @@ func TestSweep(t *testing.T) {
 					g := i.server.newGrant(u, c, "read", now)
 					issued, _ := i.server.newTokens(g, c, "read", now, 3600)
 					presented := newCredential()
-					issued.code = &authorizationCode{stored: presented.stored(), Grant: g.key, Expires: now.after(600), Redeemed: true}
+					issued.code = &authorizationCode{oneTime: oneTime{stored: presented.stored(), Grant: g.key, Expires: now.after(600), Used: true}}
 					if err := i.server.store.issue(issued); err != nil {
 						t.Error(err)
 					}
