@@ -289,7 +289,7 @@ func TestControlClockMovesAll(t *testing.T) {
 		move(i, "-2h")
 		i.wantAlive(access) // nothing swept it
 		move(i, "2h")
-		i.sweep()
+		i.sweepAll()
 		move(i, "-2h")
 		i.wantDead(access)
 	})
@@ -372,30 +372,16 @@ func TestControlClockMovesAll(t *testing.T) {
 		i.mustControl("POST", "tokens", `{"client_id":"web","username":"alice"}`)
 		i.mustControl("POST", "tokens", `{"client_id":"web"}`)
 		i.post(i.endpoint("token"), withClient("legacy", url.Values{"grant_type": {"password"}, "username": {"alice"}, "password": {"wonderland"}})).wantToken()
-		i.sweep()
+		i.sweepAll()
 		if n := i.issued(); n == 0 {
 			t.Fatal("the sweeper took what is alive")
 		}
 		move(i, "10000h")
-		i.sweep()
+		i.sweepAll()
 		if n := i.issued(); n != 0 {
 			t.Errorf("after 10,000 hours there are still %d records", n)
 		}
 	})
-}
-
-// sweep does the sweeper's work at the clock's time.
-func (i *instance) sweep() {
-	i.Helper()
-	for {
-		removed, err := i.server.store.sweep(unixTime(i.server.clock.now().Unix()))
-		if err != nil {
-			i.Fatal(err)
-		}
-		if removed == 0 {
-			return
-		}
-	}
 }
 
 // issued counts the records of all that was issued.
@@ -640,7 +626,7 @@ func TestControlTokens(t *testing.T) {
 		i := startControlled(t)
 		access, _ := i.mustControl("POST", "tokens", `{"client_id":"web","username":"alice","expires_in":31536000}`).wantToken()
 		i.mustControl("POST", "clock", `{"advance":"8000h"}`)
-		i.sweep()
+		i.sweepAll()
 		i.wantAlive(access)
 	})
 	t.Run("expired", func(t *testing.T) {

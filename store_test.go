@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -869,6 +871,41 @@ func TestDatabaseInUse(t *testing.T) {
 	})
 }
 
+// TestDurable is about what only files have: what is answered has been synced,
+// and guessing a password from a stolen file is slow.
+func TestDurable(t *testing.T) {
+	t.Parallel()
+	t.Run("every commit is synced", func(t *testing.T) {
+		t.Parallel()
+		path := newDatabase(t)
+		st, err := openStore(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer st.close()
+		if st.db.NoSync || st.db.NoGrowSync {
+			t.Errorf("NoSync %t, NoGrowSync %t, want neither", st.db.NoSync, st.db.NoGrowSync)
+		}
+	})
+	t.Run("passwords take 600,000 rounds of PBKDF2", func(t *testing.T) {
+		t.Parallel()
+		folder := t.TempDir()
+		launch(t, folder).stop()
+		st, err := openStore(filepath.Join(folder, "grantling.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer st.close()
+		alice, err := st.userNamed("alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if alice.Password.Rounds != 600_000 {
+			t.Errorf("%d rounds", alice.Password.Rounds)
+		}
+	})
+}
+
 func TestDatabaseMode(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {
@@ -1023,6 +1060,65 @@ func TestSweep(t *testing.T) {
 		removed, err := st.sweep(unixTime(i.server.clock.now().Unix()).after(sessionLifetime))
 		if removed != 2 || !errors.Is(err, errStorage) {
 			t.Errorf("%d removed, want the session and a token; %v", removed, err)
+		}
+	})
+	t.Run("what is prolonged between two looks stays", func(t *testing.T) {
+		t.Parallel()
+		i := start(t)
+		alice, web := i.ids("web")
+		now := unixTime(i.server.clock.now().Unix())
+		g := &grant{key: newGrantKey(alice, web, newCredential().id), ClientID: "web", Username: "alice", Expires: now}
+		i.mustUpdate(func(t *tx) error { t.put(bucketGrants, g.key[:], g); return nil })
+		st := i.server.store
+		leader, release := leadBlocked(st)
+		longer := *g
+		longer.Expires = now + 1
+		prolonged := updateQueued(st, func(t *tx) error { t.put(bucketGrants, g.key[:], longer); return nil })
+		// The first look comes before that is written, the second one after it.
+		before, swept := waiting(st), make(chan int)
+		go func() {
+			removed, err := st.sweep(now)
+			if err != nil {
+				t.Error(err)
+			}
+			swept <- removed
+		}()
+		for waiting(st) == before {
+			runtime.Gosched()
+		}
+		close(release)
+		<-leader.done
+		<-prolonged.done
+		if removed := <-swept; removed != 0 || count(t, st, bucketGrants) != 1 {
+			t.Errorf("%d records removed, want the grant to stay", removed)
+		}
+	})
+	t.Run("it starts with the server and ends with it", func(t *testing.T) {
+		t.Parallel()
+		i := start(t)
+		expired := accessToken{stored: newCredential().stored(), Expires: 1}
+		i.mustUpdate(func(t *tx) error { t.put(bucketAccess, expired.id[:], expired); return nil })
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		ended := make(chan error, 1)
+		go func() { ended <- i.server.answer(ctx, listener, nil, func() {}) }()
+		for deadline := time.Now().Add(patience); count(t, i.server.store, bucketAccess) > 0; runtime.Gosched() {
+			if time.Now().After(deadline) {
+				t.Fatal("what has expired stays")
+			}
+		}
+		stop()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(patience):
+			t.Error("it does not end")
 		}
 	})
 	t.Run("R170 the file does not grow for ever", func(t *testing.T) {
