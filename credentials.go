@@ -15,7 +15,7 @@ import (
 )
 
 // credential is an authorization code, a token or a session identifier: a
-// public id, which is its key in the file, and a secret. The file has only a
+// public id, which is its key in the file, and a secret. The file holds only a
 // hash of the whole. 128 bits of it are random beyond the id (RFC 6749 §10.10).
 type credential struct {
 	id   uuid.UUID // version 7: credentials made together lie together in the file
@@ -24,8 +24,8 @@ type credential struct {
 
 func (c credential) String() string { return c.text }
 
-// stored is what the file has of it. The hash covers the text as it was issued:
-// no other spelling of it will do.
+// stored is what the file holds of it. The hash covers the text as it was
+// issued: another spelling of the same bytes is another text.
 func (c credential) stored() stored { return stored{c.id, hashSecret(c.text)} }
 
 // is reports in constant time whether hash is the credential's.
@@ -76,8 +76,8 @@ func (f format) newCredential(about claims) credential {
 	return c
 }
 
-// parse finds the id in what may be a credential. Whether it is one is for its
-// hash to tell.
+// parse finds the id in what may be a credential. Only the stored hash tells
+// whether it is one, so parse need not check more than it needs for the id.
 func (f format) parse(text string) (credential, bool) {
 	encoded, ok := strings.CutPrefix(text, f.Prefix)
 	if !ok || len(text) > 4096 {

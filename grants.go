@@ -396,7 +396,10 @@ func (s *server) newTokens(g *grant, c *client, scope string, now unixTime, life
 	if c.mayUse("refresh_token", s.profile) {
 		presented := s.profile.RefreshTokenFormat.newCredential(claims{})
 		expires := earlier(now.after(s.profile.RefreshTokenLifetime), g.Issued.after(s.profile.GrantLifetime))
-		issued.refresh = &refreshToken{oneTime{presented.stored(), g.key, now, expires, false}, issued.access.id}
+		issued.refresh = &refreshToken{
+			oneTime: oneTime{stored: presented.stored(), Grant: g.key, Issued: now, Expires: expires},
+			Access:  issued.access.id,
+		}
 		g.Refreshable = true
 		answer.refreshToken = presented.String()
 		g.Expires = later(g.Expires, expires)

@@ -104,8 +104,8 @@ type refreshToken struct {
 	Access uuid.UUID `json:"access"` // the access token issued beside it
 }
 
-// accessToken hangs on a grant, or, after client credentials, on its client
-// alone: nobody's consent is behind it.
+// accessToken hangs on a grant. After client credentials it hangs on its client
+// alone, because no user consented to it.
 type accessToken struct {
 	stored
 	Grant    *grantKey `json:"grant,omitempty"`
@@ -197,16 +197,16 @@ func (t *tx) putIssued(i issuance) {
 	}
 }
 
-// errAnswered answers a second decision on one authorization request.
+// errAnswered is for a second decision on one authorization request.
 var errAnswered = errors.New("this authorization request has been answered")
 
 // answered marks an authorization request that the user has decided on.
 type answered struct {
-	Expires unixTime `json:"exp"` // when the form for it is no good any more
+	Expires unixTime `json:"exp"` // when its form expires
 }
 
-// issue stores what was issued on a new grant, or on none (RFC 6749 §4.4), and
-// that a request has been answered, which it can be once.
+// issue stores what was issued on a new grant, or on none (RFC 6749 §4.4). An
+// authorization request can be answered once: a second answer is errAnswered.
 func (s *store) issue(i issuance) error {
 	return s.update(func(t *tx) error {
 		if i.answers != nil {
@@ -232,7 +232,7 @@ func (i issuance) client() uuid.UUID {
 	return i.access.Client
 }
 
-// Why a credential is worth nothing.
+// Why a credential is refused.
 var (
 	errUnknown = errors.New("unknown")
 	errExpired = errors.New("expired")
@@ -240,10 +240,9 @@ var (
 	errRevoked = errors.New("revoked")
 )
 
-// verdict is an error of a verb that has done something all the same: commit
-// keeps the writes of a verb that returns one, where any other error must come
-// before the first write. The second use of a code is one: the client gets the
-// error, and the tokens issued for the code are revoked. As a plain error it
+// verdict is an error whose writes are kept. Any other error must come before
+// the first write of a verb. The second use of a code is a verdict: the client
+// gets the error, and the tokens issued for the code are revoked. A plain error
 // would look right, pass every test of the answer, and leave the tokens of a
 // stolen code alive.
 type verdict struct{ error }
@@ -324,9 +323,9 @@ type onceOnly[T any] interface {
 }
 
 // revokeToken ends an access token alone, or a refresh token with all that
-// hangs on its grant (RFC 7009 §2.1): what was presented may be either. check
-// is asked whether the client that it was issued to may do so. A token that is
-// not there is revoked already.
+// hangs on its grant (RFC 7009 §2.1). access and refresh are the same text, read
+// as either kind. check gets the client that the token was issued to, and may
+// refuse. A token that is not there needs no revoking.
 //
 // Choice: an access token leaves its refresh token, so that a client can drop
 // one that leaked and go on.
@@ -365,8 +364,8 @@ func (s *store) revokeToken(access, refresh credential, check func(client uuid.U
 	})
 }
 
-// endAccess revokes an access token alone. It stays until it would expire, so
-// that whoever presents it can be told.
+// endAccess revokes an access token alone. Its record stays until it expires, so
+// that a client that presents it learns why it is refused.
 func (t *tx) endAccess(id uuid.UUID) error {
 	token, err := read[accessToken](t, bucketAccess, id[:])
 	if err != nil || token == nil {
@@ -490,6 +489,5 @@ func earlier(a, b unixTime) unixTime {
 	return min(a, b)
 }
 
-// maxLifetime is the longest that a token can be made to live, in seconds: a
-// hundred years.
+// maxLifetime is the longest lifetime of a token, in seconds: a hundred years.
 const maxLifetime seconds = 100 * 365 * 24 * 60 * 60

@@ -69,7 +69,8 @@ func openDatabase(path string, deadline time.Time) (*bolt.DB, error) {
 	return openBolt(path, &bolt.Options{Timeout: until(deadline), FreelistType: bolt.FreelistMapType})
 }
 
-// until is the patience that is left; bbolt takes none for for ever.
+// until is the time left before deadline, at least a millisecond: to bbolt, 0
+// means for ever.
 func until(deadline time.Time) time.Duration {
 	return max(deadline.Sub(realTime()), time.Millisecond)
 }
@@ -86,8 +87,8 @@ func createDatabase(path string, deadline time.Time) error {
 	}
 	db, err := makeDatabase(making, &bolt.Options{Timeout: until(deadline)})
 	if err != nil && !errors.Is(err, bolterrors.ErrTimeout) && !errors.Is(err, errForeign) {
-		// What an earlier start left there, killed or out of space, is of no
-		// use to anyone. The same may go wrong again.
+		// An earlier start, killed or out of space, left half a file. The same
+		// may go wrong again.
 		os.Remove(making)
 		if db, err = makeDatabase(making, &bolt.Options{Timeout: until(deadline)}); err != nil {
 			os.Remove(making)
@@ -114,7 +115,7 @@ func createDatabase(path string, deadline time.Time) error {
 		return moved
 	}
 	if err := syncDirectory(filepath.Dir(path)); err != nil && !errors.Is(err, os.ErrPermission) {
-		return err // who may not read a directory cannot sync it
+		return err // a directory that cannot be read cannot be synced
 	}
 	return nil
 }

@@ -56,10 +56,9 @@ func (s *store) reset(users []*user, clients []*client) error {
 	})
 }
 
-// putUser stores a user and gives it its id. One that takes the place of
-// another of its name has its id, on which hangs what was issued for it. This
-// is decided here, since the caller may have seen one that has been deleted
-// meanwhile.
+// putUser stores a user and gives it its id. A user who replaces another of the
+// same name keeps that one's id, because what was issued hangs on it. This is
+// decided in the transaction: whom the caller saw may be deleted by now.
 func (t *tx) putUser(u *user) error {
 	existing, err := read[user](t, bucketUsers, []byte(u.Username))
 	if err != nil {
@@ -75,8 +74,8 @@ func (t *tx) putUser(u *user) error {
 // putClient stores a client, as putUser does a user. Ids are ordered by time,
 // so that clients can be listed from the newest to the oldest.
 //
-// Of the clients that registered themselves and were issued nothing, the
-// newest maxUnused stay: anybody may register them.
+// Of the clients that registered themselves and were issued nothing, only the
+// newest maxUnused stay, because anybody may register them.
 func (t *tx) putClient(c *client) error {
 	existing, err := read[client](t, bucketClients, []byte(c.ClientID))
 	if err != nil {
@@ -107,7 +106,7 @@ func (t *tx) putClient(c *client) error {
 // the disk.
 const maxUnused = 1000
 
-// dropUnused removes the oldest of those clients until so many are left.
+// dropUnused removes the oldest of those clients and leaves so many.
 func (t *tx) dropUnused(left int) {
 	unused := t.keys(bucketLists, listKey(listUnused, ""), noLimit)
 	for _, key := range unused[:max(0, len(unused)-left)] {
@@ -126,9 +125,9 @@ func (t *tx) deleteClient(clientID string) {
 	t.delete(bucketClients, []byte(clientID))
 }
 
-// The lists that clients stand in, so that nobody has to look through all of
-// them: those of an owner, those that name a grant type, and those that
-// registered themselves and were issued nothing yet.
+// Lists of clients, so that no request looks through all of them: the clients of
+// an owner, those that name a grant type, and those that registered themselves
+// and were issued nothing yet.
 const (
 	listOwner  = "owner "
 	listGrant  = "grant "
@@ -138,8 +137,8 @@ const (
 // listKey is where an entry stands in a list; its value is the client_id.
 func listKey(list, entry string) []byte { return []byte(list + "\x00" + entry) }
 
-// lists are the client's keys in the lists that follow from what it is. Nobody
-// owns the operator's clients without an owner: their list has no name.
+// lists are the client's keys in the lists of owners and of grant types. The
+// operator's clients without an owner are in the list of the empty name.
 func (c *client) lists() (keys [][]byte) {
 	if c.RegisteredBy != itself {
 		keys = append(keys, listKey(listOwner+c.Owner, c.ClientID))
@@ -162,8 +161,8 @@ func (s *store) userNamed(username string) (*user, error) {
 	return view(s, func(t *tx) (*user, error) { return read[user](t, bucketUsers, []byte(username)) })
 }
 
-// ownerOf returns the user for whom a client acts: its owner or, if the
-// operator named none, the only user that there is; or nil.
+// ownerOf returns the user for whom a client acts: its owner or, if the operator
+// named none, the only user, or nil if there are more.
 func (s *store) ownerOf(c *client) (*user, error) {
 	if c.Owner != "" || c.RegisteredBy != operator {
 		return s.userNamed(c.Owner)
@@ -177,9 +176,9 @@ func (s *store) ownerOf(c *client) (*user, error) {
 	})
 }
 
-// deleteUser removes a user. Whatever was issued for it is dead from then on,
-// also if another user of that name comes; the sweeper takes it away.
-// Nobody owns the user's clients then.
+// deleteUser removes a user. What was issued for the user is dead from then on,
+// even if a new user gets the same name, and the sweeper removes it. The user's
+// clients stay, without an owner.
 func (s *store) deleteUser(username string) error {
 	return s.update(func(t *tx) error {
 		owned, err := t.clientsOf(username, noLimit)
@@ -202,7 +201,7 @@ func (s *store) clientNamed(clientID string) (*client, error) {
 	return view(s, func(t *tx) (*client, error) { return read[client](t, bucketClients, []byte(clientID)) })
 }
 
-// deleteClient removes a client, and with it all that was issued to it, as deleteUser.
+// deleteClient removes a client. What was issued to it is dead, as with deleteUser.
 func (s *store) deleteClient(clientID string) error {
 	return s.update(func(t *tx) error { t.deleteClient(clientID); return nil })
 }
@@ -234,11 +233,11 @@ func (t *tx) clientsOf(owner string, limit int) (owned []*client, err error) {
 	return owned, nil
 }
 
-// errTooMany answers the registration of one client more than a user may own.
-var errTooMany = errors.New("the user owns as many clients as one may")
-
-// errRegistered answers the registration of a client that there is already.
-var errRegistered = errors.New("there is such a client already")
+// Why addClient refuses.
+var (
+	errTooMany    = errors.New("the user owns as many clients as one may")
+	errRegistered = errors.New("there is such a client already")
+)
 
 // addClient stores a new client of an owner who has fewer than limit.
 func (s *store) addClient(c *client, limit int) error {
@@ -257,9 +256,8 @@ func (s *store) addClient(c *client, limit int) error {
 	})
 }
 
-// changeClient puts what change makes of a client in its place, or deletes it
-// if that is nil, together with all that was issued to it. A client of another
-// owner is as unknown as one that does not exist.
+// changeClient replaces a client with what change returns, or deletes it if that
+// is nil. A client of another owner is errUnknown, like one that does not exist.
 func (s *store) changeClient(owner, clientID string, change func(*client) (*client, error)) error {
 	return s.update(func(t *tx) error {
 		c, err := read[client](t, bucketClients, []byte(clientID))
@@ -298,7 +296,7 @@ type session struct {
 	Expires      unixTime  `json:"exp"`
 }
 
-// putSession stores a session; replaced, if not nil, is the one it takes the place of.
+// putSession stores a session and ends the one that it replaces, if any.
 func (s *store) putSession(new *session, replaced *session) error {
 	return s.update(func(t *tx) error {
 		if replaced != nil {
@@ -360,8 +358,8 @@ func (s *store) signingKey() (key *rsa.PrivateKey, err error) {
 // keep other writers waiting.
 const revokeSize = 1000
 
-// revokeGrants ends all that a user granted to a client, a part at a time
-// where it is very much.
+// revokeGrants ends all that a user granted to a client, revokeSize grants at a
+// time.
 func (s *store) revokeGrants(user, client uuid.UUID) error {
 	for more := true; more; {
 		err := s.update(func(t *tx) error {
@@ -379,9 +377,8 @@ func (s *store) revokeGrants(user, client uuid.UUID) error {
 	return nil
 }
 
-// maxGrants is how many grants of one user to one client are looked at where
-// any of them may count: the newest. A page or a question to the user then
-// costs the same however many there are.
+// maxGrants is how many grants of one user to one client are looked at, the
+// newest first. A page then costs the same however many there are.
 const maxGrants = 100
 
 // newestGrants yields what a user granted to a client, the newest first.
@@ -397,7 +394,8 @@ func (t *tx) newestGrants(user, client uuid.UUID) iter.Seq2[*grant, error] {
 
 // consented reports whether a live grant of the user to the client satisfies match.
 //
-// Choice: one behind the newest maxGrants is forgotten, and the user asked again.
+// Choice: an older one than the newest maxGrants is forgotten, and the server
+// asks the user again.
 func (s *store) consented(user, client uuid.UUID, now unixTime, match func(*grant) bool) (bool, error) {
 	return view(s, func(t *tx) (bool, error) {
 		for g, err := range t.newestGrants(user, client) {
@@ -413,7 +411,7 @@ func (s *store) consented(user, client uuid.UUID, now unixTime, match func(*gran
 }
 
 // grantees returns the registrations of the clients that a user granted
-// something to, the newest first. Some of it may have expired.
+// something to, the newest client first. The grants may have expired.
 func (s *store) grantees(user uuid.UUID) ([]uuid.UUID, error) {
 	return view(s, func(t *tx) (clients []uuid.UUID, err error) {
 		key, _ := t.before(bucketGrants, user[:], slices.Concat(user[:], uuid.Max[:]))
