@@ -76,28 +76,30 @@ func (f format) newCredential(about claims) credential {
 	return c
 }
 
-// parse finds the id in what may be a credential. Only the stored hash tells
-// whether it is one, so parse need not check more than it needs for the id.
+// parse finds the id in what looks like a credential. Only the stored hash tells
+// whether it is one.
 func (f format) parse(text string) (credential, bool) {
 	encoded, ok := strings.CutPrefix(text, f.Prefix)
 	if !ok || len(text) > 4096 {
 		return credential{}, false
 	}
 	var raw []byte
+	var err error
 	switch f.Encoding {
 	case "hex":
-		raw, _ = hex.DecodeString(encoded)
+		raw, err = hex.DecodeString(encoded)
 	case "jwt":
 		_, rest, _ := strings.Cut(encoded, ".")
 		payload, _, _ := strings.Cut(rest, ".")
-		raw, _ = base64.RawURLEncoding.DecodeString(payload)
 		var about claims
-		json.Unmarshal(raw, &about)
+		if raw, err = base64.RawURLEncoding.DecodeString(payload); err == nil {
+			err = json.Unmarshal(raw, &about)
+		}
 		raw, _ = hex.DecodeString(about.ID)
 	default:
-		raw, _ = base64.RawURLEncoding.DecodeString(encoded)
+		raw, err = base64.RawURLEncoding.DecodeString(encoded)
 	}
-	if len(raw) < 32 {
+	if err != nil || len(raw) < 32 || len(raw) > 32 && f.Encoding != "jwt" {
 		return credential{}, false
 	}
 	return credential{uuid.UUID(raw[:16]), text}, true

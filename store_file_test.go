@@ -213,6 +213,32 @@ func TestManyRecords(t *testing.T) {
 	}
 }
 
+// TestClientLists: a client that changes leaves the lists that it was in.
+func TestClientLists(t *testing.T) {
+	t.Parallel()
+	i := start(t)
+	st := i.server.store
+	for _, c := range []*client{
+		{ClientID: "moved", Owner: "carol", GrantTypes: []string{"device"}},
+		{ClientID: "moved", Owner: "dave", GrantTypes: []string{"refresh_token"}},
+	} {
+		if err := st.register(nil, []*client{c}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for owner, want := range map[string]int{"carol": 0, "dave": 1} {
+		if owned, err := st.clientsOf(owner, noLimit); len(owned) != want || err != nil {
+			t.Errorf("%s owns %d clients, want %d; %v", owner, len(owned), want, err)
+		}
+	}
+	if found, err := st.anyNames("device"); found || err != nil {
+		t.Errorf("a client is said to name the former grant type; %v", err)
+	}
+	if err := st.addClient(&client{ClientID: "moved", Owner: "carol"}, noLimit); err != errRegistered {
+		t.Errorf("a second client of that id: %v, want %v", err, errRegistered)
+	}
+}
+
 // mustUpdate writes what no request would in a reasonable time.
 func (i *instance) mustUpdate(verb func(*tx) error) {
 	i.Helper()
