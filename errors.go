@@ -313,7 +313,7 @@ func (s *server) writeError(w http.ResponseWriter, x *exchange, err error) {
 }
 
 // writeBearerError writes an error as a WWW-Authenticate challenge (RFC 6750
-// §3), with the same in a JSON body for whoever looks there.
+// §3), and in a JSON body too.
 func (s *server) writeBearerError(w http.ResponseWriter, x *exchange, err error) {
 	t := s.tell(x.endpoint, x, err)
 	challenge := `Bearer realm="grantling"`

@@ -467,6 +467,43 @@ func TestErrorReasons(t *testing.T) {
 	}
 }
 
+// TestProfileRules is about the order of rules: the last one that matches and
+// has a member decides it.
+func TestProfileRules(t *testing.T) {
+	t.Parallel()
+	problem := &shape{object{{"problem", "${error}"}}}
+	i := startProfile(t, "rfc6749", func(s *server) {
+		s.profile.Errors = errorRules{
+			{Status: 402, Description: "Something is wrong.", Body: problem, Headers: map[string]string{"X-One": "1", "X-Two": "2", "X-Three": "3"}},
+			{At: []string{"token", "revoke"}, When: []string{"client secret wrong", "invalid_grant"}, Description: "It is the grant.", Headers: map[string]string{"x-two": "two"}},
+			{When: []string{"unknown code"}, Error: "unknown_code", Headers: map[string]string{"x-three": ""}},
+			{At: []string{"revoke"}, Status: 409},
+			{At: []string{"token"}, When: []string{"missing code", "missing redirect_uri"}, Description: "There is no ${parameter}."},
+			{At: []string{"token"}, Body: &shape{object{{"error", "${error}"}, {"text", "${description}"}}}},
+		}
+	})
+	testAnswers(t, i, []answerCase{
+		{"code and reason", func(i *instance) *reply {
+			return i.post(i.endpoint("token"), plainExchange("web", "unknown"))
+		}, 402, `{"error":"unknown_code","text":"It is the grant."}`, []string{"X-One", "1", "X-Two", "two", "X-Three", ""}},
+		{"reason with a parameter", func(i *instance) *reply {
+			return i.post(i.endpoint("token"), plainExchange("web", ""))
+		}, 402, `{"error":"invalid_request","text":"There is no code."}`, []string{"X-Two", "2"}},
+		{"reason with another parameter", func(i *instance) *reply {
+			return i.post(i.endpoint("token"), plainExchange("web", "unknown", "grant_type", ""))
+		}, 402, `{"error":"invalid_request","text":"Something is wrong."}`, nil},
+		{"another endpoint", func(i *instance) *reply {
+			return i.post(i.endpoint("revoke"), url.Values{"client_id": {"web"}, "client_secret": {"guess"}})
+		}, 409, `{"problem":"invalid_client"}`, []string{"X-Two", "two"}},
+	})
+	t.Run("a redirect keeps state unless the body is the endpoint's own", func(t *testing.T) {
+		t.Parallel()
+		i := i.in(t)
+		b := i.as("bob")
+		b.decide(b.authorize(plain("web")), "deny").wantLocation("https://cb.example/cb?error=access_denied&error_description=Something+is+wrong.&state=xyz&iss=" + url.QueryEscape(i.URL))
+	})
+}
+
 // TestServerFailures is about the server's own failures: no rule of a profile
 // tells them as the client's, not even one for every error.
 func TestServerFailures(t *testing.T) {
