@@ -11,22 +11,27 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // controlPath is where the control API stands, behind the issuer's path.
 const controlPath = "/_control/"
 
-// control is what a test suite bends a server with, and sees of it.
+// control is the state of the control API.
 type control struct {
+	mux      *http.ServeMux
 	users    []*user // as they were after the start, as are the clients
 	clients  []*client
 	faults   faults
 	requests requests
+	era      atomic.Pointer[era]
+}
 
-	mu  sync.Mutex
-	era context.Context // from the start or a reset to the next one, or to the end
+// era is the time from the start or a reset to the next one, or to the end. Its
+// end ends what was delayed in it, and drops the records of what began in it.
+type era struct {
+	context.Context
 	end context.CancelFunc
 }
 
@@ -37,78 +42,116 @@ func (s *server) openControl() error {
 	if err != nil {
 		return err
 	}
-	s.control = &control{users: users, clients: clients}
+	s.control = &control{mux: http.NewServeMux(), users: users, clients: clients}
+	for _, v := range append(s.controlVerbs(), verb{pattern: controlPath, do: unknownVerb}) {
+		s.control.mux.HandleFunc(v.pattern, func(w http.ResponseWriter, r *http.Request) {
+			x := w.(*recorder).x
+			answer, err := v.do(r, x)
+			s.writeControl(w, x, answer, err)
+		})
+	}
 	s.control.beginEra()
 	return nil
 }
 
-// beginEra ends what hangs on the era before: delays, and the records of what
-// began in it.
+// beginEra ends the era before.
 func (c *control) beginEra() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.end != nil {
-		c.end()
+	ctx, end := context.WithCancel(context.Background())
+	if before := c.era.Swap(&era{ctx, end}); before != nil {
+		before.end()
 	}
-	c.era, c.end = context.WithCancel(context.Background())
 }
 
-// currentEra is done when it is over.
-func (c *control) currentEra() context.Context {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.era
-}
+// close ends what is delayed: the server stops.
+func (c *control) close() { c.era.Load().end() }
 
-// close lets go all who wait: the server stops.
-func (c *control) close() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.end()
-}
-
-// verb is one request that the control API understands. Its do returns what is
-// answered as JSON, or an error that names the member at fault.
+// verb is a request that the control API understands.
 type verb struct {
-	method string
-	path   string // may end in a {name}
-	what   string
-	do     func(s *server, r *http.Request, x *exchange) (any, error)
+	pattern string // of http.ServeMux
+	what    string
+	do      verbFunc
 }
 
-func verbs() []verb {
+// verbFunc returns what is answered as JSON, nil for {}, or an error that names
+// the member at fault.
+type verbFunc func(*http.Request, *exchange) (any, error)
+
+// controlVerbs are all, in the order in which they are listed.
+func (s *server) controlVerbs() []verb {
+	c := s.control
 	return []verb{
-		{"GET", "", "lists these verbs, the named faults and the URLs of the endpoints", (*server).listVerbs},
-		{"GET", "clock", `tells the time: {"now","offset"}`, (*server).readClock},
-		{"POST", "clock", `moves it: {"advance":"31m"}, {"set":"2030-01-01T00:00:00Z"} or {"reset":true}`, (*server).moveClock},
-		{"POST", "users", "creates or replaces a user, as in a fixtures file", (*server).putUser},
-		{"DELETE", "users/{username}", "removes a user and all that was issued for it", (*server).removeUser},
-		{"POST", "clients", "creates or replaces a client, as in a fixtures file; the answer has its client_secret", (*server).putClient},
-		{"DELETE", "clients/{client_id}", "removes a client and all that was issued to it", (*server).removeClient},
-		{"POST", "authorize", `decides an authorization request without a browser: {"url","username","decision":"approve"}`, (*server).decideRequest},
-		{"POST", "tokens", `mints tokens: {"client_id","username","scope","expires_in"}; without username for the client itself`, (*server).mintTokens},
-		{"GET", "faults", "lists the faults that are staged", (*server).listFaults},
-		{"POST", "faults", `stages a fault: {"endpoint":"token","status":503} or {"name":"missing_expires_in"}`, (*server).addFault},
-		{"DELETE", "faults", "clears all faults", (*server).clearFaults},
-		{"GET", "requests", "tells what was asked and answered: ?endpoint=, ?client_id=, ?after=ID, ?wait=5s", (*server).listRequests},
-		{"GET", "requests/latest", "tells the last of these", (*server).latestRequest},
-		{"DELETE", "requests", "forgets them", (*server).forgetRequests},
-		{"POST", "issuer", `tells the base URL that others reach this server by, once it is known: {"issuer":"http://localhost:49153"}`, (*server).moveIssuer},
-		{"POST", "reset", "makes everything as it was after the start", (*server).reset},
+		{"GET /_control/{$}", "lists these verbs, the named faults and the URLs of the endpoints", s.listVerbs},
+		{"GET /_control/clock", `tells the time: {"now","offset"}`, s.readClock},
+		{"POST /_control/clock", `moves it: {"advance":"31m"}, {"set":"2030-01-01T00:00:00Z"} or {"reset":true}`, withBody(s.moveClock)},
+		{"POST /_control/users", "creates or replaces a user, as in a fixtures file", withBody(s.putUser)},
+		{"DELETE /_control/users/{username}", "removes a user and all that was issued for it", s.removeUser},
+		{"POST /_control/clients", "creates or replaces a client, as in a fixtures file; the answer has its client_secret", withBody(s.putClient)},
+		{"DELETE /_control/clients/{client_id}", "removes a client and all that was issued to it", s.removeClient},
+		{"POST /_control/authorize", `decides an authorization request without a browser: {"url","username","decision":"approve"}`, withBody(s.decideRequest)},
+		{"POST /_control/tokens", `mints tokens: {"client_id","username","scope","expires_in"}; without username for the client itself`, withBody(s.mintTokens)},
+		{"GET /_control/faults", "lists the faults that are staged", s.listFaults},
+		{"POST /_control/faults", `stages a fault: {"endpoint":"token","status":503} or {"name":"missing_expires_in"}`, withBody(s.addFault)},
+		{"DELETE /_control/faults", "clears all faults", done(c.faults.clear)},
+		{"GET /_control/requests", "tells what was asked and answered: ?endpoint=, ?client_id=, ?after=ID, ?wait=5s", s.listRequests},
+		{"GET /_control/requests/latest", "tells the last of these", s.latestRequest},
+		{"DELETE /_control/requests", "forgets them", done(c.requests.forget)},
+		{"POST /_control/issuer", `tells the base URL that others reach this server by, once it is known: {"issuer":"http://localhost:49153"}`, withBody(s.moveIssuer)},
+		{"POST /_control/reset", "makes everything as it was after the start", s.reset},
+	}
+}
+
+func unknownVerb(*http.Request, *exchange) (any, error) {
+	return nil, &oauthError{Status: http.StatusNotFound, Description: "there is no such request here; GET " + controlPath + " lists those that there are"}
+}
+
+// done makes a verb of what has nothing to answer.
+func done(do func()) verbFunc {
+	return func(*http.Request, *exchange) (any, error) {
+		do()
+		return nil, nil
+	}
+}
+
+// withBody makes a verb of a function that takes the members of a JSON object.
+func withBody[T any](do func(asked *T, r *http.Request, x *exchange) (any, error)) verbFunc {
+	return func(r *http.Request, x *exchange) (any, error) {
+		body, err := readBody(r)
+		if err != nil {
+			return nil, err
+		}
+		if strings.TrimSpace(body) == "" {
+			return nil, errors.New("the body is empty: it must be a JSON object")
+		}
+		asked := new(T)
+		if _, err := parseDocument("body", []byte(body), asked); err != nil {
+			return nil, err
+		}
+		if err := tagProblems(asked).first(); err != nil {
+			return nil, err
+		}
+		return do(asked, r, x)
 	}
 }
 
 // handleControl is the control API.
-func (s *server) handleControl(w http.ResponseWriter, r *http.Request, x *exchange) {
+func (s *server) handleControl(w *recorder, r *http.Request) {
 	http.NewResponseController(w).SetWriteDeadline(time.Time{}) // what is asked for may wait or be delayed
 	w.Header().Set("Content-Type", "application/json")          // whatever the profile's is
-	var answer any
-	err := s.guardControl(r)
-	if err == nil {
-		answer, err = s.controlled(r, x)
+	if err := s.guardControl(r); err != nil {
+		s.writeControl(w, w.x, nil, err)
+		return
 	}
+	http.StripPrefix(s.base, s.control.mux).ServeHTTP(w, r)
+}
+
+// writeControl writes what a verb answers: 400 with the problem, where no
+// status is said.
+func (s *server) writeControl(w http.ResponseWriter, x *exchange, answer any, err error) {
 	if x.fault != "" {
 		w.Header().Set("Grantling-Fault", x.fault)
+	}
+	if answer == nil {
+		answer = object{}
 	}
 	if err == nil {
 		err = s.writeJSON(w, http.StatusOK, answer)
@@ -143,53 +186,10 @@ func (s *server) guardControl(r *http.Request) error {
 	return nil
 }
 
-// controlled finds the verb of a request and does it.
-func (s *server) controlled(r *http.Request, x *exchange) (any, error) {
-	path := strings.TrimPrefix(r.URL.EscapedPath(), s.base+controlPath)
-	for _, v := range verbs() {
-		if v.method == r.Method && v.matches(path, r) {
-			return v.do(s, r, x)
-		}
-	}
-	return nil, &oauthError{Status: http.StatusNotFound, Description: "there is no such request here; GET " + controlPath + " lists those that there are"}
-}
-
-// matches reports whether a path, as it was sent, is the verb's, and notes the
-// value of its {name}.
-func (v verb) matches(path string, r *http.Request) bool {
-	fixed, name, _ := strings.Cut(v.path, "{")
-	if name == "" {
-		return path == fixed
-	}
-	value, found := strings.CutPrefix(path, fixed)
-	value, err := url.PathUnescape(value)
-	if !found || value == "" || err != nil {
-		return false
-	}
-	r.SetPathValue(strings.TrimSuffix(name, "}"), value)
-	return true
-}
-
-// parseControl reads a request's JSON into a pointer to a struct.
-func parseControl(r *http.Request, into any) error {
-	body, err := readBody(r)
-	if err != nil {
-		return err
-	}
-	if strings.TrimSpace(body) == "" {
-		return errors.New("the body is empty: it must be a JSON object")
-	}
-	_, err = parseDocument("body", []byte(body), into)
-	return err
-}
-
-// done is the answer of verbs that have nothing to tell.
-var done = object{}
-
 func (s *server) listVerbs(*http.Request, *exchange) (any, error) {
 	var requests, names, endpoints object
-	for _, v := range verbs() {
-		requests.add(v.method+" "+controlPath+v.path, v.what)
+	for _, v := range s.controlVerbs() {
+		requests.add(strings.TrimSuffix(v.pattern, "{$}"), v.what)
 	}
 	for _, n := range namedFaults {
 		names.add(n.name, n.what+" ("+n.endpoint+")")
@@ -209,103 +209,74 @@ func (s *server) readClock(*http.Request, *exchange) (any, error) {
 	return object{{"now", now.UTC().Format(time.RFC3339)}, {"offset", offset.String()}}, nil
 }
 
-func (s *server) moveClock(r *http.Request, x *exchange) (any, error) {
-	var move struct {
-		Advance *string `json:"advance"`
-		Set     *string `json:"set"`
-		Reset   *bool   `json:"reset"`
-	}
-	if err := parseControl(r, &move); err != nil {
-		return nil, err
-	}
-	switch {
-	case move.Advance != nil && move.Set == nil && move.Reset == nil:
-		d, err := time.ParseDuration(*move.Advance)
+type clockMove struct {
+	Advance string `json:"advance"`
+	Set     string `json:"set"`
+	Reset   bool   `json:"reset"`
+}
+
+func (s *server) moveClock(asked *clockMove, r *http.Request, x *exchange) (any, error) {
+	var move func(offset time.Duration) time.Duration
+	var member string
+	switch *asked {
+	case clockMove{}:
+		return nil, errors.New("expected one of advance, set and reset")
+	case clockMove{Advance: asked.Advance}:
+		d, err := time.ParseDuration(asked.Advance)
 		if err != nil {
 			return nil, wrong("advance", `must be a duration as "31m" or "-1h30m", at most 290 years long`)
 		}
-		if !s.clock.advance(d) {
-			return nil, wrong("advance", "leads out of the years 1980 to 2200")
-		}
-	case move.Set != nil && move.Advance == nil && move.Reset == nil:
-		t, err := time.Parse(time.RFC3339, *move.Set)
+		member, move = "advance", func(offset time.Duration) time.Duration { return offset + d }
+	case clockMove{Set: asked.Set}:
+		t, err := time.Parse(time.RFC3339, asked.Set)
 		if err != nil {
 			return nil, wrong("set", `must be a time as "2030-01-01T00:00:00Z"`)
 		}
-		if !s.clock.set(t) {
-			return nil, wrong("set", "must be in the years 1980 to 2200")
-		}
-	case move.Reset != nil && move.Advance == nil && move.Set == nil:
-		if !*move.Reset {
-			return nil, wrong("reset", "must be true")
-		}
-		s.clock.reset()
+		member, move = "set", func(time.Duration) time.Duration { return t.Sub(realTime()) }
+	case clockMove{Reset: true}:
+		move = func(time.Duration) time.Duration { return 0 }
 	default:
-		return nil, errors.New("one of advance, set and reset must be there, and no more")
+		return nil, errors.New("expected only one of advance, set and reset")
+	}
+	if !s.clock.move(move) {
+		return nil, wrong(member, "leads out of the years 1980 to 2200")
 	}
 	return s.readClock(r, x)
 }
 
-// advance moves the clock. It reports whether the time stays one that all that
-// is dated by it can be told in.
-func (c *clock) advance(d time.Duration) bool {
+// move sets how far the clock is from the real time. It reports whether the
+// time stays one that everything dated by it can be written in.
+func (c *clock) move(to func(offset time.Duration) time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.move(c.offset + d)
-}
-
-// set moves the clock to t, likewise.
-func (c *clock) set(t time.Time) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.move(t.Sub(realTime()))
-}
-
-func (c *clock) move(offset time.Duration) bool {
-	if year := realTime().Add(offset).UTC().Year(); year < 1980 || year >= 2200 {
+	offset := to(c.offset)
+	year := realTime().Add(offset).UTC().Year()
+	if year < 1980 || year >= 2200 {
 		return false
 	}
 	c.offset = offset
 	return true
 }
 
-func (c *clock) reset() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.offset = 0
+type issuerMove struct {
+	Issuer string `json:"issuer" required:"true"`
 }
 
 // moveIssuer is for a server behind a port that is known only when it runs.
 //
-// Choice: a reset leaves it. It is where the server is, and no test's doing.
-func (s *server) moveIssuer(r *http.Request, _ *exchange) (any, error) {
-	var asked struct {
-		Issuer string `json:"issuer"`
-	}
-	if err := parseControl(r, &asked); err != nil {
-		return nil, err
-	}
-	if asked.Issuer == "" {
-		return nil, wrong("issuer", "is missing")
-	}
-	if err := s.setIssuer(asked.Issuer); err != nil {
-		return nil, err
-	}
-	return object{{"issuer", s.issuer()}}, nil
+// Choice: a reset keeps it: it is where the server is, and no test's doing.
+func (s *server) moveIssuer(asked *issuerMove, _ *http.Request, _ *exchange) (any, error) {
+	err := s.setIssuer(asked.Issuer)
+	return issuerMove{s.issuer()}, err
 }
 
-func (s *server) putUser(r *http.Request, _ *exchange) (any, error) {
-	var u userFixture
-	if err := parseControl(r, &u); err != nil {
+func (s *server) putUser(u *userFixture, _ *http.Request, _ *exchange) (any, error) {
+	if err := u.problems().first(); err != nil {
 		return nil, err
 	}
-	if err := u.check(); err != nil {
-		return nil, err
-	}
-	if _, err := s.applyFixtures(&fixtures{Users: []userFixture{u}}); err != nil {
-		return nil, err
-	}
-	return object{{"username", u.Username}, {"name", u.Name}, {"email", u.Email}}, nil
+	_, err := s.applyFixtures(&fixtures{Users: []userFixture{*u}})
+	u.Password = ""
+	return u, err
 }
 
 func (s *server) removeUser(r *http.Request, _ *exchange) (any, error) {
@@ -313,40 +284,21 @@ func (s *server) removeUser(r *http.Request, _ *exchange) (any, error) {
 	if u, err := s.store.userNamed(username); u == nil {
 		return nil, cmp.Or(err, wrong("username", "names no user"))
 	}
-	return done, s.store.deleteUser(username)
+	return nil, s.store.deleteUser(username)
 }
 
-// putClient always knows the secret that it answers with: who sends none gets
-// a new one.
-func (s *server) putClient(r *http.Request, _ *exchange) (any, error) {
-	var c clientFixture
-	if err := parseControl(r, &c); err != nil {
-		return nil, err
-	}
-	if err := c.check(s.profile); err != nil {
+// putClient always knows the secret that it answers with: a client that comes
+// without one gets a new one.
+func (s *server) putClient(c *clientFixture, _ *http.Request, _ *exchange) (any, error) {
+	if err := c.problems(s.profile).first(); err != nil {
 		return nil, err
 	}
 	if !c.public() && c.ClientSecret == "" {
 		c.ClientSecret = newClientSecret()
 	}
-	if _, err := s.applyFixtures(&fixtures{Clients: []clientFixture{c}}); err != nil {
-		return nil, err
-	}
-	o := object{{"client_id", c.ClientID}}
-	add := func(name string, value any, there bool) {
-		if there {
-			o.add(name, value)
-		}
-	}
-	add("client_secret", c.ClientSecret, !c.public())
-	add("client_name", c.ClientName, c.ClientName != "")
-	add("client_uri", c.ClientURI, c.ClientURI != "")
-	add("redirect_uris", c.RedirectURIs, c.RedirectURIs != nil)
-	add("grant_types", c.GrantTypes, c.GrantTypes != nil)
-	add("scope", c.Scope, c.Scope != "")
-	add("token_endpoint_auth_method", cmp.Or(c.TokenEndpointAuthMethod, "client_secret_basic"), true)
-	add("owner", c.Owner, c.Owner != "")
-	return o, nil
+	_, err := s.applyFixtures(&fixtures{Clients: []clientFixture{*c}})
+	c.TokenEndpointAuthMethod = cmp.Or(c.TokenEndpointAuthMethod, "client_secret_basic")
+	return c, err
 }
 
 func (s *server) removeClient(r *http.Request, _ *exchange) (any, error) {
@@ -354,24 +306,19 @@ func (s *server) removeClient(r *http.Request, _ *exchange) (any, error) {
 	if c, err := s.store.clientNamed(clientID); c == nil {
 		return nil, cmp.Or(err, wrong("client_id", "names no client"))
 	}
-	return done, s.store.deleteClient(clientID)
+	return nil, s.store.deleteClient(clientID)
+}
+
+type decisionRequest struct {
+	URL      string `json:"url" required:"true"`
+	Username string `json:"username" required:"true"`
+	Decision string `json:"decision" required:"true" one:"approve deny"`
 }
 
 // decideRequest sends an authorization request through the authorization
 // endpoint with the user's decision beside it: with its checks, its faults and
 // its place in the log.
-func (s *server) decideRequest(r *http.Request, x *exchange) (any, error) {
-	var asked struct {
-		URL      string `json:"url"`
-		Username string `json:"username"`
-		Decision string `json:"decision"`
-	}
-	if err := parseControl(r, &asked); err != nil {
-		return nil, err
-	}
-	if asked.URL == "" {
-		return nil, wrong("url", "is missing")
-	}
+func (s *server) decideRequest(asked *decisionRequest, r *http.Request, x *exchange) (any, error) {
 	target, err := url.Parse(asked.URL)
 	if err != nil {
 		return nil, wrong("url", "is not a URL")
@@ -379,15 +326,9 @@ func (s *server) decideRequest(r *http.Request, x *exchange) (any, error) {
 	if found, _, ok := s.findRoute(http.MethodGet, target.Path); !ok || found.endpoint != "authorize" || !s.reachedBy(target, r) {
 		return nil, wrong("url", "is not at the authorization endpoint of this server, "+s.url(s.profile.Endpoints["authorize"][0]))
 	}
-	if asked.Username == "" {
-		return nil, wrong("username", "is missing")
-	}
 	u, err := s.store.userNamed(asked.Username)
 	if u == nil {
 		return nil, cmp.Or(err, wrong("username", "names no user"))
-	}
-	if asked.Decision != "approve" && asked.Decision != "deny" {
-		return nil, wrong("decision", "must be approve or deny")
 	}
 	request := (&http.Request{
 		Method:     http.MethodGet,
@@ -402,11 +343,12 @@ func (s *server) decideRequest(r *http.Request, x *exchange) (any, error) {
 	answer := s.serveWithin(request, decided)
 	x.fault = decided.fault
 	location := answer.header.Get("Location")
+	if strings.HasPrefix(location, "/") { // a page of this server
+		location = s.origin() + location
+	}
 	switch {
 	case decided.fault != "" && answer.status == 0:
 		return nil, wrong("url", "was not answered: fault "+decided.fault+" dropped the answer")
-	case strings.HasPrefix(location, "/"): // a page of this server
-		return object{{"redirect_to", s.origin() + location}}, nil
 	case location != "":
 		return object{{"redirect_to", location}}, nil
 	case decided.fault != "":
@@ -446,27 +388,19 @@ func (s *server) reachedBy(target *url.URL, r *http.Request) bool {
 	return target.Scheme == scheme && target.Port() == port && isAddressed(target.Hostname(), s.hosts...)
 }
 
+type mintRequest struct {
+	ClientID  string   `json:"client_id" required:"true"`
+	Username  string   `json:"username"`
+	Scope     string   `json:"scope"`
+	ExpiresIn *seconds `json:"expires_in" from:"-3153600000" to:"3153600000"` // a hundred years; negative: it has expired
+}
+
 // mintTokens issues what the token endpoint would after a user's consent or by
 // client credentials.
-func (s *server) mintTokens(r *http.Request, x *exchange) (any, error) {
-	var asked struct {
-		ClientID  string   `json:"client_id"`
-		Username  string   `json:"username"`
-		Scope     string   `json:"scope"`
-		ExpiresIn *seconds `json:"expires_in"`
-	}
-	if err := parseControl(r, &asked); err != nil {
-		return nil, err
-	}
-	if asked.ClientID == "" {
-		return nil, wrong("client_id", "is missing")
-	}
+func (s *server) mintTokens(asked *mintRequest, _ *http.Request, x *exchange) (any, error) {
 	c, err := s.store.clientNamed(asked.ClientID)
 	if c == nil {
 		return nil, cmp.Or(err, wrong("client_id", "names no client"))
-	}
-	if n := asked.ExpiresIn; n != nil && (*n == 0 || *n < -maxLifetime || *n > maxLifetime) {
-		return nil, wrong("expires_in", "must be between -100 and 100 years and not 0: negative for a token that has expired")
 	}
 	scope, err := c.grantableScope(asked.Scope, s.profile)
 	if err != nil {
@@ -475,6 +409,9 @@ func (s *server) mintTokens(r *http.Request, x *exchange) (any, error) {
 	lifetime := s.profile.AccessTokenLifetime
 	if asked.ExpiresIn != nil {
 		lifetime = *asked.ExpiresIn
+		if lifetime == 0 {
+			return nil, wrong("expires_in", "must not be 0; a negative number is for a token that has expired")
+		}
 	}
 	var answer *tokenAnswer
 	if asked.Username != "" {
@@ -502,21 +439,12 @@ func (s *server) listFaults(*http.Request, *exchange) (any, error) {
 	return s.control.faults.list(), nil
 }
 
-func (s *server) addFault(r *http.Request, _ *exchange) (any, error) {
-	var asked fault
-	if err := parseControl(r, &asked); err != nil {
-		return nil, err
-	}
-	f, err := newStagedFault(asked, s.profile)
+func (s *server) addFault(asked *fault, _ *http.Request, _ *exchange) (any, error) {
+	f, err := newStagedFault(*asked, s.profile)
 	if err != nil {
 		return nil, err
 	}
 	return s.control.faults.add(f), nil
-}
-
-func (s *server) clearFaults(*http.Request, *exchange) (any, error) {
-	s.control.faults.clear()
-	return done, nil
 }
 
 func (s *server) listRequests(r *http.Request, _ *exchange) (any, error) {
@@ -549,7 +477,7 @@ func (s *server) pickRequests(r *http.Request) ([]*loggedRequest, error) {
 		switch name {
 		case "endpoint":
 			if f.endpoint = value; value != "" && len(s.profile.paths(value)) == 0 {
-				return nil, wrong("endpoint", "must be one of "+strings.Join(s.profile.having(slices.Concat(endpointNames, resourceNames)), ", "))
+				return nil, memberError{name, unknownWord(value, s.profile.having(slices.Concat(endpointNames, resourceNames)))}
 			}
 		case "client_id":
 			f.clientID = value
@@ -562,15 +490,10 @@ func (s *server) pickRequests(r *http.Request) ([]*loggedRequest, error) {
 				return nil, wrong("wait", `must be a duration as "5s", at most 30s`)
 			}
 		default:
-			return nil, wrong(name, "is unknown; there are endpoint, client_id, after and wait")
+			return nil, wrong(name, "unknown parameter; expected one of endpoint, client_id, after, wait")
 		}
 	}
-	return s.control.requests.pick(r.Context(), s.control.currentEra(), f, wait), nil
-}
-
-func (s *server) forgetRequests(*http.Request, *exchange) (any, error) {
-	s.control.requests.forget()
-	return done, nil
+	return s.control.requests.pick(r.Context(), s.control.era.Load(), f, wait), nil
 }
 
 // reset makes everything as it was after the start.
@@ -579,11 +502,11 @@ func (s *server) reset(*http.Request, *exchange) (any, error) {
 		return nil, err
 	}
 	s.control.beginEra()
-	s.clock.reset()
+	s.clock.move(func(time.Duration) time.Duration { return 0 })
 	s.control.faults.reset()
 	s.control.requests.reset()
 	s.passwords.clear()
 	s.registrations.clear()
 	s.secrets.clear()
-	return done, nil
+	return nil, nil
 }

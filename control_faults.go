@@ -15,16 +15,16 @@ import (
 	"time"
 )
 
-// fault is a failure on demand, as the control API takes it.
+// fault is a failure on demand, as the control API takes and answers it.
 type fault struct {
 	Name             string            `json:"name,omitempty"` // one of namedFaults
 	Endpoint         string            `json:"endpoint"`
 	ClientID         string            `json:"client_id,omitempty"`
-	Times            *int              `json:"times,omitempty"`   // 0: until cleared
-	Percent          *int              `json:"percent,omitempty"` // of the requests that it could hit
-	Seed             uint64            `json:"seed,omitempty"`    // of the dice for percent
+	Times            *int              `json:"times,omitempty" from:"0"`            // 0: until cleared; in an answer: how often it will still strike
+	Percent          *int              `json:"percent,omitempty" from:"1" to:"100"` // of the requests that it could hit
+	Seed             *uint64           `json:"seed,omitempty"`                      // of the dice for percent
 	Delay            string            `json:"delay,omitempty"`
-	Status           int               `json:"status,omitempty"`
+	Status           int               `json:"status,omitempty" from:"200" to:"599"`
 	Error            string            `json:"error,omitempty"`
 	ErrorDescription string            `json:"error_description,omitempty"`
 	Headers          map[string]string `json:"headers,omitempty"`
@@ -48,10 +48,7 @@ type namedFault struct {
 	slow      bool                                      // the body takes its time
 }
 
-func page502() *string {
-	page := "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
-	return &page
-}
+const page502 = "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
 
 // namedFaults are all, in the order in which they are listed.
 var namedFaults = []namedFault{
@@ -63,7 +60,7 @@ var namedFaults = []namedFault{
 	{name: "slow_body", endpoint: "token", what: "the body comes in ten pieces over delay, or 5s", alter: anything, slow: true},
 	{name: "lost_answer", endpoint: "token", what: "what was asked is done, and the connection dropped without an answer", alter: lose, answer: fault{Drop: true}},
 	{name: "error_with_200", endpoint: "token", what: "an error with status 200", answer: fault{Status: 200, Error: "invalid_grant"}},
-	{name: "html_error", endpoint: "token", what: "a gateway's HTML page with status 502", answer: fault{Status: 502, Body: page502(), Headers: map[string]string{"Content-Type": "text/html"}}},
+	{name: "html_error", endpoint: "token", what: "a gateway's HTML page with status 502", answer: fault{Status: 502, Body: new(page502), Headers: map[string]string{"Content-Type": "text/html"}}},
 	{name: "rate_limited", endpoint: "token", what: "status 429 with Retry-After: 1", answer: fault{Status: 429, Error: "temporarily_unavailable", Headers: map[string]string{"Retry-After": "1"}}},
 	{name: "expired_code", endpoint: "token", only: true, what: "the code has expired", refusal: codeRefused(errExpired), grantType: "authorization_code"},
 	{name: "already_used_code", endpoint: "token", only: true, what: "the code was redeemed before", refusal: codeRefused(errReused), grantType: "authorization_code"},
@@ -79,99 +76,67 @@ const maxDelay = 10 * time.Minute
 
 // stagedFault is a fault in the queue.
 type stagedFault struct {
-	fault      // as it was posted
-	namedFault // what it is called, or the zero value
-	id         string
+	ID         string `json:"id"`
+	fault             // as it was posted
+	namedFault        // what it is called, or the zero value
 	delay      time.Duration
-	times      int // 0: until cleared
-	taken      int // how often requests have taken it
-	done       int // how often it struck
+	endless    bool // it strikes until it is cleared
+	taken      int  // by requests that it has not struck yet
 	dice       *rand.Rand
 }
 
-// newStagedFault checks a fault. Errors name the member.
+// newStagedFault checks what the members of a fault say together. Errors name
+// the member.
 func newStagedFault(f fault, p *profile) (*stagedFault, error) {
-	staged := &stagedFault{fault: f, times: 1}
+	staged := &stagedFault{fault: f}
+	var all memberErrors
 	if f.Name != "" {
-		i := slices.IndexFunc(namedFaults, func(n namedFault) bool { return n.name == f.Name })
-		if i < 0 {
-			var names []string
-			for _, n := range namedFaults {
-				names = append(names, n.name)
+		var names []string
+		for _, n := range namedFaults {
+			names = append(names, n.name)
+			if n.name == f.Name {
+				staged.namedFault = n
 			}
-			return nil, wrong("name", "must be one of "+strings.Join(names, ", "))
 		}
-		staged.namedFault = namedFaults[i]
-		if staged.Endpoint == "" {
-			staged.Endpoint = staged.endpoint
-		}
+		all.oneOf("name", f.Name, names)
+		staged.Endpoint = cmp.Or(f.Endpoint, staged.endpoint)
 	}
+	all.add(staged.Endpoint == "", "endpoint", "is missing")
+	all.oneOf("endpoint", staged.Endpoint, p.having(faultEndpoints))
+	all.add(staged.only && staged.Endpoint != staged.endpoint, "endpoint", "must be "+staged.endpoint+" with this name")
+	all.add(staged.json && staged.Endpoint == "authorize", "endpoint", "cannot be authorize with this name: a good answer there is no JSON")
+	all.add(staged.Endpoint == "token" && staged.member != "" && !p.TokenAnswer.has(staged.member) || staged.member == "iss" && !p.Iss,
+		"name", "is about "+staged.member+", which is in no answer of this profile")
+	all.add(f.Percent == nil && f.Seed != nil, "seed", "does nothing without percent")
+	all.add(f.Name != "" && f.Error != "", "error", "cannot go with name, which says what is answered")
+	all.add(f.Name != "" && f.Body != nil, "body", "cannot go with name, which says what is answered")
+	all.add(f.Error != "" && f.Body != nil, "body", "cannot go with error: both are the answer")
+	all.add(!isErrorText(f.Error), "error", "has characters that RFC 6749 §5.2 does not allow")
+	all.add(!isErrorText(f.ErrorDescription), "error_description", "has characters that RFC 6749 §5.2 does not allow")
+	all.add(f.ErrorDescription != "" && f.Error == "" && staged.answer.Error == "", "error_description", "is without an error that it could describe")
 	var err error
-	switch {
-	case staged.Endpoint == "":
-		return nil, wrong("endpoint", "is missing")
-	case !slices.Contains(faultEndpoints, staged.Endpoint):
-		return nil, wrong("endpoint", "must be one of "+strings.Join(faultEndpoints, ", "))
-	case staged.only && staged.Endpoint != staged.endpoint:
-		return nil, wrong("endpoint", "must be "+staged.endpoint+" with this name")
-	case len(p.paths(staged.Endpoint)) == 0:
-		return nil, wrong("endpoint", "is not in this profile: must be one of "+strings.Join(p.having(faultEndpoints), ", "))
-	case staged.json && staged.Endpoint == "authorize":
-		return nil, wrong("endpoint", "cannot be "+staged.Endpoint+" with this name: a good answer there is no JSON")
-	case staged.Endpoint == "token" && staged.member != "" && !p.TokenAnswer.has(staged.member), staged.member == "iss" && !p.Iss:
-		return nil, wrong("name", "is about "+staged.member+", which is in no answer of this profile")
-	case f.Times != nil && *f.Times < 0:
-		return nil, wrong("times", "must not be negative; 0 is until cleared")
-	case f.Percent != nil && (*f.Percent < 1 || *f.Percent > 100):
-		return nil, wrong("percent", "must be 1 to 100")
-	case f.Percent == nil && f.Seed != 0:
-		return nil, wrong("seed", "stands without percent")
-	case f.Status != 0 && (f.Status < 200 || f.Status > 599):
-		return nil, wrong("status", "must be 200 to 599")
-	case f.Name != "" && f.Error != "":
-		return nil, wrong("error", "cannot go with name, which says what is answered")
-	case f.Name != "" && f.Body != nil:
-		return nil, wrong("body", "cannot go with name, which says what is answered")
-	case f.Error != "" && f.Body != nil:
-		return nil, wrong("body", "cannot go with error: both are the answer")
-	case !isErrorText(f.Error):
-		return nil, wrong("error", "has characters that RFC 6749 §5.2 does not allow")
-	case f.ErrorDescription != "" && f.Error == "" && staged.answer.Error == "":
-		return nil, wrong("error_description", "stands without an error that it could describe")
-	case !isErrorText(f.ErrorDescription):
-		return nil, wrong("error_description", "has characters that RFC 6749 §5.2 does not allow")
-	case f.Delay != "":
-		if staged.delay, err = time.ParseDuration(f.Delay); err != nil || staged.delay < 0 || staged.delay > maxDelay {
-			return nil, wrong("delay", `must be a duration as "2s" or "300ms", at most 10m`)
-		}
-	}
-	if err := checkHeaders("headers", f.Headers); err != nil {
+	staged.delay, err = time.ParseDuration(cmp.Or(f.Delay, "0s"))
+	all.add(err != nil || staged.delay < 0 || staged.delay > maxDelay, "delay", `must be a duration as "2s" or "300ms", at most 10m`)
+	all.checkHeaders("headers", f.Headers)
+	if err := all.first(); err != nil {
 		return nil, err
 	}
-	switch {
-	case f.Times != nil:
-		staged.times = *f.Times
-	case f.Percent != nil:
-		staged.times = 0
-	}
+	staged.Times = cmp.Or(f.Times, new(1))
 	if f.Percent != nil {
-		staged.dice = rand.New(rand.NewPCG(f.Seed, 0))
+		staged.Times = cmp.Or(f.Times, new(0))
+		staged.Seed = cmp.Or(f.Seed, new(uint64))
+		staged.dice = rand.New(rand.NewPCG(*staged.Seed, 0))
 	}
+	staged.endless = *staged.Times == 0
 	staged.fault.fill(staged.answer)
 	return staged, nil
 }
 
 // fill takes from preset what f does not say itself.
 func (f *fault) fill(preset fault) {
-	if f.Status == 0 {
-		f.Status = preset.Status
-	}
-	if preset.Error != "" {
-		f.Error = preset.Error
-	}
-	if preset.Body != nil {
-		f.Body = preset.Body
-	}
+	f.Status = cmp.Or(f.Status, preset.Status)
+	f.Error = cmp.Or(preset.Error, f.Error)
+	f.Body = cmp.Or(preset.Body, f.Body)
 	f.Drop = f.Drop || preset.Drop
 	headers := make(map[string]string)
 	for _, h := range []map[string]string{preset.Headers, f.Headers} {
@@ -190,13 +155,13 @@ type faults struct {
 }
 
 // add queues a fault and returns it as list would.
-func (q *faults) add(f *stagedFault) object {
+func (q *faults) add(f *stagedFault) stagedFault {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.last++
-	f.id = strconv.Itoa(q.last)
+	f.ID = strconv.Itoa(q.last)
 	q.queue = append(q.queue, f)
-	return f.object()
+	return *f
 }
 
 // take returns the first fault in the queue that strikes an exchange, or nil.
@@ -209,7 +174,7 @@ func (q *faults) take(x *exchange, client func() string) *stagedFault {
 		case f.Endpoint != x.endpoint,
 			f.ClientID != "" && f.ClientID != client(),
 			f.grantType != "" && f.grantType != x.form.Get("grant_type"),
-			f.times != 0 && f.taken >= f.times,
+			!f.endless && f.taken >= *f.Times,
 			f.dice != nil && f.dice.IntN(100) >= *f.Percent:
 			continue
 		}
@@ -228,48 +193,26 @@ func (s *server) takeFault(x *exchange) *stagedFault {
 func (q *faults) settle(taken *stagedFault, struck bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !struck {
-		taken.taken--
+	taken.taken--
+	if !struck || taken.endless {
 		return
 	}
-	taken.done++
-	if taken.done == taken.times {
+	left := *taken.Times - 1
+	taken.Times = &left
+	if left == 0 {
 		q.queue = slices.DeleteFunc(q.queue, func(f *stagedFault) bool { return f == taken })
 	}
 }
 
 // list returns the queue as it was posted, with ids.
-func (q *faults) list() []object {
+func (q *faults) list() []stagedFault {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	list := []object{}
+	list := []stagedFault{}
 	for _, f := range q.queue {
-		list = append(list, f.object())
+		list = append(list, *f)
 	}
 	return list
-}
-
-func (f *stagedFault) object() object {
-	o := object{{"id", f.id}}
-	add := func(name string, value any, there bool) {
-		if there {
-			o.add(name, value)
-		}
-	}
-	add("name", f.Name, f.Name != "")
-	o.add("endpoint", f.Endpoint)
-	add("client_id", f.ClientID, f.ClientID != "")
-	o.add("times", max(f.times-f.done, 0))
-	add("percent", f.Percent, f.Percent != nil)
-	add("seed", f.Seed, f.Percent != nil)
-	add("delay", f.Delay, f.Delay != "")
-	add("status", f.Status, f.Status != 0)
-	add("error", f.Error, f.Error != "")
-	add("error_description", f.ErrorDescription, f.ErrorDescription != "")
-	add("headers", f.Headers, len(f.Headers) > 0)
-	add("body", f.Body, f.Body != nil)
-	add("drop", f.Drop, f.Drop)
-	return o
 }
 
 func (q *faults) clear() {
@@ -336,14 +279,14 @@ func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *h
 		found.answer(a, r, x)
 	}
 	s.control.faults.settle(f, true)
-	x.fault = f.id
+	x.fault = f.ID
 	if f.Status != 0 {
 		a.status = f.Status
 	}
 	for name, value := range f.Headers {
 		a.header.Set(name, value)
 	}
-	a.header.Set("Grantling-Fault", f.id)
+	a.header.Set("Grantling-Fault", f.ID)
 
 	// A delay may be longer than the server's patience with connections.
 	connection := http.NewResponseController(w)
@@ -372,7 +315,7 @@ func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *h
 func (s *server) stageError(f *stagedFault, found *route, w http.ResponseWriter, r *http.Request, x *exchange) {
 	staged := &oauthError{Code: f.Error, Description: f.ErrorDescription, Status: f.Status}
 	if staged.Description == "" {
-		staged.Description = "staged by fault " + f.id
+		staged.Description = "staged by fault " + f.ID
 	}
 	if found.endpoint == "authorize" && (f.Status == 0 || f.Status/100 == 3) {
 		if request, err := s.parseClientAndRedirectURI(authorizationQuery(x)); err == nil {
@@ -527,29 +470,17 @@ func (a *stagedAnswer) alterMember(name string, alter func(o object, i int) obje
 // redirected replaces a parameter of a redirect back to a client.
 func redirected(value string) func(*stagedAnswer, string) bool {
 	return func(a *stagedAnswer, name string) bool {
-		location, err := url.Parse(a.header.Get("Location"))
-		if err != nil {
-			return false
+		location := a.header.Get("Location")
+		before, encoded, _ := strings.Cut(location, "?")
+		if strings.Contains(location, "#") {
+			before, encoded, _ = strings.Cut(location, "#")
 		}
-		query, fragment := location.Query(), url.Values{}
-		if location.Fragment != "" {
-			fragment, _ = url.ParseQuery(location.EscapedFragment())
+		answer, err := url.ParseQuery(encoded)
+		if err != nil || !answer.Has(name) || !answer.Has("code") && !answer.Has("access_token") && !answer.Has("error") {
+			return false // a page, or on the way to one
 		}
-		answers := func(v url.Values) bool {
-			return v.Has(name) && (v.Has("code") || v.Has("access_token") || v.Has("error"))
-		}
-		switch {
-		case answers(fragment):
-			fragment.Set(name, value)
-			location.Fragment, location.RawFragment = "", ""
-			a.header.Set("Location", location.String()+"#"+fragment.Encode())
-		case answers(query):
-			query.Set(name, value)
-			location.RawQuery = query.Encode()
-			a.header.Set("Location", location.String())
-		default:
-			return false
-		}
+		answer.Set(name, value)
+		a.header.Set("Location", location[:len(before)+1]+answer.Encode())
 		return true
 	}
 }

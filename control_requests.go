@@ -91,18 +91,12 @@ func (s *server) logRequest(x *exchange, took time.Duration) {
 		l.asked = string(hashSecret(s.profile.withoutSignIn(x.request.query)))
 	}
 	l.Params = make(map[string]any)
-	l.size = 1024 // for all that is not text
+	l.size = 1024 // for all but the parameters: it is no more than a few short texts
 	for name, values := range shown {
 		if l.Params[name] = values; len(values) == 1 {
 			l.Params[name] = values[0]
 		}
-		l.size += 64 + len(name)
-		for _, value := range values {
-			l.size += 16 + len(value)
-		}
-	}
-	for _, text := range []string{l.Path, l.ClientID, l.GrantType, l.Username, l.Error, l.ErrorDescription} {
-		l.size += len(text)
+		l.size += 64 + len(name) + len(strings.Join(values, "16 bytes for each"))
 	}
 	s.control.requests.add(l, x, s.profile)
 }
@@ -304,21 +298,18 @@ func (f requestFilter) picks(l *loggedRequest) bool {
 // pick returns the records of all exchanges that the filter picks. While there
 // are none, it waits for the given time, or until the era is over.
 func (q *requests) pick(ctx, era context.Context, f requestFilter, wait time.Duration) []*loggedRequest {
-	patience := time.NewTimer(wait)
-	defer patience.Stop()
-	for over := wait == 0; ; {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	defer context.AfterFunc(era, cancel)()
+	for {
+		over := ctx.Err() != nil
 		records, changed := q.look(f)
 		if len(records) > 0 || over {
 			return records
 		}
 		select {
 		case <-changed:
-		case <-patience.C:
-			over = true
 		case <-ctx.Done():
-			over = true
-		case <-era.Done():
-			over = true
 		}
 	}
 }

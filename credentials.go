@@ -37,7 +37,7 @@ func (c credential) is(hash []byte) bool {
 // hexadecimal, or a JSON Web Token; opaque to clients, whatever it is
 // (RFC 6749 §1.4).
 type format struct {
-	Encoding string `json:"encoding"` // base64url, hex or jwt
+	Encoding string `json:"encoding" one:"base64url hex jwt"`
 	Prefix   string `json:"prefix"`
 }
 

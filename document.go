@@ -2,48 +2,50 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 )
 
-// document is a JSON file that people write: profile or fixtures. It knows on
-// which line each value stands, so that every complaint can say where.
+// document is a JSON file that people write: a profile or fixtures. It knows
+// where each value stands, so that every error can name the line.
 type document struct {
-	file  string
-	data  []byte
-	lines map[string]int // by path: clients[0].scope
+	file    string
+	data    []byte
+	decoder *json.Decoder
+	offsets map[string]int64 // of what was read, in bytes, by path: clients[0].scope
 }
 
-// parseDocument decodes the file's content into a pointer to a struct. A byte
-// order mark, which some editors put first, is skipped (RFC 8259 §8.1). Unlike
+// parseDocument decodes the file's content into a pointer to a struct. It skips
+// a byte order mark, which some editors put first (RFC 8259 §8.1). Unlike
 // encoding/json it refuses what is not UTF-8, keys that the struct does not
-// have, so spelt, and keys that occur twice. Errors name file, line and key.
+// have in this spelling, and keys that occur twice. Errors name file, line and key.
 func parseDocument(file string, data []byte, into any) (*document, error) {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
-	d := &document{file, data, make(map[string]int)}
+	d := &document{file, data, json.NewDecoder(bytes.NewReader(data)), make(map[string]int64)}
 	for offset := 0; offset < len(data); {
 		r, size := utf8.DecodeRune(data[offset:])
 		if r == utf8.RuneError && size == 1 {
-			return nil, fmt.Errorf("%s:%d: this line is not UTF-8", file, d.line(int64(offset)))
+			return nil, d.errorAt(int64(offset), errors.New("this line is not UTF-8"))
 		}
 		offset += size
 	}
 	if offset, err := checkDepth(data); err != nil {
-		return nil, fmt.Errorf("%s:%d: %w", file, d.line(int64(offset)), err)
+		return nil, d.errorAt(int64(offset), err)
 	}
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.UseNumber()
-	if err := d.walk(decoder, "", reflect.TypeOf(into)); err != nil {
+	d.decoder.UseNumber()
+	if err := d.walk("", reflect.TypeOf(into)); err != nil {
 		return nil, err
 	}
-	if _, err := decoder.Token(); err != io.EOF {
-		return nil, fmt.Errorf("%s:%d: there is something behind the end of the JSON object", file, d.line(decoder.InputOffset()))
+	if _, err := d.decoder.Token(); err != io.EOF {
+		return nil, d.errorAt(d.decoder.InputOffset(), errors.New("there is something behind the end of the JSON object"))
 	}
 	if err := json.Unmarshal(data, into); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
@@ -79,82 +81,77 @@ func checkDepth[text string | []byte](data text) (offset int, err error) {
 	return 0, nil
 }
 
-// errorAt says what is wrong with the value at a path.
-func (d *document) errorAt(path string, problem error) error {
-	at := path
-	for d.lines[at] == 0 && at != "" {
-		at = at[:max(strings.LastIndexAny(at, ".["), 0)] // a key that is missing: where it should be
-	}
-	line := max(d.lines[at], 1)
-	if path == "" {
-		return fmt.Errorf("%s:%d: %w", d.file, line, problem)
-	}
-	return fmt.Errorf("%s:%d: %s: %w", d.file, line, path, problem)
+// errorAt is an error that names the file and the line of an offset.
+func (d *document) errorAt(offset int64, problem error) error {
+	line := 1 + bytes.Count(d.data[:min(int(offset), len(d.data))], []byte("\n"))
+	return fmt.Errorf("%s:%d: %w", d.file, line, problem)
 }
 
-// problem says what is wrong with the value at a path, or with a member of it.
-func (d *document) problem(path string, err error) error {
-	var m memberError
-	if errors.As(err, &m) {
-		path, err = strings.TrimPrefix(path+"."+m.member, "."), m.error
+// first returns the problem that stands first in the file, or nil.
+func (d *document) first(all memberErrors) error {
+	if len(all) == 0 {
+		return nil
 	}
-	return d.errorAt(path, err)
+	m := slices.MinFunc(all, func(a, b memberError) int { return cmp.Compare(d.offset(a.member), d.offset(b.member)) })
+	return d.errorAt(d.offset(m.member), m)
 }
 
-func (d *document) line(offset int64) int {
-	return 1 + bytes.Count(d.data[:min(int(offset), len(d.data))], []byte("\n"))
+// offset is where a value stands, or the value that it is missing in.
+func (d *document) offset(path string) int64 {
+	for {
+		if offset, ok := d.offsets[path]; ok || path == "" {
+			return offset
+		}
+		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
+	}
 }
 
 // walk reads one value, which is to be decoded into a t.
-func (d *document) walk(decoder *json.Decoder, path string, t reflect.Type) error {
+func (d *document) walk(path string, t reflect.Type) error {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
 	if reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) {
 		t = reflect.TypeFor[any]() // it knows its own form
 	}
-	token, err := decoder.Token()
+	token, err := d.next()
 	if err != nil {
-		return d.syntaxError(decoder, err)
+		return err
 	}
-	d.lines[path] = d.line(decoder.InputOffset())
+	d.offsets[path] = d.decoder.InputOffset()
 	if must := misfit(token, t); must != "" && (token != nil || path == "") { // null: as if it were absent
-		return d.errorAt(path, errors.New("must be "+must))
+		return d.first(memberErrors{{path, errors.New("must be " + must)}})
 	}
 	switch token {
 	case json.Delim('{'):
-		for decoder.More() {
-			if err := d.walkMember(decoder, path, t); err != nil {
+		for d.decoder.More() {
+			if err := d.walkMember(path, t); err != nil {
 				return err
 			}
 		}
 	case json.Delim('['):
-		element := t
 		if t.Kind() == reflect.Slice {
-			element = t.Elem()
+			t = t.Elem()
 		}
-		for i := 0; decoder.More(); i++ {
-			if err := d.walk(decoder, path+"["+strconv.Itoa(i)+"]", element); err != nil {
+		for i := 0; d.decoder.More(); i++ {
+			if err := d.walk(index(path, i), t); err != nil {
 				return err
 			}
 		}
 	default:
 		return nil
 	}
-	if _, err := decoder.Token(); err != nil {
-		return d.syntaxError(decoder, err)
-	}
-	return nil
+	_, err = d.next()
+	return err
 }
 
 // misfit returns what must stand where a value is decoded into a t, or "" if
 // one that begins with the token can.
 func misfit(token json.Token, t reflect.Type) string {
-	var fits bool
-	var must string
+	number, _ := token.(json.Number)
+	fits, must := true, ""
 	switch t.Kind() {
 	case reflect.Interface:
-		fits = true
 	case reflect.Struct, reflect.Map:
 		fits, must = token == json.Delim('{'), "an object"
 	case reflect.Slice:
@@ -169,11 +166,9 @@ func misfit(token json.Token, t reflect.Type) string {
 		_, fits = token.(bool)
 		must = "true or false"
 	case reflect.Uint64:
-		number, _ := token.(json.Number)
 		_, err := strconv.ParseUint(string(number), 10, t.Bits())
 		fits, must = err == nil, "a whole number, not negative"
 	default:
-		number, _ := token.(json.Number)
 		_, err := strconv.ParseInt(string(number), 10, t.Bits())
 		fits, must = err == nil, "a whole number below 2^63"
 	}
@@ -183,39 +178,45 @@ func misfit(token json.Token, t reflect.Type) string {
 	return must
 }
 
-func (d *document) walkMember(decoder *json.Decoder, path string, t reflect.Type) error {
-	token, err := decoder.Token()
+// walkMember reads a key and its value.
+func (d *document) walkMember(path string, t reflect.Type) error {
+	token, err := d.next()
 	if err != nil {
-		return d.syntaxError(decoder, err)
+		return err
 	}
 	name, _ := token.(string)
-	path = strings.TrimPrefix(path+"."+name, ".")
-	line := d.line(decoder.InputOffset())
-	if d.lines[path] != 0 {
-		return fmt.Errorf("%s:%d: %s: this key occurs twice", d.file, line, path)
+	path = below(path, name)
+	_, twice := d.offsets[path]
+	d.offsets[path] = d.decoder.InputOffset()
+	if twice {
+		return d.first(memberErrors{{path, errors.New("this key occurs twice")}})
 	}
 	switch t.Kind() {
 	case reflect.Map:
-		return d.walk(decoder, path, t.Elem())
+		return d.walk(path, t.Elem())
 	case reflect.Interface:
-		return d.walk(decoder, path, t)
+		return d.walk(path, t)
 	}
 	var known []string
 	for _, field := range reflect.VisibleFields(t) {
-		tag, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-		switch tag {
+		switch key := jsonKey(field); key {
 		case "": // not the document's
 		case name:
-			return d.walk(decoder, path, field.Type)
+			return d.walk(path, field.Type)
 		default:
-			known = append(known, tag)
+			known = append(known, key)
 		}
 	}
-	return fmt.Errorf("%s:%d: %s: unknown key; here stand %s", d.file, line, path, strings.Join(known, ", "))
+	return d.first(memberErrors{{path, unknownKey(known)}})
 }
 
-func (d *document) syntaxError(decoder *json.Decoder, err error) error {
-	offset := decoder.InputOffset()
+// next reads a token. Its error tells where the JSON is malformed.
+func (d *document) next() (json.Token, error) {
+	token, err := d.decoder.Token()
+	if err == nil {
+		return token, nil
+	}
+	offset := d.decoder.InputOffset()
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {
 		offset = syntax.Offset
@@ -223,28 +224,161 @@ func (d *document) syntaxError(decoder *json.Decoder, err error) error {
 	if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = errors.New("the JSON ends early")
 	}
-	return fmt.Errorf("%s:%d: %w", d.file, d.line(offset), err)
+	return nil, d.errorAt(offset, err)
 }
 
-// memberError is what is wrong with one member of a fixture.
+// jsonKey is the key of a field in JSON, or "".
+func jsonKey(field reflect.StructField) string {
+	key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+	return key
+}
+
+func unknownKey(known []string) error {
+	return errors.New("unknown key; expected one of " + strings.Join(known, ", "))
+}
+
+func unknownWord(word string, known []string) error {
+	return fmt.Errorf("%q is unknown; expected one of %s", word, strings.Join(known, ", "))
+}
+
+// below is the path of a member of an object.
+func below(path, key string) string {
+	return strings.TrimPrefix(path+"."+key, ".")
+}
+
+// index is the path of an element of a list.
+func index(path string, i int) string {
+	return path + "[" + strconv.Itoa(i) + "]"
+}
+
+// memberError is what is wrong with one value of a document: its path, as
+// clients[0].scope, and the problem. Without a path it is about the whole.
 type memberError struct {
 	member string
 	error
 }
 
-func (e memberError) Error() string { return e.member + ": " + e.error.Error() }
+func (e memberError) Error() string {
+	if e.member == "" {
+		return e.error.Error()
+	}
+	return e.member + ": " + e.error.Error()
+}
+
 func (e memberError) Unwrap() error { return e.error }
 
 func wrong(member, problem string) error { return memberError{member, errors.New(problem)} }
 
-// memberErrors are all that is wrong with a fixture, in the order of its members.
+// memberErrors are all that is wrong with a document.
 type memberErrors []memberError
 
 func (e memberErrors) Error() string { return e[0].Error() }
+
+// first returns the first problem, or nil.
+func (e memberErrors) first() error {
+	if len(e) == 0 {
+		return nil
+	}
+	return e[0]
+}
 
 // add adds a problem if there is one.
 func (e *memberErrors) add(isWrong bool, member, problem string) {
 	if isWrong {
 		*e = append(*e, memberError{member, errors.New(problem)})
 	}
+}
+
+// addBelow adds the problems of the value at a path.
+func (e *memberErrors) addBelow(path string, problems memberErrors) {
+	for _, m := range problems {
+		*e = append(*e, memberError{below(path, m.member), m.error})
+	}
+}
+
+// oneOf adds a problem if a word is not a known one.
+func (e *memberErrors) oneOf(member, word string, known []string) {
+	if !slices.Contains(known, word) {
+		*e = append(*e, memberError{member, unknownWord(word, known)})
+	}
+}
+
+// tagProblems returns what is wrong with a struct by the tags of its fields, in
+// their order:
+//
+//	required:"true"      it is neither absent nor empty
+//	one:"a b"            it is one of these words, as is each element of a list and each value of an object
+//	keys:"a b"           each key of the object is one of these
+//	from:"1" to:"600"    it is a number in this range; without to it has no end
+//	text:"255"           it is text of at most so many characters
+//	rule:"RFC 6749 §3"   the section that the range comes from
+//
+// What is absent has no problem unless it is required. Instead of words there
+// may be the name of one of wordLists, as $grants.
+func tagProblems(value any) (all memberErrors) {
+	all.check("", reflect.ValueOf(value), "")
+	return all
+}
+
+// check checks the value at a path by the tag of the field that it is in.
+func (e *memberErrors) check(path string, v reflect.Value, tag reflect.StructTag) {
+	switch v = reflect.Indirect(v); v.Kind() {
+	case reflect.Struct:
+		for _, field := range reflect.VisibleFields(v.Type()) {
+			if key := jsonKey(field); key != "" {
+				e.checkField(below(path, key), v.FieldByIndex(field.Index), field.Tag)
+			}
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			e.check(index(path, i), v.Index(i), tag)
+		}
+	case reflect.Map:
+		for member := v.MapRange(); member.Next(); {
+			at := below(path, member.Key().String())
+			if known := words(tag.Get("keys")); len(known) > 0 && !slices.Contains(known, member.Key().String()) {
+				*e = append(*e, memberError{at, unknownKey(known)})
+			}
+			e.check(at, member.Value(), tag)
+		}
+	case reflect.String:
+		if known := words(tag.Get("one")); len(known) > 0 {
+			e.oneOf(path, v.String(), known)
+		}
+		most, err := strconv.Atoi(tag.Get("text"))
+		e.add(err == nil && !isTextOf(most, v.String()), path, fmt.Sprintf("must be text of at most %d characters", most))
+	case reflect.Int, reflect.Int64:
+		from, hasNone := strconv.ParseInt(tag.Get("from"), 10, 64)
+		to, endless := strconv.ParseInt(tag.Get("to"), 10, 64)
+		must := fmt.Sprintf("must be %d to %d", from, to)
+		if endless != nil {
+			must = fmt.Sprintf("must be at least %d", from)
+		}
+		if rule := tag.Get("rule"); rule != "" {
+			must += " (" + rule + ")"
+		}
+		e.add(hasNone == nil && (v.Int() < from || endless == nil && v.Int() > to), path, must)
+	}
+}
+
+// checkField checks whether a field is there, and then its value.
+func (e *memberErrors) checkField(path string, v reflect.Value, tag reflect.StructTag) {
+	required := tag.Get("required") == "true"
+	switch {
+	case v.IsZero() && !required:
+	case v.IsZero() && !v.CanInt():
+		e.add(true, path, "is missing")
+	case required && v.Kind() == reflect.Slice && v.Len() == 0:
+		e.add(true, path, "is empty")
+	default:
+		e.check(path, v, tag)
+	}
+}
+
+// words are what a tag lists, or nil.
+func words(tag string) []string {
+	if name, isName := strings.CutPrefix(tag, "$"); isName {
+		return wordLists[name]
+	}
+	return strings.Fields(tag)
 }

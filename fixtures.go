@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"unicode"
@@ -20,24 +19,26 @@ type fixtures struct {
 	document *document // nil: they are not from a file
 }
 
+// userFixture is also what the control API takes and answers.
 type userFixture struct {
-	Username string `json:"username"`
-	Password string `json:"password"`
-	Name     string `json:"name"`
-	Email    string `json:"email"`
+	Username string `json:"username" required:"true" text:"255"`
+	Password string `json:"password,omitempty" required:"true"`
+	Name     string `json:"name" text:"255"`
+	Email    string `json:"email" text:"255"`
 }
 
-// clientFixture has the metadata names of RFC 7591 §2.
+// clientFixture has the metadata names of RFC 7591 §2. It is also what the
+// control API takes and answers.
 type clientFixture struct {
-	ClientID                string   `json:"client_id"`
-	ClientSecret            string   `json:"client_secret"`
-	ClientName              string   `json:"client_name"`
-	ClientURI               string   `json:"client_uri"`
-	RedirectURIs            []string `json:"redirect_uris"`
-	GrantTypes              []string `json:"grant_types"`
-	Scope                   string   `json:"scope"`
-	TokenEndpointAuthMethod string   `json:"token_endpoint_auth_method"`
-	Owner                   string   `json:"owner"`
+	ClientID                string   `json:"client_id" required:"true"`
+	ClientSecret            string   `json:"client_secret,omitempty" text:"1024"`
+	ClientName              string   `json:"client_name,omitempty" text:"255"`
+	ClientURI               string   `json:"client_uri,omitempty"`
+	RedirectURIs            []string `json:"redirect_uris,omitzero"`
+	GrantTypes              []string `json:"grant_types,omitzero" one:"$client grants"`
+	Scope                   string   `json:"scope,omitempty"`
+	TokenEndpointAuthMethod string   `json:"token_endpoint_auth_method,omitempty" one:"none client_secret_basic client_secret_post"`
+	Owner                   string   `json:"owner,omitempty"`
 }
 
 // loadFixtures reads and checks a file. Errors name file, line and key.
@@ -50,67 +51,38 @@ func loadFixtures(file string, p *profile) (*fixtures, error) {
 	if f.document, err = parseDocument(file, data, f); err != nil {
 		return nil, err
 	}
-	seen := make(map[string]bool)
-	check := func(path, key string, err error) error {
-		if err == nil && seen[key] {
-			err = wrong(strings.Fields(key)[0], "is there twice")
-		}
-		seen[key] = true
-		if err != nil {
-			return f.document.problem(path, err)
-		}
-		return nil
-	}
+	var all memberErrors
+	usernames, clientIDs := make(map[string]bool), make(map[string]bool)
 	for i, u := range f.Users {
-		if err := check(fmt.Sprintf("users[%d]", i), "username "+u.Username, u.check()); err != nil {
-			return nil, err
-		}
+		at := index("users", i)
+		all.addBelow(at, u.problems())
+		all.add(usernames[u.Username], at+".username", "is there twice")
+		usernames[u.Username] = true
 	}
 	for i, c := range f.Clients {
-		if err := check(fmt.Sprintf("clients[%d]", i), "client_id "+c.ClientID, c.check(p)); err != nil {
-			return nil, err
-		}
+		at := index("clients", i)
+		all.addBelow(at, c.problems(p))
+		all.add(clientIDs[c.ClientID], at+".client_id", "is there twice")
+		clientIDs[c.ClientID] = true
 	}
-	return f, nil
+	return f, f.document.first(all)
 }
 
-func (u *userFixture) check() error {
-	switch {
-	case u.Username == "":
-		return wrong("username", "is missing")
-	case !isTextOf(maxUsername, u.Username) || strings.TrimSpace(u.Username) != u.Username:
-		return wrong("username", "must be text of at most 255 characters without blanks around it")
-	case u.Password == "":
-		return wrong("password", "is missing")
-	case utf8.RuneCountInString(u.Password) > maxPassword:
-		return wrong("password", "is longer than 1024 characters")
-	case !isTextOf(255, u.Name):
-		return wrong("name", "must be text of at most 255 characters")
-	case !isTextOf(255, u.Email):
-		return wrong("email", "must be text of at most 255 characters")
-	}
-	return nil
+// problems returns all that is wrong with a user.
+func (u *userFixture) problems() memberErrors {
+	all := tagProblems(u)
+	all.add(strings.TrimSpace(u.Username) != u.Username, "username", "must be without blanks around it")
+	all.add(utf8.RuneCountInString(u.Password) > maxPassword, "password", "is longer than 1024 characters")
+	return all
 }
 
-// check returns the first of the problems, or nil.
-func (c *clientFixture) check(p *profile) error {
-	if all := c.problems(p); len(all) > 0 {
-		return all[0]
-	}
-	return nil
-}
-
-// problems returns all that is wrong with a client, by member.
-func (c *clientFixture) problems(p *profile) (all memberErrors) {
-	all.add(c.ClientID == "", "client_id", "is missing")
+// problems returns all that is wrong with a client.
+func (c *clientFixture) problems(p *profile) memberErrors {
+	all := tagProblems(c)
 	all.add(len(c.ClientID) > 255 || !isASCII(c.ClientID),
 		"client_id", "must be at most 255 characters of printable ASCII (RFC 6749 Appendix A.1)")
-	all.add(!isTextOf(1024, c.ClientSecret), "client_secret", "must be text of at most 1024 characters")
-	all.add(!isTextOf(255, c.ClientName), "client_name", "must be text of at most 255 characters")
 	all.add(!isOpen(c.ClientName), "client_name", "has invisible characters, or some that turn the text around")
 	all.add(c.ClientName != "" && !isVisible(c.ClientName), "client_name", "has nothing that can be seen")
-	all.add(!slices.Contains([]string{"", "none", "client_secret_basic", "client_secret_post"}, c.TokenEndpointAuthMethod),
-		"token_endpoint_auth_method", "must be none, client_secret_basic or client_secret_post")
 	all.add(c.public() && c.ClientSecret != "", "client_secret", "cannot go with token_endpoint_auth_method none: a public client has no secret")
 	if c.ClientURI != "" {
 		u, err := url.Parse(c.ClientURI)
@@ -120,13 +92,9 @@ func (c *clientFixture) problems(p *profile) (all memberErrors) {
 		all.add(err == nil && !isASCII(u.Host),
 			"client_uri", "has a host with characters beyond ASCII: such names are written as xn--… (RFC 5890 §2.3.2.1)")
 	}
-	for i, name := range c.GrantTypes {
-		all.add(!slices.Contains(grantNames, name) && !slices.Contains(foreignGrants, name), fmt.Sprintf("grant_types[%d]", i),
-			fmt.Sprintf("%q is no grant type; there are %s", name, strings.Join(slices.Concat(grantNames, foreignGrants), ", ")))
-	}
 	for i, uri := range c.RedirectURIs {
 		if err := checkRedirectURI(uri, p); err != nil {
-			all = append(all, memberError{fmt.Sprintf("redirect_uris[%d]", i), err})
+			all = append(all, memberError{index("redirect_uris", i), err})
 		}
 	}
 	if c.Scope != "" {
@@ -214,9 +182,6 @@ func (s *server) applyFixtures(files ...*fixtures) (map[string]string, error) {
 // prepareFixtures makes the users and clients of files, of which later ones
 // add to earlier ones and win over them, and stores nothing yet.
 func (s *server) prepareFixtures(files ...*fixtures) (users []*user, clients []*client, secrets map[string]string, err error) {
-	if err := s.checkOwners(files); err != nil {
-		return nil, nil, nil, err
-	}
 	byUsername := make(map[string]*userFixture)
 	byClientID := make(map[string]*clientFixture)
 	for _, f := range files {
@@ -227,23 +192,20 @@ func (s *server) prepareFixtures(files ...*fixtures) (users []*user, clients []*
 			byClientID[f.Clients[i].ClientID] = &f.Clients[i]
 		}
 	}
-	existing := make(map[string]*user)
-	for username := range byUsername {
-		if existing[username], err = s.store.userNamed(username); err != nil {
+	if err := s.checkOwners(files, byUsername); err != nil {
+		return nil, nil, nil, err
+	}
+	var group sync.WaitGroup // the hashing takes a while
+	defer group.Wait()
+	for username, f := range byUsername {
+		existing, err := s.store.userNamed(username)
+		if err != nil {
 			return nil, nil, nil, err
 		}
+		u := new(user)
+		users = append(users, u)
+		group.Go(func() { *u = *s.newUser(f, existing) })
 	}
-	var mu sync.Mutex
-	var group sync.WaitGroup // the hashing takes a while
-	for username, u := range byUsername {
-		group.Go(func() {
-			account := s.newUser(u, existing[username])
-			mu.Lock()
-			defer mu.Unlock()
-			users = append(users, account)
-		})
-	}
-	group.Wait()
 	secrets = make(map[string]string)
 	for _, f := range byClientID {
 		existing, err := s.store.clientNamed(f.ClientID)
@@ -259,24 +221,17 @@ func (s *server) prepareFixtures(files ...*fixtures) (users []*user, clients []*
 	return users, clients, secrets, nil
 }
 
-func hasUser(users []*user, username string) bool {
-	return slices.ContainsFunc(users, func(u *user) bool { return u.Username == username })
-}
-
 // checkOwners refuses clients of users that neither a file nor the store has.
-func (s *server) checkOwners(files []*fixtures) error {
+func (s *server) checkOwners(files []*fixtures, byUsername map[string]*userFixture) error {
 	for _, f := range files {
 		for i, c := range f.Clients {
-			if c.Owner == "" || slices.ContainsFunc(files, func(f *fixtures) bool { return f.hasUser(c.Owner) }) {
+			if c.Owner == "" || byUsername[c.Owner] != nil {
 				continue
 			}
-			switch u, err := s.store.userNamed(c.Owner); {
-			case err != nil:
+			if u, err := s.store.userNamed(c.Owner); err != nil {
 				return err
-			case u == nil && f.document == nil:
-				return wrong("owner", "names no user")
-			case u == nil:
-				return usageError{f.document.errorAt(fmt.Sprintf("clients[%d].owner", i), errors.New("names no user"))}
+			} else if u == nil {
+				return usageError{f.ownerError(i, "names no user")}
 			}
 		}
 	}
@@ -298,13 +253,16 @@ func (s *server) warnOwnerless(files []*fixtures) error {
 			if u, err := s.store.ownerOf(c); u != nil || err != nil {
 				return err
 			}
-			s.log.Warn(f.document.errorAt(fmt.Sprintf("clients[%d].owner", i),
-				errors.New("is missing: there is not just one user, and client credentials act for one")).Error())
+			s.log.Warn(f.ownerError(i, "is missing: there is not just one user, and client credentials act for one").Error())
 		}
 	}
 	return nil
 }
 
-func (f *fixtures) hasUser(username string) bool {
-	return slices.ContainsFunc(f.Users, func(u userFixture) bool { return u.Username == username })
+// ownerError says what is wrong with the owner of a client.
+func (f *fixtures) ownerError(client int, problem string) error {
+	if f.document == nil {
+		return wrong("owner", problem)
+	}
+	return f.document.first(memberErrors{{index("clients", client) + ".owner", errors.New(problem)}})
 }

@@ -139,8 +139,10 @@ func TestFixtures(t *testing.T) {
 		{"scope malformed", `"read write"`, `"read  write"`, 21, "clients[0].scope: must be"},
 		{"scope of 101 tokens", `"read write"`, `"` + repeated("read", 101) + `"`, 21, "clients[0].scope: must be at most 100 scope tokens"}, // R177
 		{"scope of 2001 characters", `"read write"`, `"` + strings.Repeat("r", 2001) + `"`, 21, "clients[0].scope: must be"},
-		{"unknown method", `"client_secret_basic"`, `"private_key_jwt"`, 22, "clients[0].token_endpoint_auth_method: must be"},
+		{"unknown method", `"client_secret_basic"`, `"private_key_jwt"`, 22, "clients[0].token_endpoint_auth_method: \"private_key_jwt\" is unknown; expected one of none, client_secret_basic, client_secret_post"},
 		{"public with a secret", `"client_secret_basic"`, `"none"`, 13, "clients[0].client_secret: cannot go with"},
+		{"the first of several", `"name": "Carol",`, `"name": "", "email2": 1,`, 6, "users[0].email2: unknown key; expected one of username, password, name, email"},
+		{"the first in the file, not of the struct", "\"name\": \"Carol\",\n      \"email\": \"carol@example.com\"", "\"email\": \"a\\nb\",\n\"name\": \"a\\nb\"", 6, "users[0].email: must be text of at most 255 characters"},
 		{"owner is nobody", `"owner": "carol"`, `"owner": "dora"`, 23, "clients[0].owner: names no user"},
 	} {
 		t.Run("errors "+row.name, func(t *testing.T) {
@@ -166,9 +168,9 @@ func TestFixtures(t *testing.T) {
 			"urn:ietf:params:oauth:grant-type:device_code, urn:ietf:params:oauth:grant-type:jwt-bearer, " +
 			"urn:ietf:params:oauth:grant-type:saml2-bearer, urn:ietf:params:oauth:grant-type:token-exchange, urn:openid:params:grant-type:ciba"
 		for bad, want := range map[string]string{
-			`["code"]`:                         `fixtures.json:20: clients[0].grant_types[0]: "code" is no grant type; there are ` + known,
-			`["refresh_token", ""]`:            `fixtures.json:20: clients[0].grant_types[1]: "" is no grant type; there are ` + known,
-			"[\n\"refresh_token\",\n\"Code\"]": `fixtures.json:22: clients[0].grant_types[1]: "Code" is no grant type; there are ` + known,
+			`["code"]`:                         `fixtures.json:20: clients[0].grant_types[0]: "code" is unknown; expected one of ` + known,
+			`["refresh_token", ""]`:            `fixtures.json:20: clients[0].grant_types[1]: "" is unknown; expected one of ` + known,
+			"[\n\"refresh_token\",\n\"Code\"]": `fixtures.json:22: clients[0].grant_types[1]: "Code" is unknown; expected one of ` + known,
 		} {
 			_, err := start(t).load(strings.Replace(validFixtures, `["authorization_code", "refresh_token"]`, bad, 1))
 			if err == nil || !strings.HasSuffix(err.Error(), want) {
@@ -176,7 +178,7 @@ func TestFixtures(t *testing.T) {
 			}
 		}
 		i := startControlled(t)
-		i.control("POST", "clients", `{"client_id": "x", "grant_types": ["code"]}`).wantProblem(`grant_types[0]: "code" is no grant type`)
+		i.control("POST", "clients", `{"client_id": "x", "grant_types": ["code"]}`).wantProblem(`grant_types[0]: "code" is unknown`)
 	})
 	t.Run("R196 grant types that another profile has do no harm", func(t *testing.T) {
 		t.Parallel()

@@ -209,9 +209,9 @@ func FuzzDocument(f *testing.F) {
 		if err := strict.Decode(new(fixtures)); err != nil || !json.Valid(data) || bytes.TrimLeft(data, " \t\r\n")[0] != '{' {
 			t.Errorf("accepted, and a strict reader says %v", err)
 		}
-		for path, line := range d.lines {
-			if line < 1 || line > lines {
-				t.Errorf("%s is on line %d of %d", path, line, lines)
+		for path, offset := range d.offsets {
+			if offset < 1 || offset > int64(len(data)) {
+				t.Errorf("%s is at %d of %d", path, offset, len(data))
 			}
 		}
 		p, err := loadProfile("rfc6749")
@@ -219,10 +219,10 @@ func FuzzDocument(f *testing.F) {
 			t.Fatal(err)
 		}
 		for _, u := range into.Users {
-			u.check()
+			u.problems()
 		}
 		for _, c := range into.Clients {
-			c.check(p)
+			c.problems(p)
 		}
 	})
 }

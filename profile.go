@@ -15,21 +15,21 @@ var profileFiles embed.FS
 // as data: where things are, what is offered and how answers look. What is
 // checked is the same for all. docs/services.md describes the file.
 type profile struct {
-	Name  string `json:"name"`
-	Title string `json:"title"` // what pages call the service
+	Name  string `json:"name" required:"true"`
+	Title string `json:"title" required:"true"` // what pages call the service
 
 	// Endpoints has the paths of the protocol endpoints, by the names of the
 	// control API; the first path is the one that is told.
-	Endpoints map[string][]string `json:"endpoints"`
+	Endpoints map[string][]string `json:"endpoints" keys:"$endpoints"`
 	// Resources are what an access token gives access to, and open documents.
 	Resources []resource `json:"resources"`
 
-	Bodies           []string `json:"bodies"`             // of POST requests: form, json, multipart
-	OtherBodiesEmpty bool     `json:"other_bodies_empty"` // bodies of another type count as empty, instead of being refused
+	Bodies           []string `json:"bodies" required:"true" one:"form json multipart"` // of POST requests
+	OtherBodiesEmpty bool     `json:"other_bodies_empty"`                               // bodies of another type count as empty, instead of being refused
 
-	Grants            []string `json:"grants"`        // grant types, and implicit
-	Scopes            []scope  `json:"scopes"`        // none: any scope token will do
-	DefaultScope      *string  `json:"default_scope"` // of who asks for none; absent: all that the client is registered for
+	Grants            []string `json:"grants" required:"true" one:"$grants"` // grant types, and implicit
+	Scopes            []scope  `json:"scopes"`                               // none: any scope token will do
+	DefaultScope      *string  `json:"default_scope"`                        // of who asks for none; absent: all that the client is registered for
 	ScopesIgnoreCase  bool     `json:"scopes_ignore_case"`
 	TokenScopeIgnored bool     `json:"token_scope_ignored"` // the token endpoint does not look at scope
 	// RequiredParameters of token requests, by grant type, besides those that
@@ -50,7 +50,7 @@ type profile struct {
 
 	// Lifetimes in seconds, each to be said; 0 is for ever, but for codes. The
 	// last two are of no matter where there is no refresh_token grant.
-	CodeLifetime         seconds `json:"code_lifetime"` // at most 600
+	CodeLifetime         seconds `json:"code_lifetime" required:"true" from:"1" to:"600" rule:"RFC 6749 §4.1.2"`
 	AccessTokenLifetime  seconds `json:"access_token_lifetime"`
 	RefreshTokenLifetime seconds `json:"refresh_token_lifetime"` // from one use to the next
 	GrantLifetime        seconds `json:"grant_lifetime"`         // of all refreshing together
@@ -62,10 +62,10 @@ type profile struct {
 	RefreshEndsAccessToken bool   `json:"refresh_ends_access_token"` // the one issued before
 
 	// The authorization endpoint.
-	Iss              bool              `json:"iss"`               // answers carry iss (RFC 9207)
-	ImplicitInQuery  bool              `json:"implicit_in_query"` // instead of the fragment (RFC 6749 §4.2.2)
-	PromptParameters map[string]string `json:"prompt_parameters"` // of the service's own, with the prompt value that each stands for when it is true
-	ConsentMemory    string            `json:"consent_memory"`    // when the user is not asked again: covered, equal, never
+	Iss              bool              `json:"iss"`                                                      // answers carry iss (RFC 9207)
+	ImplicitInQuery  bool              `json:"implicit_in_query"`                                        // instead of the fragment (RFC 6749 §4.2.2)
+	PromptParameters map[string]string `json:"prompt_parameters" one:"login consent"`                    // of the service's own, with the prompt value that each stands for when it is true
+	ConsentMemory    string            `json:"consent_memory" required:"true" one:"covered equal never"` // when the user is not asked again
 
 	// Answers.
 	JSONType            string            `json:"json_type"` // Content-Type of JSON
@@ -88,9 +88,9 @@ type scope struct {
 
 // resource is a GET endpoint whose answer is filled from what the token stands for.
 type resource struct {
-	Endpoint string   `json:"endpoint"` // userinfo, tokeninfo, or instance for what needs no token
-	Paths    []string `json:"paths"`
-	Needs    string   `json:"needs"`   // user, token or nothing
+	Endpoint string   `json:"endpoint" required:"true" one:"$resources"` // instance is for what needs no token
+	Paths    []string `json:"paths" required:"true"`
+	Needs    string   `json:"needs" required:"true" one:"user token nothing"`
 	Scopes   []string `json:"scopes"`  // one of them is needed; none: any token will do
 	Schemes  []string `json:"schemes"` // of the Authorization header; default Bearer (RFC 6750 §2.1)
 	Query    []string `json:"query"`   // parameters that may carry the token instead (RFC 6750 §2.3)
@@ -122,8 +122,8 @@ func parseProfile(file string, data []byte) (*profile, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.check(); err != nil {
-		return nil, d.problem("", err)
+	if err := d.first(p.problems()); err != nil {
+		return nil, err
 	}
 	return p, nil
 }
@@ -149,14 +149,21 @@ func (p *profile) having(endpoints []string) []string {
 
 func profileNames() []string {
 	var names []string
-	entries, err := profileFiles.ReadDir("profiles")
-	if err != nil {
-		panic(err) // embedded
-	}
+	entries, _ := profileFiles.ReadDir("profiles") // embedded: it is there
 	for _, entry := range entries {
 		names = append(names, strings.TrimSuffix(entry.Name(), ".json"))
 	}
 	return names
+}
+
+// wordLists are those that tags name; see tagProblems.
+var wordLists = map[string][]string{
+	"endpoints":       endpointNames,
+	"resources":       resourceNames,
+	"grants":          grantNames,
+	"client grants":   slices.Concat(grantNames, foreignGrants),
+	"registration":    registrationMembers,
+	"error endpoints": slices.Concat(endpointNames, resourceNames),
 }
 
 // The words that a profile may use.
@@ -177,13 +184,10 @@ var (
 func (p *profile) tokenParameters() []string {
 	names := []string{"access_token"}
 	for _, r := range p.Resources {
-		for _, name := range r.Query {
-			if !slices.Contains(names, name) {
-				names = append(names, name)
-			}
-		}
+		names = append(names, r.Query...)
 	}
-	return names
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // tokenGrants are the grants of the token endpoint: the implicit grant is the

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -16,16 +15,16 @@ type errorRules []errorRule
 
 // errorRule says how some errors are told. What is absent stays as it is.
 type errorRule struct {
-	At   []string `json:"at"`   // endpoints; absent: all
-	When []string `json:"when"` // codes, reasons, or a reason with a parameter or grant type behind it; absent: every error
+	At   []string `json:"at" one:"$error endpoints"` // absent: all
+	When []string `json:"when"`                      // codes, reasons, or a reason with a parameter or grant type behind it; absent: every error
 
-	Status      int               `json:"status"`
+	Status      int               `json:"status" from:"400" to:"499" rule:"RFC 9110 §15.5"` // the client is to blame
 	Error       string            `json:"error"`
 	Description string            `json:"description"`
 	Hint        string            `json:"hint"` // left out if it names what is not there
 	Body        *shape            `json:"body"`
-	Headers     map[string]string `json:"headers"` // an empty one is not sent
-	By          string            `json:"by"`      // at the authorization endpoint: page, json or redirect
+	Headers     map[string]string `json:"headers"`                     // an empty one is not sent
+	By          string            `json:"by" one:"page json redirect"` // at the authorization endpoint
 }
 
 // form is what a document must have where the rules stand.
@@ -110,37 +109,16 @@ func isErrorSubject(when string) bool {
 }
 
 // check refuses a rule that no error can match, or that cannot be told.
-func (rule *errorRule) check(member string) error {
-	if rule.At != nil && len(rule.At) == 0 || rule.When != nil && len(rule.When) == 0 {
-		return wrong(member, "has an empty at or when; leave it out to mean all")
-	}
-	for i, endpoint := range rule.At {
-		if err := oneOf(fmt.Sprintf("%s.at[%d]", member, i), endpoint, slices.Concat(endpointNames, resourceNames)...); err != nil {
-			return err
-		}
-	}
+func (rule *errorRule) check(member string, all *memberErrors) {
+	all.add(rule.At != nil && len(rule.At) == 0 || rule.When != nil && len(rule.When) == 0, member, "has an empty at or when; leave it out to mean all")
 	for i, when := range rule.When {
-		if !isErrorSubject(when) {
-			return wrong(fmt.Sprintf("%s.when[%d]", member, i), fmt.Sprintf("%q is not a code, a reason, or a reason with a parameter or grant type behind it; codes: %q; reasons: %q", when, slices.Sorted(maps.Keys(statusOf)), reasons))
-		}
+		all.add(!isErrorSubject(when), index(member+".when", i), fmt.Sprintf("%q is not a code, a reason, or a reason with a parameter or grant type behind it; codes: %q; reasons: %q", when, slices.Sorted(maps.Keys(statusOf)), reasons))
 	}
-	if rule.Status != 0 && (rule.Status < 400 || rule.Status > 499) {
-		return wrong(member+".status", "must be one of 400 to 499: the client is to blame (RFC 9110 §15.5)")
-	}
-	if !isErrorText(rule.Error) {
-		return wrong(member+".error", "has characters that RFC 6749 §5.2 does not allow")
-	}
-	if rule.By != "" {
-		if err := oneOf(member+".by", rule.By, "page", "json", "redirect"); err != nil {
-			return err
-		}
-	}
-	var err error
+	all.add(!isErrorText(rule.Error), member+".error", "has characters that RFC 6749 §5.2 does not allow")
 	if rule.Body != nil {
-		err = checkShape(member+".body", *rule.Body, errorFacts)
+		all.checkShape(member+".body", *rule.Body, errorFacts)
 	}
-	return errors.Join(err,
-		checkHeaderShapes(member+".headers", rule.Headers, errorFacts),
-		checkShape(member+".description", shape{rule.Description}, []string{"parameter", "detail"}),
-		checkShape(member+".hint", shape{rule.Hint}, []string{"parameter", "detail", "description"}))
+	all.checkHeaderShapes(member+".headers", rule.Headers, errorFacts)
+	all.checkShape(member+".description", shape{rule.Description}, []string{"parameter", "detail"})
+	all.checkShape(member+".hint", shape{rule.Hint}, []string{"parameter", "detail", "description"})
 }

@@ -3,8 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"iter"
 	"regexp"
 	"slices"
 	"strings"
@@ -130,45 +130,32 @@ func fillText(text string, f facts) string {
 // attempt is a placeholder, or what somebody meant to be one.
 var attempt = regexp.MustCompile(`\$\{[^}]*\}?`)
 
-// placeholders calls check with each placeholder, and with what looks like one,
-// and returns its first error.
-func (s shape) placeholders(check func(text string) error) error {
-	return eachPlaceholder(s.value, check)
+// placeholders are all in the shape, and what looks like one.
+func (s shape) placeholders() iter.Seq[string] {
+	return func(yield func(string) bool) { eachPlaceholder(s.value, yield) }
 }
 
 // mentions reports whether a placeholder of this name is there.
 func (s shape) mentions(name string) bool {
-	found := errors.New("found")
-	return s.placeholders(func(text string) error {
+	for text := range s.placeholders() {
 		if strings.Trim(text, "${?}") == name {
-			return found
-		}
-		return nil
-	}) != nil
-}
-
-func eachPlaceholder(value any, check func(text string) error) error {
-	switch value := value.(type) {
-	case object:
-		for _, m := range value {
-			if err := eachPlaceholder(m.value, check); err != nil {
-				return err
-			}
-		}
-	case []any:
-		for _, element := range value {
-			if err := eachPlaceholder(element, check); err != nil {
-				return err
-			}
-		}
-	case string:
-		for _, text := range attempt.FindAllString(value, -1) {
-			if err := check(text); err != nil {
-				return err
-			}
+			return true
 		}
 	}
-	return nil
+	return false
+}
+
+// eachPlaceholder reports whether yield wants more.
+func eachPlaceholder(value any, yield func(string) bool) bool {
+	switch value := value.(type) {
+	case object:
+		return !slices.ContainsFunc(value, func(m member) bool { return !eachPlaceholder(m.value, yield) })
+	case []any:
+		return !slices.ContainsFunc(value, func(element any) bool { return !eachPlaceholder(element, yield) })
+	case string:
+		return !slices.ContainsFunc(attempt.FindAllString(value, -1), func(text string) bool { return !yield(text) })
+	}
+	return true
 }
 
 // object is a JSON object whose members keep the order in which they are added.

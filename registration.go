@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
@@ -14,10 +13,10 @@ import (
 // registration is how clients register themselves, in a service's own words
 // (the purpose is that of RFC 7591).
 type registration struct {
-	Parameters map[string]string `json:"parameters"` // client_name, client_uri, redirect_uris, scope: what the service calls them
-	Required   []string          `json:"required"`   // by their names here
-	Scope      string            `json:"scope"`      // of a client that asks for none
-	MaxLength  map[string]int    `json:"max_length"` // in characters, by their names here; what is absent has no limit
+	Parameters map[string]string `json:"parameters" keys:"$registration"` // what the service calls them
+	Required   []string          `json:"required" one:"$registration"`    // by their names here
+	Scope      string            `json:"scope"`                           // of a client that asks for none
+	MaxLength  map[string]int    `json:"max_length" keys:"$registration"` // in characters, by their names here; what is absent has no limit
 	Answer     shape             `json:"answer"`
 }
 
@@ -26,33 +25,6 @@ var registrationFacts = []string{"client_id", "client_secret", "client_name", "c
 
 // registrationMembers are what a client says of itself.
 var registrationMembers = []string{"client_name", "client_uri", "redirect_uris", "scope"}
-
-func (g *registration) check(p *profile) error {
-	known := func(member, name string) error {
-		return oneOf("registration."+member, name, registrationMembers...)
-	}
-	for _, name := range slices.Sorted(maps.Keys(g.Parameters)) {
-		if err := known("parameters."+name, name); err != nil {
-			return err
-		}
-	}
-	for i, name := range g.Required {
-		if err := known(fmt.Sprintf("required[%d]", i), name); err != nil {
-			return err
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(g.MaxLength)) {
-		if err := known("max_length."+name, name); err != nil {
-			return err
-		}
-	}
-	for token := range strings.FieldsSeq(g.Scope) {
-		if !p.hasScope(token) {
-			return wrong("registration.scope", "has what is not in the list of scopes")
-		}
-	}
-	return checkShape("registration.answer", g.Answer, registrationFacts)
-}
 
 // registrationTries is how many clients one source may register in a minute.
 const registrationTries = 1000
@@ -116,14 +88,13 @@ func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, 
 	if f.Scope == "" {
 		f.Scope = g.Scope
 	}
-	var wrong memberError
-	if errors.As(f.check(s.profile), &wrong) {
-		name, _, _ := strings.Cut(wrong.member, "[")
+	if wrong := f.problems(s.profile); len(wrong) > 0 {
+		name, _, _ := strings.Cut(wrong[0].member, "[")
 		var problem uriProblem
-		if errors.As(wrong.error, &problem) {
+		if errors.As(wrong[0].error, &problem) {
 			return nil, "", refused(name, problem.why, problem.text)
 		}
-		return nil, "", refused(name, metadataInvalid, wrong.error.Error())
+		return nil, "", refused(name, metadataInvalid, wrong[0].error.Error())
 	}
 	c, secret := newClient(f, s.profile, nil)
 	c.RegisteredBy = itself

@@ -309,10 +309,10 @@ func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 	if s.control != nil {
 		header.Set("Date", x.time.UTC().Format(http.TimeFormat)) // by the clock that can be moved
 		if strings.HasPrefix(r.URL.Path, s.base+controlPath) {
-			s.handleControl(w, r, x)
+			s.handleControl(w, r)
 			return
 		}
-		x.era = s.control.currentEra()
+		x.era = s.control.era.Load()
 	}
 
 	// Exact paths: nothing is cleaned up and redirected, which would carry a

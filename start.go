@@ -54,7 +54,7 @@ func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
 	if err != nil {
 		return err
 	}
-	if s.autoApprove != "" && !hasUser(users, s.autoApprove) {
+	if s.autoApprove != "" && !slices.ContainsFunc(users, func(u *user) bool { return u.Username == s.autoApprove }) {
 		switch u, err := s.store.userNamed(s.autoApprove); {
 		case err != nil:
 			return err
