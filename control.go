@@ -72,7 +72,7 @@ type verb struct {
 	do      verbFunc
 }
 
-// verbFunc returns what is answered as JSON, nil for {}, or an error that names
+// verbFunc returns what to answer as JSON (nil for {}), or an error that names
 // the member at fault.
 type verbFunc func(*http.Request, *exchange) (any, error)
 
@@ -135,8 +135,8 @@ func withBody[T any](do func(asked *T, r *http.Request, x *exchange) (any, error
 
 // handleControl is the control API.
 func (s *server) handleControl(w *recorder, r *http.Request) {
-	http.NewResponseController(w).SetWriteDeadline(time.Time{}) // what is asked for may wait or be delayed
-	w.Header().Set("Content-Type", "application/json")          // whatever the profile's is
+	http.NewResponseController(w).SetWriteDeadline(time.Time{}) // the answer may wait or be delayed
+	w.Header().Set("Content-Type", "application/json")          // also where the profile has its own
 	if err := s.guardControl(r); err != nil {
 		s.writeControl(w, w.x, nil, err)
 		return
@@ -144,8 +144,8 @@ func (s *server) handleControl(w *recorder, r *http.Request) {
 	http.StripPrefix(s.base, s.control.mux).ServeHTTP(w, r)
 }
 
-// writeControl writes what a verb answers: 400 with the problem, where no
-// status is said.
+// writeControl writes what a verb returned. An error is 400 unless it has a
+// status of its own.
 func (s *server) writeControl(w http.ResponseWriter, x *exchange, answer any, err error) {
 	if x.fault != "" {
 		w.Header().Set("Grantling-Fault", x.fault)
@@ -264,7 +264,7 @@ type issuerMove struct {
 
 // moveIssuer is for a server behind a port that is known only when it runs.
 //
-// Choice: a reset keeps it: it is where the server is, and no test's doing.
+// Choice: a reset keeps it, because it says where the server is, which no test changes.
 func (s *server) moveIssuer(asked *issuerMove, _ *http.Request, _ *exchange) (any, error) {
 	err := s.setIssuer(asked.Issuer)
 	return issuerMove{s.issuer()}, err

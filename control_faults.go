@@ -32,20 +32,20 @@ type fault struct {
 	Drop             bool              `json:"drop,omitempty"`
 }
 
-// namedFault is something that clients get wrong in the wild.
+// namedFault is an answer that real clients are known to handle badly.
 type namedFault struct {
 	name     string
-	endpoint string // where it strikes
-	only     bool   // and nowhere else
-	json     bool   // where the good answer is JSON
+	endpoint string // where it strikes unless the fault says otherwise
+	only     bool   // it can strike only there
+	json     bool   // it needs a good answer that is JSON
 	what     string
 
-	member    string                                    // of the answer, which it is about
-	answer    fault                                     // what it says in the words of the other members
-	refusal   error                                     // or as what the endpoint itself refuses
-	grantType string                                    // only of requests with this one
-	alter     func(a *stagedAnswer, member string) bool // or how it changes a good answer; false: this is not one
-	slow      bool                                      // the body takes its time
+	member    string                                    // of the answer, that it changes
+	answer    fault                                     // the members that it stands for
+	refusal   error                                     // or an error of the endpoint itself
+	grantType string                                    // it strikes only requests with this one
+	alter     func(a *stagedAnswer, member string) bool // or a change to a good answer; false: this is not a good answer
+	slow      bool                                      // the body is sent slowly
 }
 
 const page502 = "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
@@ -68,20 +68,20 @@ var namedFaults = []namedFault{
 	{name: "wrong_iss", endpoint: "authorize", only: true, what: "the redirect carries another server's iss", member: "iss", alter: redirected("https://not-this-server.example")},
 }
 
-// faultEndpoints are where a fault can strike.
+// faultEndpoints are the endpoints where a fault can strike.
 var faultEndpoints = []string{"authorize", "token", "revoke", "introspect", "tokeninfo", "userinfo", "metadata"}
 
-// maxDelay keeps a slip of the pen from hanging a suite.
+// maxDelay keeps a typing error from hanging a test suite.
 const maxDelay = 10 * time.Minute
 
 // stagedFault is a fault in the queue.
 type stagedFault struct {
 	ID         string `json:"id"`
 	fault             // as it was posted
-	namedFault        // what it is called, or the zero value
+	namedFault        // the zero value if it has no name
 	delay      time.Duration
 	endless    bool // it strikes until it is cleared
-	taken      int  // by requests that it has not struck yet
+	taken      int  // by how many requests that it has not struck yet
 	dice       *rand.Rand
 }
 
@@ -132,7 +132,7 @@ func newStagedFault(f fault, p *profile) (*stagedFault, error) {
 	return staged, nil
 }
 
-// fill takes from preset what f does not say itself.
+// fill takes from preset what f leaves open.
 func (f *fault) fill(preset fault) {
 	f.Status = cmp.Or(f.Status, preset.Status)
 	f.Error = cmp.Or(preset.Error, f.Error)
@@ -165,7 +165,7 @@ func (q *faults) add(f *stagedFault) stagedFault {
 }
 
 // take returns the first fault in the queue that strikes an exchange, or nil.
-// Who takes one settles it.
+// The caller must settle it.
 func (q *faults) take(x *exchange, client func() string) *stagedFault {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -189,7 +189,7 @@ func (s *server) takeFault(x *exchange) *stagedFault {
 	return s.control.faults.take(x, sync.OnceValue(func() string { return s.claimedClient(x) }))
 }
 
-// settle ends what take began: the fault struck, or waits for another request.
+// settle ends what take began: the fault struck, or it waits for another request.
 func (q *faults) settle(taken *stagedFault, struck bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -249,7 +249,7 @@ func (a *stagedAnswer) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// stage answers a request in the way of a fault.
+// stage answers a request as a fault says.
 func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *http.Request, x *exchange) {
 	a := &stagedAnswer{header: w.Header().Clone()}
 	if grantType := x.form.Get("grant_type"); found.endpoint == "token" && slices.Contains(s.profile.tokenGrants(), grantType) {
@@ -274,7 +274,7 @@ func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *h
 		a.header.Set("Content-Type", "text/plain; charset=utf-8")
 		a.Write([]byte(http.StatusText(f.Status) + "\n"))
 	case f.Drop:
-		// Without a word.
+		// No answer at all.
 	default:
 		found.answer(a, r, x)
 	}
@@ -320,7 +320,7 @@ func (s *server) stageError(f *stagedFault, found *route, w http.ResponseWriter,
 	if found.endpoint == "authorize" && (f.Status == 0 || f.Status/100 == 3) {
 		if request, err := s.parseClientAndRedirectURI(authorizationQuery(x)); err == nil {
 			x.asks(request)
-			request.parseParameters(s.profile) // what is wrong there no longer matters
+			request.parseParameters(s.profile) // errors there no longer matter
 			staged.Status = http.StatusBadRequest
 			found.fail(w, x, request.refused(staged))
 			return
@@ -330,11 +330,11 @@ func (s *server) stageError(f *stagedFault, found *route, w http.ResponseWriter,
 		staged.Status = cmp.Or(statusOf[f.Error], http.StatusBadRequest)
 	}
 	found.fail(w, x, staged)
-	x.failure = nil // nothing went wrong that the log should tell more of
+	x.failure = nil // nothing failed that the log should explain
 }
 
-// authorizationQuery is the authorization request that a request to the
-// authorization endpoint, or from its consent page, carries.
+// authorizationQuery is the authorization request in a request to the
+// authorization endpoint or from its consent page.
 func authorizationQuery(x *exchange) query {
 	switch {
 	case x.form.Has("request"):
@@ -346,8 +346,7 @@ func authorizationQuery(x *exchange) query {
 	}
 }
 
-// claimedClient is the client_id that a request names before anything of it is
-// checked: in the Authorization header, as a parameter, in the authorization
+// claimedClient is the client_id that a request names, before any check: in the Authorization header, as a parameter, in the authorization
 // request that a form carries, or by its access token.
 func (s *server) claimedClient(x *exchange) string {
 	authorization := x.header.Get("Authorization")
@@ -405,7 +404,7 @@ func (a *stagedAnswer) sendSlowly(ctx context.Context, w http.ResponseWriter, ov
 	}
 }
 
-// pause lets time pass: real time, not the clock's.
+// pause waits in real time, whatever the clock says.
 func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -415,7 +414,7 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// What named faults make of good answers, by the member that they are about.
+// What named faults do to good answers, or to a member of them.
 
 func anything(*stagedAnswer, string) bool { return true }
 
@@ -432,7 +431,7 @@ func truncate(a *stagedAnswer, _ string) bool {
 	return true
 }
 
-// without takes a member out of a token answer.
+// without removes a member of a token answer.
 func without(a *stagedAnswer, name string) bool {
 	return a.alterMember(name, func(o object, i int) object { return slices.Delete(o, i, i+1) })
 }
@@ -447,8 +446,8 @@ func altered(to func(any) any) func(*stagedAnswer, string) bool {
 	}
 }
 
-// alterMember changes a token answer by the member of that name, if it is one
-// and has it.
+// alterMember changes a member of a token answer. It reports whether this is
+// such an answer and has the member.
 func (a *stagedAnswer) alterMember(name string, alter func(o object, i int) object) bool {
 	var answer shape
 	if a.status != http.StatusOK || json.Unmarshal(a.body, &answer) != nil {

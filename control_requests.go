@@ -14,13 +14,12 @@ import (
 	"github.com/google/uuid"
 )
 
-// requests is the log of what clients asked and were answered: the last
-// maxRequests, or fewer if they are large, oldest first. Its zero value is
-// empty.
+// requests is the log of requests and their answers: the last maxRequests, or
+// fewer if they are large, oldest first. Its zero value is empty.
 type requests struct {
 	mu      sync.Mutex
 	kept    []*loggedRequest
-	size    int           // of what is kept, in bytes
+	size    int           // of all that is kept, in bytes
 	last    int           // id of the newest
 	changed chan struct{} // closed when the log changes; nil: nobody waits
 }
@@ -31,15 +30,15 @@ const (
 	maxLog      = 16 << 20
 )
 
-// loggedRequest is what the log keeps of an exchange. It holds no memory of the
-// request.
+// loggedRequest is what the log keeps of an exchange. Its texts are copies, so
+// that the request itself can be freed.
 type loggedRequest struct {
 	ID               int            `json:"id"`
 	Time             string         `json:"time"`
 	Endpoint         string         `json:"endpoint"`
 	Method           string         `json:"method"`
 	Path             string         `json:"path"`
-	Params           map[string]any `json:"params"` // a string each, or a list; secrets cut
+	Params           map[string]any `json:"params"` // each a string or a list; secrets are cut
 	ClientID         string         `json:"client_id"`
 	GrantType        string         `json:"grant_type"`
 	Username         string         `json:"username"`
@@ -49,19 +48,19 @@ type loggedRequest struct {
 	Section          section        `json:"section"`
 	Fault            string         `json:"fault"`
 	Milliseconds     float64        `json:"duration_ms"`
-	Flow             string         `json:"flow"` // shared by all that belongs to one authorization
+	Flow             string         `json:"flow"` // shared by everything that belongs to one authorization
 	Warnings         []string       `json:"warnings"`
 
 	ids     []uuid.UUID // of the grant, codes and tokens that it is about
 	asked   string      // hash of the authorization request that it is part of, without a demand for a sign-in
 	granted bool        // the server issued something
-	size    int         // about, in bytes
+	size    int         // roughly, in bytes
 }
 
 // logRequest keeps an exchange that is over.
 func (s *server) logRequest(x *exchange, took time.Duration) {
 	if _, isAsset := assets[strings.TrimPrefix(x.path, s.base+"/")]; isAsset || x.path == s.base+"/healthz" {
-		return // they tell nothing about a client
+		return // they say nothing about a client
 	}
 	l := &loggedRequest{
 		Time:             x.time.UTC().Format("2006-01-02T15:04:05.000Z07:00"),
@@ -91,7 +90,7 @@ func (s *server) logRequest(x *exchange, took time.Duration) {
 		l.asked = string(hashSecret(s.profile.withoutSignIn(x.request.query)))
 	}
 	l.Params = make(map[string]any)
-	l.size = 1024 // for all but the parameters: it is no more than a few short texts
+	l.size = 1024 // for everything but the parameters
 	for name, values := range shown {
 		if l.Params[name] = values; len(values) == 1 {
 			l.Params[name] = values[0]
@@ -104,7 +103,7 @@ func (s *server) logRequest(x *exchange, took time.Duration) {
 // findID finds the public id of what may be a code or a token.
 func (p *profile) findID(text string) (uuid.UUID, bool) {
 	for _, f := range []format{p.CodeFormat, p.AccessTokenFormat, p.RefreshTokenFormat} {
-		if c, ok := f.parse(text); ok && c.id.Version() == 7 { // not half of something else
+		if c, ok := f.parse(text); ok && c.id.Version() == 7 { // not the half of another text
 			return c.id, true
 		}
 	}
@@ -116,21 +115,21 @@ func (p *profile) credentialParams() []string {
 	return append(p.tokenParameters(), "code", "refresh_token", "token")
 }
 
-// isSecret reports whether the log shows nothing of a parameter, by its name
-// in small letters.
+// isSecret reports whether the log hides a parameter. The name is in small
+// letters.
 func isSecret(name string) bool {
 	return strings.Contains(name, "secret") || strings.Contains(name, "password") ||
 		slices.Contains([]string{"code_verifier", "client_assertion", "assertion", "mac", "form_token"}, name)
 }
 
-// What the log keeps of one request's parameters: who sends many, or long
-// ones, does not fill the memory.
+// What the log keeps of the parameters of one request, so that many or long
+// ones do not fill the memory.
 const (
 	maxShown     = 100  // parameters
 	maxShownText = 2048 // bytes of each
 )
 
-// cut returns parameters without their secrets, and not all of very many, and
+// cut returns parameters without their secrets, at most maxShown of them, and
 // the public ids of the codes and tokens among them.
 func (p *profile) cut(forms ...url.Values) (shown url.Values, presented []uuid.UUID) {
 	shown = make(url.Values)
@@ -156,7 +155,7 @@ func (p *profile) cutValue(name, value string) (string, uuid.UUID) {
 	name = strings.ToLower(name)
 	switch {
 	case value == "":
-		return "", uuid.Nil // it carries nothing
+		return "", uuid.Nil // nothing to hide
 	case isSecret(name):
 		return "…", uuid.Nil
 	case slices.Contains(p.credentialParams(), name):
@@ -165,7 +164,7 @@ func (p *profile) cutValue(name, value string) (string, uuid.UUID) {
 			return "…", uuid.Nil
 		}
 		return id.String() + "…", id
-	case name == "request" || name == "continue": // carries an authorization request
+	case name == "request" || name == "continue": // holds an authorization request
 		path, query, found := strings.Cut(shorten(value), "?")
 		if !found {
 			path, query = "", path
@@ -183,8 +182,8 @@ func (p *profile) cutValue(name, value string) (string, uuid.UUID) {
 	return value, uuid.Nil
 }
 
-// shorten copies the beginning of a text: what is kept of a request holds
-// nothing else of it in memory.
+// shorten copies the beginning of a text, so that keeping it does not keep the
+// whole request in memory.
 func shorten(text string) string {
 	if len(text) <= maxShownText {
 		return strings.Clone(text)
@@ -196,7 +195,7 @@ func (q *requests) add(l *loggedRequest, x *exchange, p *profile) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if x.era.Err() != nil {
-		return // a reset has been meanwhile
+		return // it began before a reset
 	}
 	q.last++
 	l.ID = q.last
@@ -226,7 +225,7 @@ func (q *requests) link(l *loggedRequest, refused bool) {
 			l.ClientID = cmp.Or(l.ClientID, earlier.ClientID)
 			return
 		case l.asked != "" && l.asked == earlier.asked:
-			// On its way to a decision, or made anew after one.
+			// One that waits for its decision goes on; after that a new flow begins.
 			if !earlier.granted && earlier.Section == "" {
 				l.Flow = earlier.Flow
 			} else {
@@ -247,9 +246,9 @@ func newFlow(l *loggedRequest) string {
 	return uuid.Must(uuid.NewV7()).String()
 }
 
-// warnings tells what a client did that works but should not be relied on: a
-// strict server refuses it. What the page of the profile's service tells clients
-// to do is left out.
+// warnings lists what works here but should not be relied on, because a strict
+// server refuses it. What the documentation of the profile's service asks for
+// is left out.
 func (q *requests) warnings(l *loggedRequest, x *exchange, p *profile) []string {
 	found := []string{}
 	add := func(condition bool, warning string) {
@@ -285,7 +284,7 @@ func (q *requests) hasState(state string, l *loggedRequest) bool {
 	})
 }
 
-// requestFilter picks exchanges; what is empty picks all.
+// requestFilter picks requests; an empty member picks all.
 type requestFilter struct {
 	endpoint, clientID string
 	after              int
@@ -295,8 +294,8 @@ func (f requestFilter) picks(l *loggedRequest) bool {
 	return l.ID > f.after && (f.endpoint == "" || f.endpoint == l.Endpoint) && (f.clientID == "" || f.clientID == l.ClientID)
 }
 
-// pick returns the records of all exchanges that the filter picks. While there
-// are none, it waits for the given time, or until the era is over.
+// pick returns all requests that the filter picks. If there are none, it waits
+// for one: for the given time, or until the era ends.
 func (q *requests) pick(ctx, era context.Context, f requestFilter, wait time.Duration) []*loggedRequest {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
@@ -314,7 +313,7 @@ func (q *requests) pick(ctx, era context.Context, f requestFilter, wait time.Dur
 	}
 }
 
-// look is one look at the log. changed is closed when it is worth another.
+// look reads the log once. changed is closed when the log changes.
 func (q *requests) look(f requestFilter) (records []*loggedRequest, changed <-chan struct{}) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -11,12 +11,12 @@ import (
 	"unicode/utf8"
 )
 
-// fixtures are users and clients that a file asks for.
+// fixtures are the users and clients of a file.
 type fixtures struct {
 	Users   []userFixture   `json:"users"`
 	Clients []clientFixture `json:"clients"`
 
-	document *document // nil: they are not from a file
+	document *document // nil if they come from the control API
 }
 
 // userFixture is also what the control API takes and answers.
@@ -71,7 +71,7 @@ func loadFixtures(file string, p *profile) (*fixtures, error) {
 // problems returns all that is wrong with a user.
 func (u *userFixture) problems() memberErrors {
 	all := tagProblems(u)
-	all.add(strings.TrimSpace(u.Username) != u.Username, "username", "must be without blanks around it")
+	all.add(strings.TrimSpace(u.Username) != u.Username, "username", "must not begin or end with a blank")
 	all.add(utf8.RuneCountInString(u.Password) > maxPassword, "password", "is longer than 1024 characters")
 	return all
 }
@@ -107,14 +107,14 @@ func (c *clientFixture) problems(p *profile) memberErrors {
 }
 
 // isOpen reports whether a name is what it looks like: it has no control or
-// format characters but those that join and part letters and emoji.
+// format characters except those that join or separate letters and emoji.
 func isOpen(name string) bool {
 	return !strings.ContainsFunc(name, func(r rune) bool {
 		return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) && r != '\u200c' && r != '\u200d'
 	})
 }
 
-// isVisible reports whether there is something to see of a name.
+// isVisible reports whether a name has something that can be seen.
 func isVisible(name string) bool {
 	return strings.ContainsFunc(name, func(r rune) bool {
 		return unicode.In(r, unicode.L, unicode.N, unicode.P, unicode.S) && !strings.ContainsRune("\u115f\u1160\u2800\u3164\uffa0", r)
@@ -139,8 +139,8 @@ func (s *server) newUser(f *userFixture, existing *user) *user {
 
 // newClient is the registration of a fixture, with its scope in the profile's
 // spelling; existing is the one of that client_id, or nil: its tokens live on.
-// It is the operator's unless the caller says otherwise.
-// secret is one made here, or empty.
+// It belongs to the operator unless the caller changes that. secret is the one
+// that was made here, or empty.
 func newClient(f *clientFixture, p *profile, existing *client) (c *client, secret string) {
 	tokens, _ := p.canonicalScope(strings.Fields(f.Scope))
 	c = &client{
@@ -179,8 +179,8 @@ func (s *server) applyFixtures(files ...*fixtures) (map[string]string, error) {
 	return secrets, s.store.register(users, clients)
 }
 
-// prepareFixtures makes the users and clients of files, of which later ones
-// add to earlier ones and win over them, and stores nothing yet.
+// prepareFixtures makes the users and clients of files, but stores nothing yet.
+// Later files add to earlier ones and replace what they both have.
 func (s *server) prepareFixtures(files ...*fixtures) (users []*user, clients []*client, secrets map[string]string, err error) {
 	byUsername := make(map[string]*userFixture)
 	byClientID := make(map[string]*clientFixture)
@@ -195,7 +195,7 @@ func (s *server) prepareFixtures(files ...*fixtures) (users []*user, clients []*
 	if err := s.checkOwners(files, byUsername); err != nil {
 		return nil, nil, nil, err
 	}
-	var group sync.WaitGroup // the hashing takes a while
+	var group sync.WaitGroup // hashing is slow
 	defer group.Wait()
 	for username, f := range byUsername {
 		existing, err := s.store.userNamed(username)
@@ -221,7 +221,7 @@ func (s *server) prepareFixtures(files ...*fixtures) (users []*user, clients []*
 	return users, clients, secrets, nil
 }
 
-// checkOwners refuses clients of users that neither a file nor the store has.
+// checkOwners refuses clients whose owner is neither in a file nor in the store.
 func (s *server) checkOwners(files []*fixtures, byUsername map[string]*userFixture) error {
 	for _, f := range files {
 		for i, c := range f.Clients {
@@ -238,8 +238,8 @@ func (s *server) checkOwners(files []*fixtures, byUsername map[string]*userFixtu
 	return nil
 }
 
-// warnOwnerless tells of clients whose client credentials are to act for a user
-// when it is not clear for which.
+// warnOwnerless logs clients that should act for a user by client credentials
+// when it is not clear which user that is.
 func (s *server) warnOwnerless(files []*fixtures) error {
 	if !s.profile.ClientActsForOwner {
 		return nil

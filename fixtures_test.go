@@ -116,7 +116,7 @@ func TestFixtures(t *testing.T) {
 
 		{"no username", `"username": "carol",`, ``, 3, "users[0].username: is missing"},
 		{"empty username", `"username": "carol"`, `"username": ""`, 4, "users[0].username: is missing"},
-		{"username with blanks", `"username": "carol"`, `"username": " carol"`, 4, "users[0].username: must be"},
+		{"username with blanks", `"username": "carol"`, `"username": " carol"`, 4, "users[0].username: must not begin or end with a blank"},
 		{"username with a control character", `"username": "carol"`, `"username": "ca\u0000rol"`, 4, "users[0].username: must be"},
 		{"long username", `"username": "carol"`, `"username": "` + strings.Repeat("c", 256) + `"`, 4, "users[0].username: must be"},
 		{"no password", `"password": "looking-glass",`, ``, 3, "users[0].password: is missing"},

@@ -12,48 +12,48 @@ import (
 var profileFiles embed.FS
 
 // profile is what differs between the services that grantling stands in for,
-// as data: where things are, what is offered and how answers look. What is
-// checked is the same for all. docs/services.md describes the file.
+// as data: paths, grants, and how answers look. The checks are the same for all.
+// docs/services.md describes the file.
 type profile struct {
 	Name  string `json:"name" required:"true"`
 	Title string `json:"title" required:"true"` // what pages call the service
 
 	// Endpoints has the paths of the protocol endpoints, by the names of the
-	// control API; the first path is the one that is told.
+	// control API; metadata and pages name the first path.
 	Endpoints map[string][]string `json:"endpoints" keys:"$endpoints"`
 	// Resources are what an access token gives access to, and open documents.
 	Resources []resource `json:"resources"`
 
 	Bodies           []string `json:"bodies" required:"true" one:"form json multipart"` // of POST requests
-	OtherBodiesEmpty bool     `json:"other_bodies_empty"`                               // bodies of another type count as empty, instead of being refused
+	OtherBodiesEmpty bool     `json:"other_bodies_empty"`                               // a body of another type counts as empty instead of being refused
 
 	Grants            []string `json:"grants" required:"true" one:"$grants"` // grant types, and implicit
 	Scopes            []scope  `json:"scopes"`                               // none: any scope token will do
-	DefaultScope      *string  `json:"default_scope"`                        // of who asks for none; absent: all that the client is registered for
+	DefaultScope      *string  `json:"default_scope"`                        // for a request without scope; absent: all that the client is registered for
 	ScopesIgnoreCase  bool     `json:"scopes_ignore_case"`
-	TokenScopeIgnored bool     `json:"token_scope_ignored"` // the token endpoint does not look at scope
+	TokenScopeIgnored bool     `json:"token_scope_ignored"` // the token endpoint ignores scope
 	// RequiredParameters of token requests, by grant type, besides those that
 	// RFC 6749 requires.
 	RequiredParameters    map[string][]string `json:"required_parameters"`
-	ParametersFirst       bool                `json:"parameters_first"`          // required parameters are looked at before the client is
-	RedirectURINotNeeded  bool                `json:"redirect_uri_not_needed"`   // at the token endpoint; what is sent is still compared (RFC 6749 §4.1.3)
-	OtherSchemesIgnored   bool                `json:"other_schemes_ignored"`     // an Authorization header that is not Basic is no client authentication
-	BasicAndBody          bool                `json:"basic_and_body"`            // a client may authenticate in both ways at once, by the same credentials
-	SecretInBody          bool                `json:"secret_in_body"`            // the service's page puts it there: no reason to warn
-	PKCEOptional          bool                `json:"pkce_optional"`             // public clients may do without; confidential ones are not warned
+	ParametersFirst       bool                `json:"parameters_first"`          // required parameters are checked before the client
+	RedirectURINotNeeded  bool                `json:"redirect_uri_not_needed"`   // at the token endpoint; one that is sent is still compared (RFC 6749 §4.1.3)
+	OtherSchemesIgnored   bool                `json:"other_schemes_ignored"`     // an Authorization header that is not Basic does not count as client authentication
+	BasicAndBody          bool                `json:"basic_and_body"`            // a client may authenticate in both ways at once, with the same credentials
+	SecretInBody          bool                `json:"secret_in_body"`            // the service's documentation puts it there, so that there is no warning
+	PKCEOptional          bool                `json:"pkce_optional"`             // public clients need none; confidential ones get no warning
 	RevokesNothing        bool                `json:"revokes_nothing"`           // a revocation without a token is answered like one of an unknown token
 	ClientActsForOwner    bool                `json:"client_acts_for_owner"`     // tokens by client credentials stand for the client's owner
-	ClientScopeHasNoForce bool                `json:"client_scope_has_no_force"` // tokens by client credentials have no scope, whatever is asked for
+	ClientScopeHasNoForce bool                `json:"client_scope_has_no_force"` // tokens by client credentials have no scope, whatever the request says
 	AnyScheme             bool                `json:"any_scheme"`                // redirect URIs may be myapp://, without a dot (RFC 8252 §7.1)
 
-	redirectHosts []string // of http redirect URIs besides loopback ones: not of the file, but the operator's
+	redirectHosts []string // hosts of http redirect URIs besides loopback: from a flag, not from the file
 
-	// Lifetimes in seconds, each to be said; 0 is for ever, but for codes. The
-	// last two are of no matter where there is no refresh_token grant.
+	// Lifetimes in seconds. All are required, the last two only with the grant
+	// refresh_token. 0 is for ever, except for codes.
 	CodeLifetime         seconds `json:"code_lifetime" required:"true" from:"1" to:"600" rule:"RFC 6749 §4.1.2"`
 	AccessTokenLifetime  seconds `json:"access_token_lifetime"`
 	RefreshTokenLifetime seconds `json:"refresh_token_lifetime"` // from one use to the next
-	GrantLifetime        seconds `json:"grant_lifetime"`         // of all refreshing together
+	GrantLifetime        seconds `json:"grant_lifetime"`         // from the first token to the last refresh
 
 	CodeFormat             format `json:"code_format"`
 	AccessTokenFormat      format `json:"access_token_format"`
@@ -64,7 +64,7 @@ type profile struct {
 	// The authorization endpoint.
 	Iss              bool              `json:"iss"`                                                      // answers carry iss (RFC 9207)
 	ImplicitInQuery  bool              `json:"implicit_in_query"`                                        // instead of the fragment (RFC 6749 §4.2.2)
-	PromptParameters map[string]string `json:"prompt_parameters" one:"login consent"`                    // of the service's own, with the prompt value that each stands for when it is true
+	PromptParameters map[string]string `json:"prompt_parameters" one:"login consent"`                    // the service's own, with the prompt value that each means when it is true
 	ConsentMemory    string            `json:"consent_memory" required:"true" one:"covered equal never"` // when the user is not asked again
 
 	// Answers.
@@ -80,7 +80,7 @@ type profile struct {
 	Errors errorRules `json:"errors"`
 }
 
-// scope is a scope token with what people are told it allows.
+// scope is a scope token, and what the consent page says about it.
 type scope struct {
 	Name        string `json:"name"`
 	Description string `json:"description"`
@@ -106,7 +106,7 @@ func loadProfile(name string) (*profile, error) {
 		file = name
 		if data, err = os.ReadFile(name); err != nil {
 			if !strings.ContainsAny(name, "./\\") {
-				return nil, fmt.Errorf("profile %s: there is none of that name; there are %s", name, strings.Join(profileNames(), ", "))
+				return nil, fmt.Errorf("profile %s: unknown profile; expected a file or one of %s", name, strings.Join(profileNames(), ", "))
 			}
 			return nil, fmt.Errorf("profile: %w", err)
 		}
@@ -128,7 +128,7 @@ func parseProfile(file string, data []byte) (*profile, error) {
 	return p, nil
 }
 
-// unsaid is the lifetime that a profile does not have.
+// unsaid is a lifetime that the profile does not have.
 const unsaid seconds = -1
 
 // paths returns where an endpoint answers, resources included.
@@ -142,21 +142,21 @@ func (p *profile) paths(endpoint string) []string {
 	return paths
 }
 
-// having returns those of some endpoints that the profile has.
+// having returns the endpoints of a list that the profile has.
 func (p *profile) having(endpoints []string) []string {
 	return slices.DeleteFunc(slices.Clone(endpoints), func(name string) bool { return len(p.paths(name)) == 0 })
 }
 
 func profileNames() []string {
 	var names []string
-	entries, _ := profileFiles.ReadDir("profiles") // embedded: it is there
+	entries, _ := profileFiles.ReadDir("profiles") // embedded, so it is there
 	for _, entry := range entries {
 		names = append(names, strings.TrimSuffix(entry.Name(), ".json"))
 	}
 	return names
 }
 
-// wordLists are those that tags name; see tagProblems.
+// wordLists are the lists that tags can name; see tagProblems.
 var wordLists = map[string][]string{
 	"endpoints":       endpointNames,
 	"resources":       resourceNames,
@@ -171,7 +171,7 @@ var (
 	endpointNames = []string{"authorize", "oob", "token", "revoke", "introspect", "metadata", "registration"}
 	resourceNames = []string{"userinfo", "tokeninfo", "instance"}
 	grantNames    = []string{"authorization_code", "implicit", "password", "client_credentials", "refresh_token"}
-	// foreignGrants exist, but in no profile.
+	// foreignGrants are registered grant types that no profile has.
 	foreignGrants = []string{
 		"urn:ietf:params:oauth:grant-type:device_code", "urn:ietf:params:oauth:grant-type:jwt-bearer",
 		"urn:ietf:params:oauth:grant-type:saml2-bearer", "urn:ietf:params:oauth:grant-type:token-exchange",
@@ -179,8 +179,8 @@ var (
 	}
 )
 
-// tokenParameters are what a token may come in besides the Authorization
-// header, in this profile or by RFC 6750 §2.3.
+// tokenParameters are the query parameters that may carry a token, by the
+// profile or by RFC 6750 §2.3.
 func (p *profile) tokenParameters() []string {
 	names := []string{"access_token"}
 	for _, r := range p.Resources {
@@ -215,7 +215,7 @@ func (p *profile) canonicalScope(tokens []string) (canonical []string, unknown s
 	return canonical, unknown
 }
 
-// hasScope reports whether the profile has a scope token, so spelt.
+// hasScope reports whether the profile has a scope token in this spelling.
 func (p *profile) hasScope(token string) bool {
 	return len(p.Scopes) == 0 || slices.Contains(p.scopeNames(), token)
 }
@@ -228,7 +228,7 @@ func (p *profile) scopeNames() []string {
 	return names
 }
 
-// defaultScope is what the profile gives who asks for no scope; see grantableScope.
+// defaultScope is the scope of a request without one; see grantableScope.
 func (p *profile) defaultScope() string {
 	if p.DefaultScope == nil {
 		return ""
@@ -236,7 +236,7 @@ func (p *profile) defaultScope() string {
 	return *p.DefaultScope
 }
 
-// describeScope is what people are told that a scope token allows.
+// describeScope is what the consent page says about a scope token.
 func (p *profile) describeScope(token string) string {
 	for _, s := range p.Scopes {
 		if s.Name == token {

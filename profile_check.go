@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// problems returns what is wrong with a profile: what the tags of its fields
-// say, and then what contradicts itself.
+// problems returns what is wrong with a profile, by the tags of its fields and
+// by the checks below, which need more than one field or more than a tag.
 func (p *profile) problems() (all memberErrors) {
 	all = tagProblems(p)
 	p.checkPaths(&all)
@@ -26,7 +26,7 @@ func (p *profile) problems() (all memberErrors) {
 	return all
 }
 
-// checkPaths refuses what the server cannot have a route for.
+// checkPaths refuses paths that the server cannot have a route for.
 func (p *profile) checkPaths(all *memberErrors) {
 	for _, required := range []string{"authorize", "token", "oob"} {
 		all.add(len(p.Endpoints[required]) == 0, "endpoints."+required, "has no path")
@@ -60,7 +60,7 @@ func (p *profile) checkPaths(all *memberErrors) {
 	}
 }
 
-// isPath reports whether requests can come to a path, so written.
+// isPath reports whether a request can have this path, in this spelling.
 func isPath(at string) bool {
 	return strings.HasPrefix(at, "/") && strings.TrimSuffix(at, "/") == strings.TrimSuffix(path.Clean(at), "/") &&
 		!strings.ContainsFunc(at, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("?#%", r) })
@@ -154,8 +154,7 @@ func (p *profile) checkAnswers(all *memberErrors) {
 	}
 }
 
-// checkShape refuses placeholders that nothing stands behind, and what looks
-// like one and is none.
+// checkShape refuses unknown placeholders, and what only looks like one.
 func (e *memberErrors) checkShape(member string, s shape, known []string) {
 	for text := range s.placeholders() {
 		match := placeholder.FindStringSubmatch(text)
@@ -168,8 +167,8 @@ func (e *memberErrors) checkShape(member string, s shape, known []string) {
 	}
 }
 
-// framingHeaders are the server's own to set: they say where an answer ends, and
-// how it travels (RFC 9112 §6).
+// framingHeaders say where an answer ends and how it travels: only the server
+// may set them (RFC 9112 §6).
 var framingHeaders = []string{"Connection", "Content-Encoding", "Content-Length", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
 
 // checkHeaderShapes is checkHeaders for values with placeholders.
@@ -180,8 +179,8 @@ func (e *memberErrors) checkHeaderShapes(member string, headers map[string]strin
 	}
 }
 
-// checkHeaders refuses what is no header field, one that is there twice, and
-// one that would break the framing of the answer.
+// checkHeaders refuses malformed header fields, repeated ones, and those that
+// would break the framing of the answer.
 func (e *memberErrors) checkHeaders(member string, headers map[string]string) {
 	seen := make(map[string]bool)
 	for _, name := range slices.Sorted(maps.Keys(headers)) {

@@ -73,13 +73,13 @@ func (s shape) has(name string) bool {
 	return slices.ContainsFunc(o, func(m member) bool { return m.name == name })
 }
 
-// facts are what placeholders stand for. A fact that is nil is not known.
+// facts are the values of placeholders. One that is nil is unknown.
 type facts map[string]any
 
 // fill returns the value with every placeholder replaced.
 func (s shape) fill(f facts) any { return fill(s.value, f) }
 
-// parameters returns the members of an object, filled, as what a redirect carries.
+// parameters returns the members of an object, filled, for a redirect.
 func (s shape) parameters(f facts) parameters {
 	var p parameters
 	filled, _ := s.fill(f).(object)
@@ -127,10 +127,10 @@ func fillText(text string, f facts) string {
 	})
 }
 
-// attempt is a placeholder, or what somebody meant to be one.
+// attempt matches a placeholder, and what was meant as one.
 var attempt = regexp.MustCompile(`\$\{[^}]*\}?`)
 
-// placeholders are all in the shape, and what looks like one.
+// placeholders returns all placeholders of the shape, and all that looks like one.
 func (s shape) placeholders() iter.Seq[string] {
 	return func(yield func(string) bool) { eachPlaceholder(s.value, yield) }
 }
@@ -145,7 +145,8 @@ func (s shape) mentions(name string) bool {
 	return false
 }
 
-// eachPlaceholder reports whether yield wants more.
+// eachPlaceholder calls yield for each until it returns false, and reports
+// whether it never did.
 func eachPlaceholder(value any, yield func(string) bool) bool {
 	switch value := value.(type) {
 	case object:
@@ -218,16 +219,16 @@ var resourceFacts = append([]string{
 	"username", "name", "display_name", "first_name", "last_name", "email", "account_uuid", "account_number", "account_number_text",
 }, openFacts...)
 
-// openFacts are those that need no token.
+// openFacts are the placeholders that need no token.
 var openFacts = []string{"issuer", "base_url", "host"}
 
-// serverFacts are what openFacts stand for.
+// serverFacts are the values of openFacts.
 func (s *server) serverFacts() facts {
 	_, host, _ := strings.Cut(s.url(""), "://")
 	return facts{"issuer": s.issuer(), "base_url": s.url(""), "host": host}
 }
 
-// bearerFacts are what is known of a token, its client and its user.
+// bearerFacts are the values of resourceFacts for a token.
 func (s *server) bearerFacts(b *bearer, tokenType string, now unixTime) facts {
 	f := s.serverFacts()
 	set := func(name, value string) {

@@ -16,14 +16,14 @@ type registration struct {
 	Parameters map[string]string `json:"parameters" keys:"$registration"` // what the service calls them
 	Required   []string          `json:"required" one:"$registration"`    // by their names here
 	Scope      string            `json:"scope"`                           // of a client that asks for none
-	MaxLength  map[string]int    `json:"max_length" keys:"$registration"` // in characters, by their names here; what is absent has no limit
+	MaxLength  map[string]int    `json:"max_length" keys:"$registration"` // in characters, by their names here; absent: no limit
 	Answer     shape             `json:"answer"`
 }
 
 // registrationFacts are the placeholders of the registration's answer.
 var registrationFacts = []string{"client_id", "client_secret", "client_name", "client_uri", "client_number", "client_number_text", "client_scopes", "redirect_uri", "redirect_uris", "scope", "issuer"}
 
-// registrationMembers are what a client says of itself.
+// registrationMembers are what a client can say about itself.
 var registrationMembers = []string{"client_name", "client_uri", "redirect_uris", "scope"}
 
 // registrationTries is how many clients one source may register in a minute.
@@ -50,8 +50,8 @@ func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, 
 	if wait := s.registrations.try(source(r), registrationTries, x.now); wait > 0 {
 		return nil, "", tooManyGuesses(unavailable, section("RFC 7591 §5"), wait)
 	}
-	// A list is a text with a line each, or, as Ruby on Rails has it, a
-	// parameter each with [] behind its name.
+	// A list is a text with one element a line or, as in Ruby on Rails, several
+	// parameters whose names end in [].
 	value := func(name string) string {
 		parameter := g.Parameters[name]
 		return strings.Join(slices.Concat(form[parameter], form[parameter+"[]"]), "\n")
@@ -79,7 +79,7 @@ func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, 
 		}
 	}
 	f := &clientFixture{
-		ClientID:     newClientSecret(), // as unguessable as the services make theirs
+		ClientID:     newClientSecret(), // the services make theirs as hard to guess
 		ClientName:   value("client_name"),
 		ClientURI:    value("client_uri"),
 		RedirectURIs: strings.Fields(value("redirect_uris")),
@@ -101,8 +101,8 @@ func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, 
 	return c, secret, s.store.register(nil, []*client{c})
 }
 
-// answerParameters are what the server adds to a redirect URI; it must not
-// have them of its own.
+// answerParameters are what the server adds to a redirect URI, which must not
+// have them itself.
 var answerParameters = []string{"code", "state", "iss", "error", "error_description", "access_token", "token_type", "expires_in", "scope"}
 
 // uriProblem is why a redirect URI cannot be registered.
@@ -113,10 +113,10 @@ type uriProblem struct {
 
 func (p uriProblem) Error() string { return p.text }
 
-// browserSchemes are those that a browser itself does something with.
+// browserSchemes are schemes that browsers handle themselves.
 var browserSchemes = []string{"about", "blob", "chrome", "data", "file", "filesystem", "ftp", "javascript", "jar", "resource", "vbscript", "view-source", "ws", "wss"}
 
-// checkRedirectURI refuses to register what cannot work or is dangerous
+// checkRedirectURI refuses redirect URIs that cannot work or are dangerous
 // (RFC 6749 §3.1.2, RFC 8252 §7, RFC 9700 §2.6). The error is a uriProblem.
 func checkRedirectURI(uri string, p *profile) error {
 	if uri == outOfBand {
