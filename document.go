@@ -265,8 +265,6 @@ func (e memberError) Error() string {
 	return e.member + ": " + e.error.Error()
 }
 
-func (e memberError) Unwrap() error { return e.error }
-
 func wrong(member, problem string) error { return memberError{member, errors.New(problem)} }
 
 // memberErrors are all that is wrong with a document.
