@@ -6,6 +6,7 @@ import (
 	"math/bits"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -146,6 +147,21 @@ func misspelt(credential string) []string {
 		}
 	}
 	return near
+}
+
+// TestCredentialsAreShort: what is longer than a credential can be is not looked into.
+func TestCredentialsAreShort(t *testing.T) {
+	t.Parallel()
+	f := format{Encoding: "jwt"}
+	for _, row := range []struct {
+		scopes int
+		want   bool
+	}{{1, true}, {1000, false}} {
+		c := f.newCredential(claims{Scopes: slices.Repeat([]string{"read"}, row.scopes), key: testKey()})
+		if _, ok := f.parse(c.text); ok != row.want {
+			t.Errorf("%d bytes: parsed %t, want %t", len(c.text), ok, row.want)
+		}
+	}
 }
 
 func swapCase(c byte) byte {
