@@ -203,11 +203,6 @@ func (a *authorizationRequest) parseCodeChallenge(p *profile) error {
 	return nil
 }
 
-// isTrue reads a parameter of a service's own, as Ruby on Rails does.
-func isTrue(value string) bool {
-	return !slices.Contains([]string{"", "0", "f", "F", "false", "FALSE", "off", "OFF"}, value)
-}
-
 // handleAuthorize is the authorization endpoint (RFC 6749 §3.1): who asks,
 // who is there, did they agree, and back to the client.
 func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exchange) error {
@@ -336,27 +331,6 @@ func (s *server) autoApprover(request *authorizationRequest) (*user, error) {
 		err = accessDenied(rfc6749("4.1.2.1"), approverGone, "the user of -auto-approve does not exist any more")
 	}
 	return u, err
-}
-
-// withoutSignIn takes the demand for a sign-in, once met, out of a query and
-// leaves every byte of the other parameters as it is.
-func (p *profile) withoutSignIn(query string) string {
-	var kept []string
-	for pair := range strings.SplitSeq(query, "&") {
-		v, _ := newValues(parseQuery(pair).values)
-		if v["prompt"] != "" {
-			rest := slices.DeleteFunc(strings.Fields(v["prompt"]), func(value string) bool { return value == "login" || value == "select_account" })
-			pair = parameters{{"prompt", strings.Join(rest, " ")}}.encode()
-		}
-		isDemand := false
-		for name := range v {
-			isDemand = p.PromptParameters[name] == "login"
-		}
-		if !isDemand {
-			kept = append(kept, pair)
-		}
-	}
-	return strings.Join(kept, "&")
 }
 
 // consent asks the user, unless the answer is known.

@@ -197,63 +197,24 @@ func matchRedirectURI(registered, requested string) bool {
 	return ok && r == q
 }
 
+// loopbackURI has an http URI on a loopback host, its port, and what follows.
+var loopbackURI = regexp.MustCompile(`^(http://(?:127\.0\.0\.1|\[::1\]|localhost))(?::([0-9]{1,5}))?((?s:[/?].*)?)$`)
+
 // withoutLoopbackPort cuts the port out of an http URI on a loopback host.
 // ok is false for any other URI.
 func withoutLoopbackPort(uri string) (rest string, ok bool) {
-	for _, origin := range []string{"http://127.0.0.1", "http://[::1]", "http://localhost"} {
-		rest, found := strings.CutPrefix(uri, origin)
-		if !found {
-			continue
-		}
-		if after, found := strings.CutPrefix(rest, ":"); found {
-			digits := after
-			if i := strings.IndexAny(after, "/?"); i >= 0 {
-				digits = after[:i]
-			}
-			if strings.Trim(digits, "0123456789") != "" {
-				return "", false
-			}
-			if port, err := strconv.Atoi(digits); err != nil || port > 65535 || len(digits) > 5 {
-				return "", false
-			}
-			rest = after[len(digits):]
-		}
-		if rest == "" || rest[0] == '/' || rest[0] == '?' {
-			return origin + rest, true
-		}
+	match := loopbackURI.FindStringSubmatch(uri)
+	if match == nil {
+		return "", false
 	}
-	return "", false
+	port, _ := strconv.Atoi(match[2])
+	return match[1] + match[3], port <= 65535
 }
 
 // isLoopbackURI reports whether the port of a redirect URI is free (RFC 8252 §7.3).
 func isLoopbackURI(uri string) bool {
 	_, ok := withoutLoopbackPort(uri)
 	return ok
-}
-
-// nearMisses are what redirect URIs often differ by, each with a way to leave it out.
-var nearMisses = []struct {
-	what    string
-	without func(uri string) string
-}{
-
-	{"the slash at its end", func(uri string) string { return strings.TrimSuffix(uri, "/") }},
-	{"upper and lower case", strings.ToLower},
-	{"its scheme, http or https", func(uri string) string { return strings.Replace(uri, "https://", "http://", 1) }},
-	{"its port", func(uri string) string { return portOfURI.ReplaceAllString(uri, "$1$2") }},
-	{"the loopback host (localhost, 127.0.0.1 and [::1] are not the same)", strings.NewReplacer("://127.0.0.1", "://localhost", "://[::1]", "://localhost").Replace},
-}
-
-var portOfURI = regexp.MustCompile(`^(https?://[^/?]*):[0-9]+($|[/?])`)
-
-// onlyDifference returns which of nearMisses two redirect URIs differ by, or "".
-func onlyDifference(one, other string) string {
-	for _, miss := range nearMisses {
-		if miss.without(one) == miss.without(other) {
-			return miss.what
-		}
-	}
-	return ""
 }
 
 // redirectURIFor returns where the answer to an authorization request goes:

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"io"
 	"log"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -111,3 +113,53 @@ func (l *serverLog) Write(line []byte) (int, error) {
 
 // anHour is how long what has been logged is not logged again, in seconds.
 const anHour = 60 * 60
+
+// recorder notes the status of an answer.
+type recorder struct {
+	http.ResponseWriter
+	x *exchange
+}
+
+func (w *recorder) WriteHeader(status int) {
+	if w.x.status == 0 {
+		w.x.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *recorder) Write(b []byte) (int, error) {
+	if w.x.status == 0 {
+		w.x.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// record tells the log of an exchange, and the control API.
+func (s *server) record(x *exchange, took time.Duration) {
+	if x.era != nil {
+		s.logRequest(x, took)
+	}
+	level := slog.LevelInfo
+	attributes := []slog.Attr{slog.String("method", x.method), slog.String("path", x.path), slog.Int("status", x.status)}
+	add := func(name, value string) {
+		if value != "" {
+			attributes = append(attributes, slog.String(name, value))
+		}
+	}
+	add("endpoint", x.endpoint)
+	add("client_id", x.clientID)
+	add("grant_type", x.grantType)
+	add("username", x.username)
+	add("fault", x.fault)
+	add("error", x.error)
+	add("error_description", x.errorDescription)
+	add("section", string(x.section()))
+	if x.failure != nil {
+		level = slog.LevelError
+		add("failure", x.failure.Error())
+	}
+	attributes = append(attributes, slog.Float64("duration_ms", float64(took.Microseconds())/1000))
+	s.log.LogAttrs(context.Background(), level, "request", attributes...)
+}

@@ -132,3 +132,17 @@ func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *excha
 	o.add("prompt_values_supported", []string{"none", "login", "consent", "select_account"})
 	return s.writeJSON(w, http.StatusOK, o)
 }
+
+// handleNotFound answers where there is nothing.
+func (s *server) handleNotFound(w http.ResponseWriter, r *http.Request, x *exchange) {
+	if !strings.Contains(r.URL.Path, "/.well-known/openid-configuration") {
+		s.writeNowhere(w, r, x, notFound(rfc9110("15.5.5"), noSuchPage, "there is no such page here").
+			helped(help{"There is no such page", "The start page tells what there is, and where the endpoints are.", "/", "Start page"}))
+		return
+	}
+	description := "this is an OAuth 2.0 server and no OpenID Provider"
+	if paths := s.profile.Endpoints["metadata"]; len(paths) > 0 {
+		description += "; its metadata is at " + s.origin() + paths[0] + s.base
+	}
+	s.writeError(w, x, notFound(rfc8414("3"), noOpenIDProvider, description))
+}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 )
@@ -20,6 +22,22 @@ func isAddressed(host string, names ...string) bool {
 func (s *server) misdirected() error {
 	return misdirectedRequest(rfc9110("7.4"), hostUnknown, "Host must be localhost, a loopback address, the host of the issuer "+s.issuer()+" or one of -control-host").
 		helped(help{Heading: "This server does not go by this name", Text: "It listens on this machine only. Open " + s.issuer() + " instead, or start it with this name as -control-host."})
+}
+
+// allowAnyOrigin lets browsers read the answer from any origin, and reports
+// whether the request only asked for that. found is nil where nothing answers.
+func (s *server) allowAnyOrigin(w http.ResponseWriter, r *http.Request, found *route, methods string) (isPreflight bool) {
+	header := w.Header()
+	header.Set("Access-Control-Allow-Origin", "*")
+	header.Set("Access-Control-Expose-Headers", "WWW-Authenticate, Retry-After, Grantling-Fault")
+	if r.Method != http.MethodOptions || found == nil && r.Header.Get("Access-Control-Request-Method") == "" {
+		return false
+	}
+	header.Set("Access-Control-Allow-Methods", cmp.Or(methods, "GET, POST, PUT, PATCH, DELETE"))
+	header.Set("Access-Control-Allow-Headers", allowedHeaders(r.Header.Get("Access-Control-Request-Headers")))
+	header.Set("Access-Control-Max-Age", "600")
+	w.WriteHeader(http.StatusNoContent)
+	return true
 }
 
 // maxAllowedHeaders is how many header names a preflight may ask for.

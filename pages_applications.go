@@ -17,7 +17,7 @@ import (
 
 // account guards an account page: a visitor who is not signed in gets the
 // sign-in page, and a form counts only with its token (RFC 6749 §10.12).
-func (s *server) account(handle func(http.ResponseWriter, *http.Request, *exchange) error) func(http.ResponseWriter, *http.Request, *exchange) error {
+func (s *server) account(handle handler) handler {
 	return func(w http.ResponseWriter, r *http.Request, x *exchange) error {
 		v, err := s.visitor(r, x)
 		if err != nil {

@@ -259,3 +259,29 @@ func (p *profile) remembers(g *grant, scope string) bool {
 	}
 	return false
 }
+
+// isTrue reads a parameter of a service's own, as Ruby on Rails does.
+func isTrue(value string) bool {
+	return !slices.Contains([]string{"", "0", "f", "F", "false", "FALSE", "off", "OFF"}, value)
+}
+
+// withoutSignIn takes the demand for a sign-in, once met, out of a query and
+// leaves every byte of the other parameters as it is.
+func (p *profile) withoutSignIn(query string) string {
+	var kept []string
+	for pair := range strings.SplitSeq(query, "&") {
+		v, _ := newValues(parseQuery(pair).values)
+		if v["prompt"] != "" {
+			rest := slices.DeleteFunc(strings.Fields(v["prompt"]), func(value string) bool { return value == "login" || value == "select_account" })
+			pair = parameters{{"prompt", strings.Join(rest, " ")}}.encode()
+		}
+		isDemand := false
+		for name := range v {
+			isDemand = p.PromptParameters[name] == "login"
+		}
+		if !isDemand {
+			kept = append(kept, pair)
+		}
+	}
+	return strings.Join(kept, "&")
+}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -182,3 +183,27 @@ func (p *profile) allowsHost(host string) bool {
 		return strings.EqualFold(host, name)
 	})
 }
+
+// nearMisses are what redirect URIs often differ by, each with a way to leave it out.
+var nearMisses = []struct {
+	what    string
+	without func(uri string) string
+}{
+	{"the slash at its end", func(uri string) string { return strings.TrimSuffix(uri, "/") }},
+	{"upper and lower case", strings.ToLower},
+	{"its scheme, http or https", func(uri string) string { return strings.Replace(uri, "https://", "http://", 1) }},
+	{"its port", func(uri string) string { return portOfURI.ReplaceAllString(uri, "$1$2") }},
+	{"the loopback host (localhost, 127.0.0.1 and [::1] are not the same)", strings.NewReplacer("://127.0.0.1", "://localhost", "://[::1]", "://localhost").Replace},
+}
+
+// onlyDifference returns which of nearMisses two redirect URIs differ by, or "".
+func onlyDifference(one, other string) string {
+	for _, miss := range nearMisses {
+		if miss.without(one) == miss.without(other) {
+			return miss.what
+		}
+	}
+	return ""
+}
+
+var portOfURI = regexp.MustCompile(`^(https?://[^/?]*):[0-9]+($|[/?])`)

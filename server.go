@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/rsa"
 	"log/slog"
@@ -89,11 +88,14 @@ func (c *clock) read() (now time.Time, offset time.Duration) {
 // took, also while the clock is moved; everything else goes by the clock.
 func realTime() time.Time { return time.Now() }
 
+// handler answers a request, or returns what is wrong with it.
+type handler func(http.ResponseWriter, *http.Request, *exchange) error
+
 // route is what answers at a path.
 type route struct {
 	endpoint string // the name of the protocol endpoint that it is part of, or "" for a page
 	methods  string // as in the Allow header
-	handle   func(http.ResponseWriter, *http.Request, *exchange) error
+	handle   handler
 	fail     func(http.ResponseWriter, *exchange, error) // writes the errors of handle, and those before it
 	anyone   bool                                        // browsers may call it from any origin
 	bodies   []string                                    // kinds of body that it takes; nil: forms
@@ -121,25 +123,26 @@ func (s *server) newRoutes() map[string][]*route {
 		}
 		return full
 	}
-	endpoints := s.profile.Endpoints
-	add(route{endpoint: "authorize", methods: "GET, POST", handle: s.handleAuthorize, fail: s.writeAuthorizationError}, here(endpoints["authorize"])...)
-	add(route{endpoint: "oob", methods: "GET", handle: s.handleOutOfBand, fail: s.writeErrorPage}, here(endpoints["oob"])...)
-	add(route{endpoint: "token", methods: "POST", handle: s.handleToken, fail: s.writeError, bodies: s.profile.Bodies, anyone: true}, here(endpoints["token"])...)
-	add(route{endpoint: "revoke", methods: "POST", handle: s.handleRevoke, fail: s.writeError, bodies: s.profile.Bodies, anyone: true}, here(endpoints["revoke"])...)
-	add(route{endpoint: "introspect", methods: "POST", handle: s.handleIntrospect, fail: s.writeError, bodies: s.profile.Bodies}, here(endpoints["introspect"])...)
-	add(route{endpoint: "registration", methods: "POST", handle: s.handleRegistration, fail: s.writeError, bodies: s.profile.Bodies, anyone: true}, here(endpoints["registration"])...)
+	bodies := s.profile.Bodies
+	for _, r := range []route{
+		{endpoint: "authorize", methods: "GET, POST", handle: s.handleAuthorize, fail: s.writeAuthorizationError},
+		{endpoint: "oob", methods: "GET", handle: s.handleOutOfBand, fail: s.writeErrorPage},
+		{endpoint: "token", methods: "POST", handle: s.handleToken, fail: s.writeError, bodies: bodies, anyone: true},
+		{endpoint: "revoke", methods: "POST", handle: s.handleRevoke, fail: s.writeError, bodies: bodies, anyone: true},
+		{endpoint: "introspect", methods: "POST", handle: s.handleIntrospect, fail: s.writeError, bodies: bodies},
+		{endpoint: "registration", methods: "POST", handle: s.handleRegistration, fail: s.writeError, bodies: bodies, anyone: true},
+	} {
+		add(r, here(s.profile.Endpoints[r.endpoint])...)
+	}
 	for i := range s.profile.Resources {
 		resource := &s.profile.Resources[i]
-		handle := func(w http.ResponseWriter, r *http.Request, x *exchange) error {
-			return s.handleResource(w, r, x, resource)
-		}
-		add(route{endpoint: resource.Endpoint, methods: "GET", handle: handle, fail: s.writeBearerError, anyone: true}, here(resource.Paths)...)
+		add(route{endpoint: resource.Endpoint, methods: "GET", handle: s.handleResource(resource), fail: s.writeBearerError, anyone: true}, here(resource.Paths)...)
 	}
-	for _, path := range endpoints["metadata"] {
+	for _, path := range s.profile.Endpoints["metadata"] {
 		// RFC 8414 §3.1: the issuer's path stands behind the well-known one.
 		add(route{endpoint: "metadata", methods: "GET", handle: s.handleMetadata, fail: s.writeError, anyone: true}, path+s.base)
 	}
-	page := func(path, methods string, handle func(http.ResponseWriter, *http.Request, *exchange) error) {
+	page := func(path, methods string, handle handler) {
 		add(route{methods: methods, handle: handle, fail: s.writeErrorPage, form: true}, s.base+path)
 	}
 	page("/", "GET", s.handleStart)
@@ -254,78 +257,57 @@ func (x *exchange) section() section {
 	return x.refusal.Section
 }
 
-// recorder notes the status of an answer.
-type recorder struct {
-	http.ResponseWriter
-	x *exchange
-}
-
-func (w *recorder) WriteHeader(status int) {
-	if w.x.status == 0 {
-		w.x.status = status
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *recorder) Write(b []byte) (int, error) {
-	if w.x.status == 0 {
-		w.x.status = http.StatusOK
-	}
-	return w.ResponseWriter.Write(b)
-}
-
-func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
 // ServeHTTP answers a request.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.serve(w, r, newExchange(r, s.clock.now()))
 }
 
-// serve is what happens to every request: guard it, find its route, read it,
-// fault it, handle it, record it.
+// serve is what happens to every request before it is known where it leads.
 func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 	w := &recorder{rw, x}
 	began := realTime()
 	defer func() { s.record(x, realTime().Sub(began)) }()
-	defer func() {
-		if p := recover(); p != nil {
-			if p == http.ErrAbortHandler {
-				panic(p)
-			}
-			s.log.Error("panic", "value", p, "stack", string(debug.Stack()))
-			if x.status != 0 {
-				panic(http.ErrAbortHandler) // half an answer must not look like a whole one
-			}
-			http.Error(w, "the server failed; its log says why", http.StatusInternalServerError)
-		}
-	}()
-	header := w.Header()
-	setDefaults(header)
+	defer s.survive(w)
+	setDefaults(w.Header())
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	if s.loopback && !isAddressed(r.Host, s.hosts...) && !isAddressed(r.Host, s.issuerHost()) {
 		s.writeNowhere(w, r, x, s.misdirected())
 		return
 	}
 	if s.control != nil {
-		header.Set("Date", x.time.UTC().Format(http.TimeFormat)) // by the clock that can be moved
+		w.Header().Set("Date", x.time.UTC().Format(http.TimeFormat)) // by the clock that can be moved
 		if strings.HasPrefix(r.URL.Path, s.base+controlPath) {
 			s.handleControl(w, r)
 			return
 		}
 		x.era = s.control.era.Load()
 	}
+	s.dispatch(w, r, x)
+}
 
-	// Exact paths: nothing is cleaned up and redirected, which would carry a
-	// form with it.
+// survive keeps a bug in the answer to one request from ending the server.
+func (s *server) survive(w *recorder) {
+	p := recover()
+	switch {
+	case p == nil:
+	case p == http.ErrAbortHandler:
+		panic(p)
+	default:
+		s.log.Error("panic", "value", p, "stack", string(debug.Stack()))
+		if w.x.status != 0 {
+			panic(http.ErrAbortHandler) // half an answer must not look like a whole one
+		}
+		http.Error(w, "the server failed; its log says why", http.StatusInternalServerError)
+	}
+}
+
+// dispatch finds the route of a request, guards it, reads the body, and has it
+// answered, by a fault if one is staged. Paths are exact: a redirect to a clean
+// one would carry a form with it.
+func (s *server) dispatch(w http.ResponseWriter, r *http.Request, x *exchange) {
 	found, methods, ok := s.findRoute(r.Method, r.URL.Path)
 	if found == nil || found.anyone {
-		header.Set("Access-Control-Allow-Origin", "*")
-		header.Set("Access-Control-Expose-Headers", "WWW-Authenticate, Retry-After, Grantling-Fault")
-		if r.Method == http.MethodOptions && (found != nil || r.Header.Get("Access-Control-Request-Method") != "") {
-			header.Set("Access-Control-Allow-Methods", cmp.Or(methods, "GET, POST, PUT, PATCH, DELETE"))
-			header.Set("Access-Control-Allow-Headers", allowedHeaders(r.Header.Get("Access-Control-Request-Headers")))
-			header.Set("Access-Control-Max-Age", "600")
-			w.WriteHeader(http.StatusNoContent)
+		if isPreflight := s.allowAnyOrigin(w, r, found, methods); isPreflight {
 			return
 		}
 	}
@@ -335,7 +317,7 @@ func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 	}
 	x.endpoint = found.endpoint
 	if !ok {
-		header.Set("Allow", methods)
+		w.Header().Set("Allow", methods)
 		found.fail(w, x, invalidRequest(rfc9110("15.5.6"), methodUnsupported, "this endpoint takes "+methods+" only").with(http.StatusMethodNotAllowed))
 		return
 	}
@@ -362,20 +344,6 @@ func (r *route) answer(w http.ResponseWriter, request *http.Request, x *exchange
 	}
 }
 
-// handleNotFound answers where there is nothing.
-func (s *server) handleNotFound(w http.ResponseWriter, r *http.Request, x *exchange) {
-	if !strings.Contains(r.URL.Path, "/.well-known/openid-configuration") {
-		s.writeNowhere(w, r, x, notFound(rfc9110("15.5.5"), noSuchPage, "there is no such page here").
-			helped(help{"There is no such page", "The start page tells what there is, and where the endpoints are.", "/", "Start page"}))
-		return
-	}
-	description := "this is an OAuth 2.0 server and no OpenID Provider"
-	if paths := s.profile.Endpoints["metadata"]; len(paths) > 0 {
-		description += "; its metadata is at " + s.origin() + paths[0] + s.base
-	}
-	s.writeError(w, x, notFound(rfc8414("3"), noOpenIDProvider, description))
-}
-
 // setDefaults sets what every answer has in its header; an asset says of its
 // own accord how long it may be kept.
 func setDefaults(header http.Header) {
@@ -389,34 +357,6 @@ func setDefaults(header http.Header) {
 
 // maxBody is the largest request body, in bytes.
 const maxBody = 64 << 10
-
-// record tells the log of an exchange, and the control API.
-func (s *server) record(x *exchange, took time.Duration) {
-	if x.era != nil {
-		s.logRequest(x, took)
-	}
-	level := slog.LevelInfo
-	attributes := []slog.Attr{slog.String("method", x.method), slog.String("path", x.path), slog.Int("status", x.status)}
-	add := func(name, value string) {
-		if value != "" {
-			attributes = append(attributes, slog.String(name, value))
-		}
-	}
-	add("endpoint", x.endpoint)
-	add("client_id", x.clientID)
-	add("grant_type", x.grantType)
-	add("username", x.username)
-	add("fault", x.fault)
-	add("error", x.error)
-	add("error_description", x.errorDescription)
-	add("section", string(x.section()))
-	if x.failure != nil {
-		level = slog.LevelError
-		add("failure", x.failure.Error())
-	}
-	attributes = append(attributes, slog.Float64("duration_ms", float64(took.Microseconds())/1000))
-	s.log.LogAttrs(context.Background(), level, "request", attributes...)
-}
 
 func (s *server) writeJSON(w http.ResponseWriter, status int, body any) error {
 	data, err := marshalJSON(body)

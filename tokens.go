@@ -71,20 +71,22 @@ func (s *server) findToken(text string, now unixTime) (*bearer, error) {
 
 // handleResource answers with what the profile says, about the token's user,
 // its client, or the server itself.
-func (s *server) handleResource(w http.ResponseWriter, r *http.Request, x *exchange, into *resource) error {
-	if into.Needs == "nothing" {
-		return s.writeJSON(w, http.StatusOK, into.Answer.fill(s.serverFacts()))
+func (s *server) handleResource(into *resource) handler {
+	return func(w http.ResponseWriter, r *http.Request, x *exchange) error {
+		if into.Needs == "nothing" {
+			return s.writeJSON(w, http.StatusOK, into.Answer.fill(s.serverFacts()))
+		}
+		b, err := s.bearerToken(r, x, into)
+		switch {
+		case err != nil:
+			return err
+		case into.Needs == "user" && b.user == nil:
+			return insufficientScope(rfc6750("3.1"), tokenWithoutUser, "this token stands for a client, not for a user")
+		case len(into.Scopes) > 0 && !slices.ContainsFunc(into.Scopes, func(scope string) bool { return covers(b.scope, scope) }):
+			return insufficientScope(rfc6750("3.1"), scopeInsufficient, "the token does not have the scope that this resource needs")
+		}
+		return s.writeJSON(w, http.StatusOK, into.Answer.fill(s.bearerFacts(b, s.profile.TokenType, x.now)))
 	}
-	b, err := s.bearerToken(r, x, into)
-	switch {
-	case err != nil:
-		return err
-	case into.Needs == "user" && b.user == nil:
-		return insufficientScope(rfc6750("3.1"), tokenWithoutUser, "this token stands for a client, not for a user")
-	case len(into.Scopes) > 0 && !slices.ContainsFunc(into.Scopes, func(scope string) bool { return covers(b.scope, scope) }):
-		return insufficientScope(rfc6750("3.1"), scopeInsufficient, "the token does not have the scope that this resource needs")
-	}
-	return s.writeJSON(w, http.StatusOK, into.Answer.fill(s.bearerFacts(b, s.profile.TokenType, x.now)))
 }
 
 // handleIntrospect tells a client what a token is good for (RFC 7662 §2).
