@@ -4,7 +4,6 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -327,9 +326,6 @@ func isBasic(authorization string) bool {
 	return strings.EqualFold(scheme, "Basic")
 }
 
-// secretTries is how many wrong secrets one source may send for one client in a minute.
-const secretTries = 50
-
 // authenticateClient finds out which client sends a request (RFC 6749 §3.2.1):
 // a confidential client proves it by its secret, a public one has none.
 func (s *server) authenticateClient(r *http.Request, body values, x *exchange) (*client, error) {
@@ -365,23 +361,4 @@ func (s *server) authenticateClient(r *http.Request, body values, x *exchange) (
 	}
 	s.secrets.forget(guess)
 	return c, nil
-}
-
-// source is where a request came from, for counting tries: this machine, a
-// network of IPv6 (RFC 6177), or an address. Headers that claim another one are
-// not believed.
-func source(r *http.Request) string {
-	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	address := from.Addr().Unmap()
-	if address.IsLoopback() {
-		return "loopback"
-	}
-	if address.Is6() {
-		network, _ := address.Prefix(64)
-		return network.String()
-	}
-	return address.String()
 }

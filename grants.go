@@ -123,7 +123,6 @@ func (a *tokenAnswer) facts(tokenType string, now unixTime) facts {
 func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*tokenAnswer, error) {
 	presented, _ := s.profile.CodeFormat.parse(body["code"])
 	var answer *tokenAnswer
-	var username string
 	err := s.store.redeemCode(presented, x.now, func(code *authorizationCode, spend func() (*grant, error)) (issued issuance, err error) {
 		x.about(code.Grant.id())
 		// The code was issued to this client.
@@ -145,7 +144,7 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 		if err := c.checkRegistered(rfc6749("5.2"), g.Scope); err != nil {
 			return issued, err
 		}
-		username = g.Username
+		x.username = g.Username
 		issued, answer = s.newTokens(g, c, g.Scope, x.now, s.profile.AccessTokenLifetime)
 		x.about(issued.tokens()...)
 		return issued, nil
@@ -153,7 +152,6 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 	if err != nil {
 		return nil, codeRefused(err)
 	}
-	x.username = username
 	return answer, nil
 }
 
@@ -319,7 +317,6 @@ func (s *server) issueForClient(c *client, scope string, x *exchange, lifetime s
 func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenAnswer, error) {
 	presented, _ := s.profile.RefreshTokenFormat.parse(body["refresh_token"])
 	var answer *tokenAnswer
-	var username string
 	err := s.store.rotateRefreshToken(presented, x.now, func(token *refreshToken, spend func() (*grant, error)) (issued issuance, err error) {
 		x.about(token.Grant.id())
 		// The token was issued to this client.
@@ -347,7 +344,7 @@ func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenA
 		if err := c.checkRegistered(rfc6749("6"), scope); err != nil {
 			return issued, err
 		}
-		username = g.Username
+		x.username = g.Username
 		issued, answer = s.newTokens(g, c, scope, x.now, s.profile.AccessTokenLifetime)
 		if s.profile.RefreshEndsAccessToken {
 			issued.ends = &token.Access
@@ -358,7 +355,6 @@ func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenA
 	if err != nil {
 		return nil, refreshTokenRefused(err)
 	}
-	x.username = username
 	return answer, nil
 }
 

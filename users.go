@@ -11,6 +11,7 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -331,4 +332,26 @@ func accountNumber(username string) uint64 {
 		n = n<<8 | uint64(b)
 	}
 	return n + 1
+}
+
+// secretTries is how many wrong secrets one source may send for one client in a minute.
+const secretTries = 50
+
+// source is where a request came from, for counting tries: this machine, a
+// network of IPv6 (RFC 6177), or an address. Headers that claim another one are
+// not believed.
+func source(r *http.Request) string {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	address := from.Addr().Unmap()
+	if address.IsLoopback() {
+		return "loopback"
+	}
+	if address.Is6() {
+		network, _ := address.Prefix(64)
+		return network.String()
+	}
+	return address.String()
 }
