@@ -16,7 +16,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// authorizationRequest is RFC 6749 §4.1.1's or §4.2.1's.
+// authorizationRequest is the request of RFC 6749 §4.1.1 and §4.2.1.
 type authorizationRequest struct {
 	query  string // as received, in printable ASCII
 	values values
@@ -34,12 +34,12 @@ type authorizationRequest struct {
 	codeChallenge string
 	prompt        []string // OpenID Connect Core §3.1.2.1
 
-	pending *pendingConsent // of which it is the answer, if the user was asked
+	pending *pendingConsent // the question that the user answered, or nil
 }
 
-// asked marks what the user is asked: whether this registration of the client
-// may have this scope, and send the browser there. A request that leaves them
-// out gets them from the client, which may change while the user looks.
+// asked is a hash of what the user is asked: may this registration of the client
+// have this scope at this redirect URI? A request can leave out both; then they
+// are the client's, which may change before the user answers.
 func (a *authorizationRequest) asked() string {
 	sum := sha256.Sum256([]byte(a.client.ID.String() + " " + a.redirectURI + " " + a.scope))
 	return base64.RawURLEncoding.EncodeToString(sum[:])
@@ -47,13 +47,14 @@ func (a *authorizationRequest) asked() string {
 
 func (a *authorizationRequest) prompts(value string) bool { return slices.Contains(a.prompt, value) }
 
-// parseClientAndRedirectURI is the first half of parsing: which client asks, and where
-// the answer goes. Its errors are shown to the user and never sent to the
-// redirect URI, which cannot be trusted yet (RFC 6749 §4.1.2.1).
+// parseClientAndRedirectURI is the first half of parsing: which client asks, and
+// where the answer goes. Its errors are shown to the user, because the redirect
+// URI cannot be trusted yet (RFC 6749 §4.1.2.1).
 func (s *server) parseClientAndRedirectURI(q query) (*authorizationRequest, error) {
 	q.text = escapeBytes(q.text)
-	if err := checkLength(q.text); err != nil {
-		return nil, err
+	if len(q.text) > maxQuery || len(url.QueryEscape(q.text)) > maxCarried {
+		return nil, invalidRequest(rfc9110("15.5.15"), requestTooLong, "the authorization request is too long: it may have 32 KB, or less if much of it is percent-encoded").
+			with(http.StatusRequestURITooLong)
 	}
 	if q.err != nil {
 		return nil, q.err
@@ -72,7 +73,7 @@ func (s *server) parseClientAndRedirectURI(q query) (*authorizationRequest, erro
 		return nil, err
 	}
 	if c == nil {
-		return nil, invalidClient(rfc6749("4.1.2.1"), unknownClient, "client_id names no client of this server").about("client_id").with(http.StatusBadRequest)
+		return nil, invalidClient(rfc6749("4.1.2.1"), unknownClient, "this server has no client with this client_id").about("client_id").with(http.StatusBadRequest)
 	}
 	redirectURI, err := c.redirectURIFor(v["redirect_uri"])
 	if err != nil {
@@ -82,8 +83,8 @@ func (s *server) parseClientAndRedirectURI(q query) (*authorizationRequest, erro
 		client: c, redirectURI: redirectURI, sentRedirectURI: v["redirect_uri"]}, nil
 }
 
-// escapeBytes encodes what is not printable ASCII: pages and headers cannot
-// carry every byte that a client may send (RFC 3986 §2.1).
+// escapeBytes percent-encodes what is not printable ASCII, which pages and headers
+// cannot carry (RFC 3986 §2.1).
 func escapeBytes(query string) string {
 	var b strings.Builder
 	for _, c := range []byte(query) {
@@ -96,18 +97,8 @@ func escapeBytes(query string) string {
 	return b.String()
 }
 
-// checkLength refuses what the forms of sign-in and consent could not carry on,
-// while it is still the client's author who hears of it.
-func checkLength(query string) error {
-	if len(query) > maxQuery || len(url.QueryEscape(query)) > maxCarried {
-		return invalidRequest(rfc9110("15.5.15"), requestTooLong, "the authorization request is too long: it may have 32 KB, or less if much of it is percent-encoded").
-			with(http.StatusRequestURITooLong)
-	}
-	return nil
-}
-
-// How long an authorization request may be, in bytes: in the URL, and encoded
-// once more in a form, where it leaves room for the other fields below maxBody.
+// The longest authorization request, in bytes: in the URL, and encoded again in
+// the forms of sign-in and consent, whose other fields must fit into maxBody too.
 const (
 	maxQuery   = 32 << 10
 	maxCarried = 48 << 10
@@ -164,12 +155,13 @@ func (a *authorizationRequest) parseParameters(p *profile) error {
 		}
 	}
 	if a.prompts("none") && len(a.prompt) > 1 {
-		return invalidRequest(openID("3.1.2.1"), promptNoneNotAlone, "prompt none stands alone").about("prompt")
+		return invalidRequest(openID("3.1.2.1"), promptNoneNotAlone, "prompt none cannot be combined with other values").about("prompt")
 	}
 	return nil
 }
 
-// responseMode is where the answer's parameters stand: query or fragment.
+// responseMode is the part of the redirect URI that has the answer: query or
+// fragment.
 func (a *authorizationRequest) responseMode(p *profile) string {
 	if a.responseType == "token" && !p.ImplicitInQuery {
 		return "fragment" // RFC 6749 §4.2.2
@@ -180,14 +172,14 @@ func (a *authorizationRequest) responseMode(p *profile) string {
 // parseCodeChallenge is PKCE's part of the request (RFC 7636 §4.3). Public
 // clients must use it (RFC 9700 §2.1.1).
 //
-// Deviation: not where the profile's service does not ask for it.
+// Deviation: a profile can make it optional, as its service does.
 //
-// Choice: S256 only. With plain, who reads the request can redeem the code.
+// Choice: S256 only. With plain, anybody who reads the request can redeem the code.
 func (a *authorizationRequest) parseCodeChallenge(p *profile) error {
 	challenge, method := a.values["code_challenge"], a.values["code_challenge_method"]
 	switch {
 	case challenge == "" && method != "":
-		return invalidRequest(rfc7636("4.3"), methodWithoutChallenge, "code_challenge_method stands without a code_challenge").about("code_challenge_method")
+		return invalidRequest(rfc7636("4.3"), methodWithoutChallenge, "code_challenge_method is sent without code_challenge").about("code_challenge_method")
 	case challenge == "" && a.client.public() && !p.PKCEOptional:
 		return invalidRequest(rfc9700("2.1.1"), pkceMissing, "code_challenge is missing: public clients must use PKCE").about("code_challenge")
 	case challenge == "":
@@ -195,7 +187,7 @@ func (a *authorizationRequest) parseCodeChallenge(p *profile) error {
 	case method == "":
 		return invalidRequest(rfc7636("4.3"), methodNotS256, "code_challenge_method must be S256; without it the method is plain, which this server refuses").about("code_challenge_method")
 	case method != "S256":
-		return invalidRequest(rfc7636("4.3"), methodNotS256, "code_challenge_method must be S256, so spelt").about("code_challenge_method")
+		return invalidRequest(rfc7636("4.3"), methodNotS256, "code_challenge_method must be exactly S256").about("code_challenge_method")
 	case len(challenge) != 43 || !isUnreserved(challenge):
 		return invalidRequest(rfc7636("4.2"), challengeMalformed, "code_challenge must be the base64url encoding of a SHA-256 hash: 43 characters without padding").about("code_challenge")
 	}
@@ -203,8 +195,8 @@ func (a *authorizationRequest) parseCodeChallenge(p *profile) error {
 	return nil
 }
 
-// handleAuthorize is the authorization endpoint (RFC 6749 §3.1): who asks,
-// who is there, did they agree, and back to the client.
+// handleAuthorize is the authorization endpoint (RFC 6749 §3.1). It finds the
+// client and the user, asks the user, and redirects back to the client.
 func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	if r.Method == http.MethodPost {
 		return s.handleAuthorizePost(w, r, x)
@@ -218,7 +210,7 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 
 	if d, err := s.decidedBeforehand(request, x); d != nil || err != nil {
 		if err := cmp.Or(err, invalid); err != nil {
-			return request.refused(err)
+			return sentBack{err, request}
 		}
 		return s.decide(w, x, request, d)
 	}
@@ -231,8 +223,8 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 	}
 	ask := signIn{Username: request.values["login_hint"], Continue: r.URL.EscapedPath() + "?" + request.query}
 	switch {
-	// Whatever else is wrong, an anonymous browser is not sent anywhere: the
-	// link may be there to bounce it (RFC 9700 §4.11.2).
+	// An anonymous browser is not redirected with an error: the link may be made
+	// only to send it elsewhere (RFC 9700 §4.11.2).
 	case v.user == nil && invalid != nil && request.prompts("none"):
 		return invalid
 	case v.user == nil && invalid != nil:
@@ -240,7 +232,7 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 	case invalid != nil:
 		return request.refusedUnasked(v, invalid)
 	case v.user == nil && request.prompts("none"):
-		return request.refusedUnasked(v, loginRequired(openID("3.1.2.6"), loginNeeded, "nobody is signed in, and with prompt none nobody can be asked to").about("prompt"))
+		return request.refusedUnasked(v, loginRequired(openID("3.1.2.6"), loginNeeded, "nobody is signed in, and prompt none forbids a sign-in page").about("prompt"))
 	case v.user == nil, request.prompts("login"), request.prompts("select_account"):
 		ask.Continue = r.URL.EscapedPath() + "?" + s.profile.withoutSignIn(request.query)
 		return s.writeSignIn(w, x, http.StatusOK, ask)
@@ -249,38 +241,29 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 	}
 }
 
-// refused sends an error to the client, whose redirect URI is known to be good
-// (RFC 6749 §4.1.2.1).
-func (a *authorizationRequest) refused(err error) error {
-	if err == nil {
-		return nil
-	}
-	return sentBack{err, a}
-}
-
-// sentBack is an error that the authorization endpoint sends to the client by
-// redirect. Any other is told on a page.
+// sentBack is an error that is redirected to the client, whose redirect URI is
+// known to be good (RFC 6749 §4.1.2.1). Any other error is shown on a page.
 type sentBack struct {
 	error
 	request *authorizationRequest
 }
 
-// refusedUnasked is refused for an error that comes before the user was asked
-// anything. It goes to the client if the operator registered it, or the user
-// did. Anybody else may have registered it to send the user a link that bounces
-// here (RFC 9700 §4.11.2).
+// refusedUnasked is for an error that comes before the user was asked anything.
+// It is redirected only to a client that the operator or this user registered.
+// Anybody else may have registered a client only to redirect users with such
+// errors (RFC 9700 §4.11.2).
 //
-// Deviation: OpenID Connect Core §3.1.2.6 sends it to every client for prompt=none.
+// Deviation: OpenID Connect Core §3.1.2.6 redirects to every client for prompt=none.
 func (a *authorizationRequest) refusedUnasked(v *visitor, err error) error {
 	if c := a.client; c.RegisteredBy != operator && (v.user == nil || c.Owner != v.user.Username) {
 		return err
 	}
-	return a.refused(err)
+	return sentBack{err, a}
 }
 
-// handleAuthorizePost makes a request by POST (RFC 6749 §3.1) one by GET: it
-// can then be signed in to, reloaded and gone back to. A parameter in both URL
-// and body is a duplicate.
+// handleAuthorizePost redirects a request by POST (RFC 6749 §3.1) to the same by
+// GET, for which sign-in, reload and the back button work. A parameter in both
+// URL and body is a duplicate.
 func (s *server) handleAuthorizePost(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	if x.wrong != nil {
 		return x.wrong
@@ -303,42 +286,36 @@ func (m *sent) queryAndForm() query {
 	return query{all.Encode(), all, m.query.err}
 }
 
-// decision is what a user says to an authorization request.
+// decision is the user's answer to an authorization request.
 type decision struct {
 	user *user
 	deny bool
 }
 
-// decidedBeforehand returns the decision of an authorization request that no
-// browser needs to be asked about, or nil.
+// decidedBeforehand returns the decision if nobody needs to be asked, or nil. With
+// -auto-approve, login_hint can name another user than the flag's.
 func (s *server) decidedBeforehand(request *authorizationRequest, x *exchange) (*decision, error) {
 	if x.decided != nil || s.autoApprove == "" {
 		return x.decided, nil
 	}
-	u, err := s.autoApprover(request)
-	return &decision{user: u}, err
-}
-
-// autoApprover is the user of -auto-approve, or the one that login_hint names.
-func (s *server) autoApprover(request *authorizationRequest) (*user, error) {
 	if hint := request.values["login_hint"]; hint != "" {
 		if u, err := s.store.userNamed(hint); u != nil || err != nil {
-			return u, err
+			return &decision{user: u}, err
 		}
 	}
 	u, err := s.store.userNamed(s.autoApprove)
 	if u == nil && err == nil {
 		err = accessDenied(rfc6749("4.1.2.1"), approverGone, "the user of -auto-approve does not exist any more")
 	}
-	return u, err
+	return &decision{user: u}, err
 }
 
 // consent asks the user, unless the answer is known.
 //
-// Choice: consent is remembered for confidential clients, as long as something
-// granted with it lives, for scopes that it covers. A public client cannot
-// prove that it is the one which the user agreed to (RFC 6749 §10.2), and
-// in the implicit grant none does.
+// Choice: consent is remembered for confidential clients, while something granted
+// with it lives, for scopes that it covers. A public client cannot prove that it
+// is the client the user agreed to (RFC 6749 §10.2), and in the implicit grant no
+// client can.
 func (s *server) consent(w http.ResponseWriter, x *exchange, request *authorizationRequest, v *visitor) error {
 	remembered := false
 	if request.responseType == "code" && !request.client.public() && !request.prompts("consent") {
@@ -352,7 +329,7 @@ func (s *server) consent(w http.ResponseWriter, x *exchange, request *authorizat
 	case remembered:
 		return s.approve(w, x, request, v.user)
 	case request.prompts("none"):
-		return request.refusedUnasked(v, consentRequired(openID("3.1.2.6"), consentNeeded, "the user has not agreed to this yet, and with prompt none nobody can be asked to").about("prompt"))
+		return request.refusedUnasked(v, consentRequired(openID("3.1.2.6"), consentNeeded, "the user has not agreed to this yet, and prompt none forbids a consent page").about("prompt"))
 	default:
 		return s.writeConsent(w, x, pendingConsent{uuid.Must(uuid.NewV7()), request.asked(), x.now.after(consentLifetime), request.query})
 	}
@@ -363,8 +340,8 @@ const consentLifetime = 30 * 60
 
 // pendingConsent is an authorization request between the consent page and the
 // user's decision. The page's form carries it; a MAC under the visitor's cookie
-// binds it to the browser session that was asked, so that the server keeps
-// nothing until there is one. Its id then marks it as answered.
+// binds it to the browser session that was asked. The server stores nothing until
+// the decision, then the id, so that there is no second one.
 type pendingConsent struct {
 	id      uuid.UUID
 	asked   string // see authorizationRequest.asked
@@ -376,8 +353,8 @@ func (p pendingConsent) mac(v *visitor) string {
 	return v.mac("consent", p.id.String(), p.asked, strconv.FormatInt(int64(p.expires), 10), p.query)
 }
 
-// handleConsent takes the user's decision. All that it acts on is parsed and
-// checked anew: client, redirect URI or scope may be gone by now.
+// handleConsent takes the user's decision. It parses and checks the request again:
+// the client, its redirect URIs or scope may have changed.
 func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	form, err := x.body()
 	if err != nil {
@@ -407,9 +384,9 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 	switch invalid := request.parseParameters(s.profile); {
 	case invalid == nil && request.asked() != pending.asked, invalid != nil && request.sentRedirectURI == "":
 		return outOfDate("The application has changed since it was asked. Go back to the application and start again.",
-			invalidRequest(rfc6749("4.1.1"), clientChanged, "the client has been changed meanwhile"))
+			invalidRequest(rfc6749("4.1.1"), clientChanged, "the client has changed since the user was asked"))
 	case invalid != nil:
-		return request.refused(invalid)
+		return sentBack{invalid, request}
 	}
 	if form["decision"] != "approve" && form["decision"] != "deny" {
 		return invalidRequest(rfc6749("4.1.1"), decisionMissing, "decision must be approve or deny")
@@ -418,7 +395,7 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 	return s.decide(w, x, request, &decision{v.user, form["decision"] == "deny"})
 }
 
-// outOfDate tells the user why the answer to a question cannot count any more.
+// outOfDate tells the user why the answer no longer counts.
 func outOfDate(text string, err *oauthError) error {
 	return err.helped(help{Heading: "This question is out of date", Text: text})
 }
@@ -436,18 +413,18 @@ func (s *server) decide(w http.ResponseWriter, x *exchange, request *authorizati
 	return request.decisionRefused(err)
 }
 
-// decisionRefused sends an error to the client, but for a second decision: the
-// client has had its answer.
+// decisionRefused sends an error to the client, except for a second decision: the
+// client already has an answer.
 func (a *authorizationRequest) decisionRefused(err error) error {
 	if errors.Is(err, errAnswered) {
 		return invalidRequest(rfc6749("4.1.1"), answeredAlready, "this request has been answered already").
 			helped(help{Heading: "You have answered already", Text: "Your first answer has been sent to the application. If you are still here, go back to the application and start again."})
 	}
-	return a.refused(err)
+	return sentBack{err, a}
 }
 
-// approve issues what the user granted and sends the browser back with it:
-// a code (RFC 6749 §4.1.2) or an access token (§4.2.2).
+// approve issues a code (RFC 6749 §4.1.2) or an access token (RFC 6749 §4.2.2),
+// and sends the browser back with it.
 func (s *server) approve(w http.ResponseWriter, x *exchange, request *authorizationRequest, u *user) error {
 	g := s.newGrant(u, request.client, request.scope, x.now)
 	g.Consented = true
@@ -470,8 +447,8 @@ func (s *server) approve(w http.ResponseWriter, x *exchange, request *authorizat
 	return nil
 }
 
-// issueCode makes an authorization code, bound to all that its redemption is
-// checked against (RFC 6749 §4.1.2, RFC 7636 §4.4).
+// issueCode issues an authorization code, with all that the exchange will check
+// (RFC 6749 §4.1.2, RFC 7636 §4.4).
 func (s *server) issueCode(request *authorizationRequest, g *grant, x *exchange) (parameters, error) {
 	c := s.profile.CodeFormat.newCredential(claims{})
 	x.about(c.id)
@@ -481,10 +458,7 @@ func (s *server) issueCode(request *authorizationRequest, g *grant, x *exchange)
 		CodeChallenge: request.codeChallenge,
 	}
 	g.Expires = later(g.Expires, code.Expires)
-	if err := s.store.issue(issuance{grant: g, code: code, answers: request.pending}); err != nil {
-		return nil, err
-	}
-	return parameters{{"code", c.String()}}, nil
+	return parameters{{"code", c.String()}}, s.store.issue(issuance{grant: g, code: code, answers: request.pending})
 }
 
 // redirect sends the browser back to the client: the one place where a
@@ -493,7 +467,7 @@ func (s *server) issueCode(request *authorizationRequest, g *grant, x *exchange)
 func (s *server) redirect(w http.ResponseWriter, request *authorizationRequest, answer parameters) {
 	location := request.redirectURI
 	if location == outOfBand {
-		location = s.base + s.profile.Endpoints["oob"][0] + "?" + answer[:1].encode() // the code: nobody is there to check state
+		location = s.base + s.profile.Endpoints["oob"][0] + "?" + answer[:1].encode() // only the code: no client is there to check state
 	} else {
 		if s.profile.Iss {
 			answer = append(answer, parameters{{"iss", s.issuer()}}...)

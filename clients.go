@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/subtle"
 	"encoding/base64"
 	"net/http"
@@ -16,7 +17,7 @@ import (
 // client is a registered client (RFC 6749 §2). Members have the metadata
 // names of RFC 7591 §2.
 type client struct {
-	ID           uuid.UUID `json:"id"` // of this registration: another of the same client_id has another
+	ID           uuid.UUID `json:"id"` // of this registration; a later client of the same client_id has another
 	ClientID     string    `json:"client_id"`
 	SecretHash   []byte    `json:"client_secret_hash,omitempty"` // SHA-256; none: a public client
 	Name         string    `json:"client_name,omitempty"`
@@ -30,7 +31,7 @@ type client struct {
 	RegisteredBy registrar `json:"registered_by"`
 }
 
-// registrar is who said last what a client is called and where its website is.
+// registrar is who last set the name and the website of a client.
 type registrar string
 
 const (
@@ -44,18 +45,15 @@ func (c *client) public() bool { return c.SecretHash == nil }
 
 // displayName is what people are shown.
 func (c *client) displayName() string {
-	if c.Name != "" {
-		return c.Name
-	}
-	return c.ClientID
+	return cmp.Or(c.Name, c.ClientID)
 }
 
 // mayUse reports whether the client may use a grant type (RFC 6749 §2, RFC
-// 7591 §2), which must also be one of the profile's.
+// 7591 §2). The profile must have it too.
 //
-// Choice: a client registered without grant types may use all that suit it but
-// password and implicit, which RFC 9700 §2.1.2 and §2.4 advise against: those
-// are for clients that name them.
+// Choice: a client registered without grant types may use all that suit it except
+// password and implicit. RFC 9700 §2.1.2 and §2.4 advise against these two, so a
+// client must name them.
 func (c *client) mayUse(grantType string, p *profile) bool {
 	switch {
 	case !slices.Contains(p.Grants, grantType):
@@ -76,8 +74,8 @@ func (c *client) resourceServer() bool { return c.GrantTypes != nil && len(c.Gra
 // grantableScope returns the scope that the client gets for the scope
 // parameter of a request, without repeats (RFC 6749 §3.3).
 //
-// Choice: who asks for no scope gets all that the client is registered for; in
-// a profile with a default, what of that the client is registered for.
+// Choice: a client that asks for no scope gets all that it is registered for or,
+// in a profile with a default scope, the part of it that it is registered for.
 func (c *client) grantableScope(requested string, p *profile) (string, error) {
 	switch {
 	case requested != "":
@@ -88,7 +86,7 @@ func (c *client) grantableScope(requested string, p *profile) (string, error) {
 	default:
 		tokens := slices.DeleteFunc(strings.Fields(*p.DefaultScope), func(token string) bool { return c.Scope != "" && !covers(c.Scope, token) })
 		if len(tokens) == 0 && *p.DefaultScope != "" {
-			return "", invalidScope(rfc6749("3.3"), noDefaultScope, "scope is missing, and the client is registered for nothing of the default scope").about("scope")
+			return "", invalidScope(rfc6749("3.3"), noDefaultScope, "scope is missing, and the client is not registered for any of the default scope").about("scope")
 		}
 		return joinScope(tokens), nil
 	}
@@ -109,9 +107,8 @@ func (c *client) grantableScope(requested string, p *profile) (string, error) {
 	return joinScope(tokens), nil
 }
 
-// tooMuch refuses a scope for a token that is none of those that it may have.
-// It tells where the token is several of them, joined by another separator than
-// RFC 6749 §3.3's space.
+// tooMuch refuses a scope because of one token. If the token is several good ones
+// with another separator than RFC 6749 §3.3's space, the error says so.
 func tooMuch(rule section, why reason, token string, has func(token string) bool, description string) error {
 	for separator, mistake := range map[rune]string{
 		',': "the scope has commas between its tokens: separate them with spaces",
@@ -127,8 +124,7 @@ func tooMuch(rule section, why reason, token string, has func(token string) bool
 
 func joinScope(tokens []string) string { return strings.Join(tokens, " ") }
 
-// How many tokens a scope may have, and how many characters: this keeps
-// comparing two scopes cheap.
+// The most tokens and characters of a scope. They keep comparing two scopes cheap.
 const (
 	maxScope     = 100
 	maxScopeSize = 2000
@@ -142,7 +138,7 @@ func parseScope(scope string) ([]string, error) {
 	var tokens []string
 	for token := range strings.SplitSeq(scope, " ") {
 		if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '"' || r == '\\' }) {
-			return nil, invalidScope(rfc6749("3.3"), scopeMalformed, "the scope is malformed: scope tokens are printable ASCII, with one blank between them").about("scope")
+			return nil, invalidScope(rfc6749("3.3"), scopeMalformed, "the scope is malformed: scope tokens are printable ASCII, with one space between them").about("scope")
 		}
 		if !slices.Contains(tokens, token) {
 			tokens = append(tokens, token)
@@ -165,8 +161,8 @@ func uncovered(granted, scope string) string {
 	return ""
 }
 
-// checkRegistered refuses what was granted while the client was registered for
-// more.
+// checkRegistered refuses a granted scope that the client is no longer registered
+// for.
 func (c *client) checkRegistered(rule section, scope string) error {
 	token := uncovered(c.Scope, scope)
 	if c.Scope == "" || token == "" {
@@ -175,28 +171,25 @@ func (c *client) checkRegistered(rule section, scope string) error {
 	return invalidScope(rule, scopeNoLongerRegistered, "the scope has something that this client is no longer registered for").about("scope", token)
 }
 
-// outOfBand is the redirect URI of clients without one: the code is shown to
-// the user, who carries it over.
+// outOfBand is the redirect URI of a client that cannot be redirected to: the user
+// copies the code from a page.
 const outOfBand = "urn:ietf:wg:oauth:2.0:oob"
 
 // matchRedirectURI compares the redirect_uri of a request with a registered
 // one, as strings (RFC 3986 §6.2.1, RFC 9700 §2.1). For http on a loopback
 // host the port may differ (RFC 8252 §7.3).
 //
-// Choice: localhost is such a host too; the three are not interchangeable.
+// Choice: localhost is a loopback host too. The three are not interchangeable.
 func matchRedirectURI(registered, requested string) bool {
 	if registered == requested {
 		return true
 	}
-	r, ok := withoutLoopbackPort(registered)
-	if !ok {
-		return false
-	}
-	q, ok := withoutLoopbackPort(requested)
-	return ok && r == q
+	r, isLoopback := withoutLoopbackPort(registered)
+	q, areLoopback := withoutLoopbackPort(requested)
+	return isLoopback && areLoopback && r == q
 }
 
-// loopbackURI has an http URI on a loopback host, its port, and what follows.
+// loopbackURI matches an http URI on a loopback host: up to the host, port, rest.
 var loopbackURI = regexp.MustCompile(`^(http://(?:127\.0\.0\.1|\[::1\]|localhost))(?::([0-9]{1,5}))?((?s:[/?].*)?)$`)
 
 // withoutLoopbackPort cuts the port out of an http URI on a loopback host.
@@ -239,7 +232,7 @@ func (c *client) redirectURIFor(requested string) (string, error) {
 				break
 			}
 		}
-		return "", invalidRequest(rfc6749("3.1.2.3"), redirectURINotRegistered, "redirect_uri "+is+"; the two are compared character by character").about("redirect_uri")
+		return "", invalidRequest(rfc6749("3.1.2.3"), redirectURINotRegistered, "redirect_uri "+is+"; redirect URIs are compared character by character").about("redirect_uri")
 	case len(c.RedirectURIs) == 1:
 		return c.RedirectURIs[0], nil
 	case len(c.RedirectURIs) == 0:
@@ -259,7 +252,7 @@ type clientCredentials struct {
 // parseClientCredentials takes them from the Authorization header or from the
 // body, and not from both (RFC 6749 §2.3).
 //
-// Deviation: some services take both where they agree.
+// Deviation: a profile can accept both if they agree, as its service does.
 func parseClientCredentials(header http.Header, body values, p *profile) (clientCredentials, error) {
 	authorization := header["Authorization"]
 	if p.OtherSchemesIgnored {
@@ -290,8 +283,8 @@ func parseClientCredentials(header http.Header, body values, p *profile) (client
 	return c, nil
 }
 
-// parseBasic reads the Basic scheme (RFC 7617), with identifier and password
-// encoded as RFC 6749 §2.3.1 wants them.
+// parseBasic reads the Basic scheme (RFC 7617), in which client_id and secret are
+// form-urlencoded (RFC 6749 §2.3.1).
 func parseBasic(authorization string) (clientCredentials, error) {
 	refused := func(description string) (clientCredentials, error) {
 		return clientCredentials{}, invalidClient(rfc6749("2.3.1"), basicMalformed, description)
@@ -326,8 +319,8 @@ func isBasic(authorization string) bool {
 	return strings.EqualFold(scheme, "Basic")
 }
 
-// authenticateClient finds out which client sends a request (RFC 6749 §3.2.1):
-// a confidential client proves it by its secret, a public one has none.
+// authenticateClient returns the client that sends a request (RFC 6749 §3.2.1). A
+// confidential client must send its secret, a public one has none.
 func (s *server) authenticateClient(r *http.Request, body values, x *exchange) (*client, error) {
 	credentials, err := parseClientCredentials(r.Header, body, s.profile)
 	if err != nil {

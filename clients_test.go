@@ -477,7 +477,7 @@ func TestMistakes(t *testing.T) {
 		{"JSON under form", body("application/x-www-form-urlencoded", asJSON), "the body is JSON, but Content-Type is application/x-www-form-urlencoded"},
 		{"form under text", body("text/plain; charset=utf-8", asForm), "the body must be application/x-www-form-urlencoded, and Content-Type must say so"},
 		{"form under a malformed type", body("application/x-www-form-urlencoded; x", asForm), "the body must be application/x-www-form-urlencoded, and Content-Type must say so"},
-		{"form under nothing", body("", asForm), "the body must be application/x-www-form-urlencoded, and Content-Type, which is missing or malformed, must say so"},
+		{"form under nothing", body("", asForm), "the body must be application/x-www-form-urlencoded, but Content-Type is missing or malformed"},
 		{"exchange with a slash", exchange("https://cb.example/cb/"), "redirect_uri differs from the one in the authorization request only by the slash at its end; this client has not registered it"},
 		{"exchange with a port", exchange("https://cb.example:443/cb"), "redirect_uri differs from the one in the authorization request only by its port; this client has not registered it"},
 		{"grant type", func() *reply { return i.post(token, withClient("web", url.Values{"grant_type": {"code"}})) },
@@ -508,9 +508,9 @@ func TestMistakes(t *testing.T) {
 		{"https://evil.example/cb", ""},
 	} {
 		t.Run("R195 redirect_uri "+row.requested, func(t *testing.T) {
-			want := "redirect_uri is not one that this client registered; the two are compared character by character"
+			want := "redirect_uri is not one that this client registered; redirect URIs are compared character by character"
 			if row.by != "" {
-				want = "redirect_uri differs from a registered one only by " + row.by + "; the two are compared character by character"
+				want = "redirect_uri differs from a registered one only by " + row.by + "; redirect URIs are compared character by character"
 			}
 			r := i.get(i.endpoint("authorize") + "?" + url.Values{"response_type": {"code"}, "client_id": {"uris"}, "redirect_uri": {row.requested}}.Encode())
 			r.wantPage(http.StatusBadRequest)
@@ -522,7 +522,7 @@ func TestMistakes(t *testing.T) {
 	for _, row := range []struct{ name, value, want string }{
 		{"response_type", "id_token", "response_type must be code, or token for clients of the implicit grant"},
 		{"response_mode", "form_post", "response_mode must be query with this response_type, or be left out"},
-		{"code_challenge_method", "plain", "code_challenge_method must be S256, so spelt"},
+		{"code_challenge_method", "plain", "code_challenge_method must be exactly S256"},
 		{"scope", "read,write", "the scope has commas between its tokens: separate them with spaces"},
 	} {
 		t.Run("R195 "+row.name, func(t *testing.T) {

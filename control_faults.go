@@ -62,8 +62,8 @@ var namedFaults = []namedFault{
 	{name: "error_with_200", endpoint: "token", what: "an error with status 200", answer: fault{Status: 200, Error: "invalid_grant"}},
 	{name: "html_error", endpoint: "token", what: "a gateway's HTML page with status 502", answer: fault{Status: 502, Body: new(page502), Headers: map[string]string{"Content-Type": "text/html"}}},
 	{name: "rate_limited", endpoint: "token", what: "status 429 with Retry-After: 1", answer: fault{Status: 429, Error: "temporarily_unavailable", Headers: map[string]string{"Retry-After": "1"}}},
-	{name: "expired_code", endpoint: "token", only: true, what: "the code has expired", refusal: codeRefused(errExpired), grantType: "authorization_code"},
-	{name: "already_used_code", endpoint: "token", only: true, what: "the code was redeemed before", refusal: codeRefused(errReused), grantType: "authorization_code"},
+	{name: "expired_code", endpoint: "token", only: true, what: "the code has expired", refusal: codeRefusals[errExpired], grantType: "authorization_code"},
+	{name: "already_used_code", endpoint: "token", only: true, what: "the code was used before", refusal: codeRefusals[errReused], grantType: "authorization_code"},
 	{name: "wrong_state", endpoint: "authorize", only: true, what: "the redirect carries another state", member: "state", alter: redirected("not-the-state-that-was-sent")},
 	{name: "wrong_iss", endpoint: "authorize", only: true, what: "the redirect carries another server's iss", member: "iss", alter: redirected("https://not-this-server.example")},
 }
@@ -322,7 +322,7 @@ func (s *server) stageError(f *stagedFault, found *route, w http.ResponseWriter,
 			x.asks(request)
 			request.parseParameters(s.profile) // errors there no longer matter
 			staged.Status = http.StatusBadRequest
-			found.fail(w, x, request.refused(staged))
+			found.fail(w, x, sentBack{staged, request})
 			return
 		}
 	}

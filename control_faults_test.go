@@ -503,7 +503,7 @@ func TestFaultsNamed(t *testing.T) {
 		{"error_with_200", 200, "map[error:invalid_grant error_description:staged by fault 1]"},
 		{"rate_limited", 429, "map[error:temporarily_unavailable error_description:staged by fault 1]"},
 		{"expired_code", 400, "map[error:invalid_grant error_description:the code has expired]"},
-		{"already_used_code", 400, "map[error:invalid_grant error_description:the code was redeemed before; the tokens issued for it are revoked now]"},
+		{"already_used_code", 400, "map[error:invalid_grant error_description:the code was used before; the tokens issued for it are now revoked]"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

@@ -181,7 +181,7 @@ func TestRequestsWords(t *testing.T) {
 		}, "invalid_token", "The OAuth signature can't be verified.", "RFC 6750 §3.1", `error_description="The OAuth signature can't be verified."`},
 		{"figshare", "both elsewhere", func(i *instance) {
 			i.get(i.endpoint("userinfo"), "Authorization", "Bearer x")
-		}, "invalid_token", "the access token is not one of this server's", "RFC 6750 §3.1", "error=invalid_token"},
+		}, "invalid_token", "this server does not know the access token", "RFC 6750 §3.1", "error=invalid_token"},
 		{"trackmania", "staged", func(i *instance) {
 			i.fail(`{"endpoint":"token","name":"already_used_code"}`)
 			i.post(i.endpoint("token"), url.Values{"grant_type": {"authorization_code"}})

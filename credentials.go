@@ -15,8 +15,8 @@ import (
 )
 
 // credential is an authorization code, a token or a session identifier: a
-// public id, which is its key in the file, and a secret. The file holds only a
-// hash of the whole. 128 bits of it are random beyond the id (RFC 6749 §10.10).
+// public id, which is its key in the file, and a secret of at least 128 random
+// bits (RFC 6749 §10.10). The file has only a hash of the whole.
 type credential struct {
 	id   uuid.UUID // version 7: credentials made together lie together in the file
 	text string    // as it goes over the wire
@@ -24,28 +24,27 @@ type credential struct {
 
 func (c credential) String() string { return c.text }
 
-// stored is what the file holds of it. The hash covers the text as it was
-// issued: another spelling of the same bytes is another text.
+// stored is what the file keeps of it. The hash is of the text, so another
+// encoding of the same bytes does not match.
 func (c credential) stored() stored { return stored{c.id, hashSecret(c.text)} }
 
-// is reports in constant time whether hash is the credential's.
+// is compares the credential with a hash in constant time.
 func (c credential) is(hash []byte) bool {
 	return subtle.ConstantTimeCompare(hash, hashSecret(c.text)) == 1
 }
 
 // format is how a credential looks: 43 characters of base64url, 64 of
-// hexadecimal, or a JSON Web Token; opaque to clients, whatever it is
-// (RFC 6749 §1.4).
+// hexadecimal, or a JSON Web Token. It is opaque to clients (RFC 6749 §1.4).
 type format struct {
 	Encoding string `json:"encoding" one:"base64url hex jwt"`
 	Prefix   string `json:"prefix"`
 }
 
-// cookieFormat is that of session identifiers.
+// cookieFormat is the format of session identifiers.
 var cookieFormat = format{Encoding: "base64url"}
 
-// claims are what a JSON Web Token tells its bearer (RFC 7519 §4.1). The
-// server itself goes by its own records.
+// claims are the content of a JSON Web Token (RFC 7519 §4.1). The server reads
+// only jti; the rest it takes from its own records.
 type claims struct {
 	Audience  string   `json:"aud"`
 	ID        string   `json:"jti"`
@@ -55,10 +54,10 @@ type claims struct {
 	Subject   string   `json:"sub"`
 	Scopes    []string `json:"scopes"`
 
-	key *rsa.PrivateKey // that signs them
+	key *rsa.PrivateKey // signs them
 }
 
-// newCredential makes one. about is for JSON Web Tokens only.
+// newCredential returns a random one. about is for JSON Web Tokens only.
 func (f format) newCredential(about claims) credential {
 	c := credential{id: uuid.Must(uuid.NewV7())}
 	var secret [24]byte

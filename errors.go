@@ -29,8 +29,8 @@ func rfc6749Appendix(letter string) section { return section("RFC 6749 Appendix 
 // openID cites OpenID Connect Core 1.0, whose prompt values are understood.
 func openID(number string) section { return section("OpenID Connect Core §" + number) }
 
-// oauthError is what the client is told, and which rule it broke. Each
-// endpoint has its own way of writing one, and a profile its own words.
+// oauthError is what the client is told, and which rule it broke. Each endpoint
+// writes it in its own way, and a profile can change the words.
 type oauthError struct {
 	Code        string // error, RFC 6749 §4.1.2.1, §5.2; RFC 6750 §3.1; "": not said
 	Description string // error_description: for the client's author; never echoes input
@@ -120,27 +120,26 @@ func missing(s section, parameter string) *oauthError {
 	return invalidRequest(s, parameterMissing, parameter+" is missing").about(parameter)
 }
 
-// tooManyGuesses answers for a while, in seconds, instead of the error that a
-// wrong password or secret has.
+// tooManyGuesses refuses a request before its password or secret is checked. wait
+// is in seconds.
 func tooManyGuesses(refuse constructor, s section, wait int) *oauthError {
 	e := refuse(s, guessedTooOften, "too many tries; try again in "+strconv.Itoa(wait)+" seconds").with(http.StatusTooManyRequests)
 	e.RetryAfter = wait
 	return e
 }
 
-// temporarilyUnavailable is a failure of the server's own that is worth another
-// try.
+// temporarilyUnavailable is a failure of the server that the client may retry.
 //
-// Choice: a full disk is answered with it, by status 503 and Retry-After; in a
-// redirect, which has neither, every failure of the server's is server_error.
+// Choice: a full disk is answered with it, status 503 and Retry-After. A redirect
+// has neither, so there every failure of the server is server_error.
 func temporarilyUnavailable(why reason, description string) *oauthError {
 	e := unavailable(rfc6749("4.1.2.1"), why, description)
 	e.RetryAfter = 5
 	return e
 }
 
-// asOAuthError makes any error one that can be told. What is not an OAuth error
-// is the server's own failure; its details are for the log only.
+// asOAuthError returns the OAuth error in err. Any other is a failure of the
+// server, whose details are for the log only.
 func asOAuthError(err error) *oauthError {
 	var e *oauthError
 	switch {
@@ -153,14 +152,27 @@ func asOAuthError(err error) *oauthError {
 	}
 }
 
+// refusals are what a client is told, by why the store refuses its credential.
+type refusals map[error]*oauthError
+
+// of returns the refusal for an error of the store, or any other error unchanged.
+func (r refusals) of(err error) error {
+	for why, refusal := range r {
+		if errors.Is(err, why) {
+			return refusal
+		}
+	}
+	return err
+}
+
 func setRetryAfter(w http.ResponseWriter, e *oauthError) {
 	if e.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
 	}
 }
 
-// The members of an error answer where the profile does not have its own: in
-// a JSON body (RFC 6749 §5.2) and in a redirect (§4.1.2.1).
+// The members of an error answer, unless the profile has its own: in a JSON body
+// (RFC 6749 §5.2) and in a redirect (RFC 6749 §4.1.2.1).
 var (
 	bodyMembers     = &shape{object{{"error", "${error?}"}, {"error_description", "${description}"}}}
 	redirectMembers = &shape{object{{"error", "${error}"}, {"error_description", "${description}"}, {"state", "${state?}"}}}
@@ -182,7 +194,7 @@ func (s *server) writeBearerError(w http.ResponseWriter, x *exchange, err error)
 	challenge := `Bearer realm="grantling"`
 	if t.Code != "" {
 		challenge += fmt.Sprintf(`, error="%s"`, t.Code)
-		if isErrorText(t.Description) { // a profile's may be in any letters
+		if isErrorText(t.Description) { // a profile's may have other characters
 			challenge += fmt.Sprintf(`, error_description="%s"`, t.Description)
 		}
 	}
@@ -200,9 +212,9 @@ func (s *server) tell(endpoint string, x *exchange, err error) told {
 	return t
 }
 
-// fill returns the members of an error answer. What is said in error and
-// error_description is noted; a service may say the whole in one of them, or
-// both elsewhere.
+// fill returns the members of an error answer, and notes error and
+// error_description as sent. A service may put both into one of them, or have
+// other members.
 func (x *exchange) fill(members *shape, f facts) any {
 	filled := members.fill(f)
 	said, _ := filled.(object)
@@ -232,13 +244,12 @@ func (s *server) writeTold(w http.ResponseWriter, x *exchange, t told) {
 	}
 }
 
-// writeErrorPage tells a person what is wrong with a request that leads
-// nowhere, and its author why.
+// writeErrorPage writes an error on a page.
 func (s *server) writeErrorPage(w http.ResponseWriter, x *exchange, err error) {
 	s.writeToldPage(w, x, s.tell(x.endpoint, x, err))
 }
 
-// writeToldPage writes an error on a page, unless the profile tells it in JSON.
+// writeToldPage writes an error on a page, or in JSON if the profile says so.
 func (s *server) writeToldPage(w http.ResponseWriter, x *exchange, t told) {
 	if t.by == "json" {
 		s.writeTold(w, x, t)
@@ -250,8 +261,8 @@ func (s *server) writeToldPage(w http.ResponseWriter, x *exchange, t told) {
 	}
 }
 
-// writeAuthorizationError tells an error of the authorization endpoint: on a
-// page, or to the client (RFC 6749 §4.1.2.1, §4.2.2.1).
+// writeAuthorizationError writes an error of the authorization endpoint on a page
+// or in a redirect to the client (RFC 6749 §4.1.2.1, §4.2.2.1).
 func (s *server) writeAuthorizationError(w http.ResponseWriter, x *exchange, err error) {
 	if back := (sentBack{}); errors.As(err, &back) {
 		s.redirectError(w, x, back.request, back.error)
@@ -260,8 +271,8 @@ func (s *server) writeAuthorizationError(w http.ResponseWriter, x *exchange, err
 	s.writeErrorPage(w, x, err)
 }
 
-// writeNowhere tells that a request leads to nothing here: a person on a page,
-// a program in JSON.
+// writeNowhere writes the error of a request without a route: a page for a
+// browser, JSON for a program.
 func (s *server) writeNowhere(w http.ResponseWriter, r *http.Request, x *exchange, err error) {
 	for accepted := range strings.SplitSeq(r.Header.Get("Accept"), ",") {
 		if mediaType, parameters, malformed := mime.ParseMediaType(accepted); malformed == nil && mediaType == "text/html" && parameters["q"] != "0" {
@@ -272,9 +283,8 @@ func (s *server) writeNowhere(w http.ResponseWriter, r *http.Request, x *exchang
 	s.writeError(w, x, err)
 }
 
-// redirectError sends the error back to the client (RFC 6749 §4.1.2.1,
-// §4.2.2.1), unless the profile tells it on a page, or the client has no URI
-// to redirect to.
+// redirectError sends the error back to the client (RFC 6749 §4.1.2.1, §4.2.2.1).
+// The user sees it instead if the profile says so, or without a redirect URI.
 func (s *server) redirectError(w http.ResponseWriter, x *exchange, request *authorizationRequest, err error) {
 	endpoint := "authorize"
 	if request.redirectURI == outOfBand {

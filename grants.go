@@ -24,8 +24,7 @@ func (s *server) handleToken(w http.ResponseWriter, r *http.Request, x *exchange
 	return s.writeJSON(w, http.StatusOK, s.profile.TokenAnswer.fill(answer.facts(s.profile.TokenType, x.now)))
 }
 
-// grantToken finds out what is asked for and who asks, and leaves the rest to
-// the grant.
+// grantToken checks the grant type and the client, then runs the grant.
 func (s *server) grantToken(r *http.Request, x *exchange) (*tokenAnswer, error) {
 	body, err := x.body()
 	if err != nil {
@@ -49,7 +48,7 @@ func (s *server) grantToken(r *http.Request, x *exchange) (*tokenAnswer, error) 
 	}
 	switch {
 	case c.public() && grantType == "client_credentials":
-		return nil, unauthorizedClient(rfc6749("4.4"), publicClient, "this is a public client: it has no credentials that could grant anything")
+		return nil, unauthorizedClient(rfc6749("4.4"), publicClient, "this is a public client: only a client with a secret can use this grant")
 	case !c.mayUse(grantType, s.profile):
 		return nil, unauthorizedClient(rfc6749("5.2"), grantTypeNotRegistered, "this client is not registered for this grant type")
 	}
@@ -71,7 +70,7 @@ func (s *server) grantToken(r *http.Request, x *exchange) (*tokenAnswer, error) 
 	}
 }
 
-// checkParameters refuses a token request that lacks what its grant needs.
+// checkParameters refuses a token request without a parameter that its grant needs.
 func (s *server) checkParameters(grantType string, body values) error {
 	var required []string
 	var rule section
@@ -118,7 +117,7 @@ func (a *tokenAnswer) facts(tokenType string, now unixTime) facts {
 
 // authorizationCodeGrant exchanges a code (RFC 6749 §4.1.3).
 //
-// Choice: what is refused before the code is spent leaves the code redeemable,
+// Choice: a request that is refused before the code is spent leaves the code good
 // and revokes nothing.
 func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*tokenAnswer, error) {
 	presented, _ := s.profile.CodeFormat.parse(body["code"])
@@ -129,14 +128,14 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 		if code.Grant.client() != c.ID {
 			return issued, invalidGrant(rfc6749("4.1.3"), codeOfAnotherClient, "the code was issued to another client")
 		}
-		// redirect_uri is the authorization request's, and there if it was there.
+		// redirect_uri is that of the authorization request, if it had one.
 		if err := s.checkSentRedirectURI(c, code.RedirectURI, body["redirect_uri"]); err != nil {
 			return issued, err
 		}
 		if err := checkCodeVerifier(code.CodeChallenge, body["code_verifier"]); err != nil {
 			return issued, err
 		}
-		// The code works once, in time (RFC 6749 §4.1.2).
+		// The code works once, and until it expires (RFC 6749 §4.1.2).
 		g, err := spend()
 		if err != nil {
 			return issued, err
@@ -149,10 +148,7 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 		x.about(issued.tokens()...)
 		return issued, nil
 	})
-	if err != nil {
-		return nil, codeRefused(err)
-	}
-	return answer, nil
+	return answer, codeRefusals.of(err)
 }
 
 // checkSentRedirectURI compares the redirect_uri of a token request with that of
@@ -165,9 +161,9 @@ func (s *server) checkSentRedirectURI(c *client, asked, sent string) error {
 	case sent == "" && asked != "" && !s.profile.RedirectURINotNeeded:
 		return invalidGrant(rfc6749("4.1.3"), parameterMissing, "redirect_uri is missing: the authorization request had one").about("redirect_uri")
 	case sent != "" && asked == "":
-		// It may name what was used by default.
+		// It may name the default that was used.
 		if used, err := c.redirectURIFor(""); err != nil || used != sent {
-			return differs("redirect_uri is not the one that the authorization request was answered at")
+			return differs("redirect_uri is not where the code was sent")
 		}
 	case sent != "" && sent != asked:
 		description := "redirect_uri differs from the one in the authorization request"
@@ -180,7 +176,7 @@ func (s *server) checkSentRedirectURI(c *client, asked, sent string) error {
 		return differs(description)
 	}
 	if asked != "" {
-		// Choice: what has been unregistered since is as if it never was.
+		// Choice: a redirect URI that is no longer registered counts as never registered.
 		if _, err := c.redirectURIFor(asked); err != nil {
 			return invalidGrant(rfc6749("4.1.3"), redirectURINoLongerRegistered, "redirect_uri is no longer registered").about("redirect_uri")
 		}
@@ -188,30 +184,22 @@ func (s *server) checkSentRedirectURI(c *client, asked, sent string) error {
 	return nil
 }
 
-// codeRefused tells the client why its code cannot be redeemed.
-func codeRefused(err error) error {
-	switch {
-	case errors.Is(err, errUnknown):
-		return invalidGrant(rfc6749("4.1.3"), unknownCode, "the code is not one of this server's")
-	case errors.Is(err, errReused):
-		return invalidGrant(rfc6749("4.1.2"), codeUsed, "the code was redeemed before; the tokens issued for it are revoked now")
-	case errors.Is(err, errExpired):
-		return invalidGrant(rfc6749("4.1.2"), codeExpired, "the code has expired")
-	case errors.Is(err, errRevoked):
-		return invalidGrant(rfc6749("5.2"), codeRevoked, "the authorization behind the code has been revoked")
-	}
-	return err
+var codeRefusals = refusals{
+	errUnknown: invalidGrant(rfc6749("4.1.3"), unknownCode, "this server does not know the code"),
+	errReused:  invalidGrant(rfc6749("4.1.2"), codeUsed, "the code was used before; the tokens issued for it are now revoked"),
+	errExpired: invalidGrant(rfc6749("4.1.2"), codeExpired, "the code has expired"),
+	errRevoked: invalidGrant(rfc6749("5.2"), codeRevoked, "the authorization behind the code has been revoked"),
 }
 
 // checkCodeVerifier is PKCE's part of the exchange (RFC 7636 §4.6). A verifier
-// where there was no challenge is refused as well: the challenge may have been
-// taken out of the authorization request on its way (RFC 9700 §4.8.2).
+// without a challenge is refused too: an attacker may have removed the challenge
+// from the authorization request (RFC 9700 §4.8.2).
 func checkCodeVerifier(challenge, verifier string) error {
 	switch {
 	case challenge == "" && verifier == "":
 		return nil
 	case challenge == "":
-		return invalidGrant(rfc9700("4.8.2"), verifierWithoutChallenge, "code_verifier is there, but the authorization request had no code_challenge").about("code_verifier")
+		return invalidGrant(rfc9700("4.8.2"), verifierWithoutChallenge, "code_verifier is sent, but the authorization request had no code_challenge").about("code_verifier")
 	case verifier == "":
 		return invalidGrant(rfc7636("4.6"), parameterMissing, "code_verifier is missing: the authorization request had a code_challenge").about("code_verifier")
 	case len(verifier) < 43 || len(verifier) > 128 || !isUnreserved(verifier):
@@ -219,30 +207,25 @@ func checkCodeVerifier(challenge, verifier string) error {
 	}
 	sum := sha256.Sum256([]byte(verifier))
 	if subtle.ConstantTimeCompare([]byte(base64.RawURLEncoding.EncodeToString(sum[:])), []byte(challenge)) == 0 {
-		return invalidGrant(rfc7636("4.6"), verifierWrong, "code_verifier does not belong to the code_challenge of the authorization request").about("code_verifier")
+		return invalidGrant(rfc7636("4.6"), verifierWrong, "code_verifier does not match the code_challenge of the authorization request").about("code_verifier")
 	}
 	return nil
 }
 
-// implicitGrant issues an access token in the redirect (RFC 6749 §4.2.2);
-// never a refresh token. It is called by the authorization endpoint.
+// implicitGrant issues an access token, never a refresh token, and returns the
+// parameters of the redirect (RFC 6749 §4.2.2).
 //
-// Deviation: RFC 9700 §2.1.2 advises against it; it is for clients that
-// register it by name.
+// Deviation: RFC 9700 §2.1.2 advises against it; a client must register it by name.
 func (s *server) implicitGrant(request *authorizationRequest, g *grant, x *exchange) (parameters, error) {
 	issued, answer := s.newAccessToken(g, request.client, request.scope, x.now, s.profile.AccessTokenLifetime)
 	x.about(issued.access.id)
 	issued.answers = request.pending
-	if err := s.store.issue(issued); err != nil {
-		return nil, err
-	}
-	return s.profile.ImplicitAnswer.parameters(answer.facts(s.profile.TokenType, x.now)), nil
+	return s.profile.ImplicitAnswer.parameters(answer.facts(s.profile.TokenType, x.now)), s.store.issue(issued)
 }
 
 // passwordGrant takes the user's password from the client (RFC 6749 §4.3).
 //
-// Deviation: RFC 9700 §2.4 forbids it; it is for clients that register it by
-// name.
+// Deviation: RFC 9700 §2.4 forbids it; a client must register it by name.
 func (s *server) passwordGrant(c *client, body values, r *http.Request, x *exchange) (*tokenAnswer, error) {
 	scope, err := c.grantableScope(body["scope"], s.profile)
 	if err != nil {
@@ -261,19 +244,16 @@ func (s *server) passwordGrant(c *client, body values, r *http.Request, x *excha
 	return s.issueForUser(u, c, scope, x, s.profile.AccessTokenLifetime)
 }
 
-// issueForUser issues tokens to a client on a new grant of a user's.
+// issueForUser issues tokens to a client on a new grant of a user.
 func (s *server) issueForUser(u *user, c *client, scope string, x *exchange, lifetime seconds) (*tokenAnswer, error) {
 	issued, answer := s.newTokens(s.newGrant(u, c, scope, x.now), c, scope, x.now, lifetime)
 	x.about(issued.grant.key.id())
 	x.about(issued.tokens()...)
-	if err := s.store.issue(issued); err != nil {
-		return nil, err
-	}
-	return answer, nil
+	return answer, s.store.issue(issued)
 }
 
 // clientCredentialsGrant gives a confidential client a token of its own
-// (RFC 6749 §4.4), without a refresh token (§4.4.3).
+// (RFC 6749 §4.4), without a refresh token (RFC 6749 §4.4.3).
 func (s *server) clientCredentialsGrant(c *client, body values, x *exchange) (*tokenAnswer, error) {
 	scope, err := c.grantableScope(body["scope"], s.profile)
 	if err != nil {
@@ -283,7 +263,7 @@ func (s *server) clientCredentialsGrant(c *client, body values, x *exchange) (*t
 }
 
 // issueForClient issues an access token to a client for itself. In some profiles
-// it stands for the user who owns the client.
+// the token is for the user who owns the client.
 func (s *server) issueForClient(c *client, scope string, x *exchange, lifetime seconds) (*tokenAnswer, error) {
 	if s.profile.ClientScopeHasNoForce {
 		scope = ""
@@ -295,25 +275,21 @@ func (s *server) issueForClient(c *client, scope string, x *exchange, lifetime s
 			return nil, err
 		}
 		if owner == nil {
-			return nil, unauthorizedClient(rfc6749("5.2"), clientWithoutOwner, "this client has no owner for whom it could act, and there is not just one user")
+			return nil, unauthorizedClient(rfc6749("5.2"), clientWithoutOwner, "this client has no owner to act for, and the server does not have exactly one user")
 		}
 		g = s.newGrant(owner, c, scope, x.now)
 	}
 	issued, answer := s.newAccessToken(g, c, scope, x.now, lifetime)
 	x.about(issued.tokens()...)
-	if err := s.store.issue(issued); err != nil {
-		return nil, err
-	}
-	return answer, nil
+	return answer, s.store.issue(issued)
 }
 
 // refreshTokenGrant exchanges a refresh token for new tokens (RFC 6749 §6).
-// Each refresh token works once; a second use means that a copy is about, and
-// ends all that hangs on the grant (RFC 9700 §4.14.2).
+// Each refresh token works once. A second use means that somebody has a copy, so
+// it revokes the grant and all its tokens (RFC 9700 §4.14.2).
 //
-// Choice: a narrower scope narrows the access token; the new refresh token
-// keeps the scope of the old one. The access token issued before lives on
-// until it expires.
+// Choice: a narrower scope narrows the access token; the new refresh token keeps
+// the scope of the old one. The access token issued before works until it expires.
 func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenAnswer, error) {
 	presented, _ := s.profile.RefreshTokenFormat.parse(body["refresh_token"])
 	var answer *tokenAnswer
@@ -352,28 +328,17 @@ func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenA
 		x.about(issued.tokens()...)
 		return issued, nil
 	})
-	if err != nil {
-		return nil, refreshTokenRefused(err)
-	}
-	return answer, nil
+	return answer, refreshTokenRefusals.of(err)
 }
 
-// refreshTokenRefused tells the client why the store did not rotate its token.
-func refreshTokenRefused(err error) error {
-	switch {
-	case errors.Is(err, errUnknown):
-		return invalidGrant(rfc6749("6"), unknownRefreshToken, "the refresh token is not one of this server's")
-	case errors.Is(err, errReused):
-		return invalidGrant(rfc9700("4.14.2"), refreshTokenUsed, "the refresh token was used before; all tokens of its grant are revoked now")
-	case errors.Is(err, errExpired):
-		return invalidGrant(rfc6749("6"), refreshTokenExpired, "the refresh token has expired")
-	case errors.Is(err, errRevoked):
-		return invalidGrant(rfc6749("6"), refreshTokenRevoked, "the refresh token has been revoked")
-	}
-	return err
+var refreshTokenRefusals = refusals{
+	errUnknown: invalidGrant(rfc6749("6"), unknownRefreshToken, "this server does not know the refresh token"),
+	errReused:  invalidGrant(rfc9700("4.14.2"), refreshTokenUsed, "the refresh token was used before; all tokens of its grant are now revoked"),
+	errExpired: invalidGrant(rfc6749("6"), refreshTokenExpired, "the refresh token has expired"),
+	errRevoked: invalidGrant(rfc6749("6"), refreshTokenRevoked, "the refresh token has been revoked"),
 }
 
-// newGrant notes what a user allows a client.
+// newGrant returns a new grant of a user to a client.
 func (s *server) newGrant(u *user, c *client, scope string, now unixTime) *grant {
 	return &grant{
 		key:      newGrantKey(u.ID, c.ID, uuid.Must(uuid.NewV7())),
@@ -385,8 +350,8 @@ func (s *server) newGrant(u *user, c *client, scope string, now unixTime) *grant
 	}
 }
 
-// newTokens makes what is issued on a grant: an access token and, for clients
-// that may use it, a refresh token. The grant lasts as long as they do.
+// newTokens makes an access token on a grant and, for a client that may use it, a
+// refresh token. The grant lasts as long as they do.
 func (s *server) newTokens(g *grant, c *client, scope string, now unixTime, lifetime seconds) (issuance, *tokenAnswer) {
 	issued, answer := s.newAccessToken(g, c, scope, now, lifetime)
 	if c.mayUse("refresh_token", s.profile) {
@@ -403,9 +368,9 @@ func (s *server) newTokens(g *grant, c *client, scope string, now unixTime, life
 	return issued, answer
 }
 
-// newAccessToken makes an access token on a grant, or, without one, for the
-// client itself. The grant lasts as long as it does. With a negative lifetime
-// the token has expired.
+// newAccessToken makes an access token on a grant or, if g is nil, for the client
+// itself. The grant lasts as long as the token. With a negative lifetime the
+// token has expired already.
 func (s *server) newAccessToken(g *grant, c *client, scope string, now unixTime, lifetime seconds) (issuance, *tokenAnswer) {
 	token := &accessToken{
 		Scope:   scope,

@@ -376,7 +376,7 @@ func TestApplicationProblems(t *testing.T) {
 		name     = "The name must be text of at most 255 characters."
 		website  = "The website must be a URL with https:// or http://, of at most 2048 characters."
 		host     = "The website has a host with characters beyond ASCII: such names are written as xn--… (RFC 5890 §2.3.2.1)."
-		scopes   = "The scope must be at most 100 scope tokens of printable ASCII, 2000 characters in all, with one blank between them."
+		scopes   = "The scope must be at most 100 scope tokens of printable ASCII, 2000 characters in all, with one space between them."
 	)
 	for _, row := range []struct{ name, field, value, problem string }{
 		{"R29 relative", "redirect_uris", "callback", "Redirect URI 1 is not an absolute URI (RFC 6749 §3.1.2)."},

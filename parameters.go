@@ -18,20 +18,20 @@ import (
 // values are the parameters of a request: each once, none empty.
 type values map[string]string
 
-// newValues checks parameters one by one. What occurs twice (RFC 6749 §3.1,
-// §3.2), or has characters that no parameter may have (Appendix A), is left
-// out and named in faulty, with what is wrong with it.
+// newValues checks each parameter. One that occurs twice (RFC 6749 §3.1, §3.2)
+// or has forbidden characters (RFC 6749 Appendix A) is left out, and faulty says
+// what is wrong with it.
 func newValues(form url.Values) (v values, faulty map[string]reason) {
 	v, faulty = values{}, map[string]reason{}
 	for name, all := range form {
 		isClean := isText(all[0]) || isCredential[name]
 		switch {
 		case !isParameter[name] && (len(all) > 1 || !isClean):
-			// Unknown to the server, so nothing to it (RFC 6749 §3.1).
+			// An unknown parameter is ignored (RFC 6749 §3.1).
 		case len(all) > 1:
 			faulty[name] = parameterTwice
 		case all[0] == "":
-			// As if it had not been sent (RFC 6749 §3.1).
+			// An empty one counts as not sent (RFC 6749 §3.1).
 		case !isClean:
 			faulty[name] = parameterNotText
 		default:
@@ -41,7 +41,7 @@ func newValues(form url.Values) (v values, faulty map[string]reason) {
 	return v, faulty
 }
 
-// parameterFaults tell what is wrong with a parameter by itself.
+// parameterFaults describe what can be wrong with a single parameter.
 var parameterFaults = map[reason]string{
 	parameterTwice:     "occurs more than once",
 	parameterNotText:   "has control characters or is not UTF-8",
@@ -53,10 +53,10 @@ type sent struct {
 	query query
 	form  url.Values // of the body; what is malformed is left out
 	lists map[string]bool
-	wrong error // with the body
+	wrong error // what is wrong with the body
 }
 
-// query is that of a URL, or an authorization request in its form.
+// query is the query of a URL, or an authorization request in the same form.
 type query struct {
 	text   string
 	values url.Values // what is malformed is left out
@@ -67,7 +67,7 @@ func parseQuery(text string) query {
 	v, err := parseForm(text)
 	switch {
 	case errors.Is(err, errTooManyParameters):
-		err = invalidRequest(rfc6749Appendix("B"), queryMalformed, "there are "+err.Error())
+		err = invalidRequest(rfc6749Appendix("B"), queryMalformed, "the query is "+err.Error())
 	case err != nil:
 		err = invalidRequest(rfc6749Appendix("B"), queryMalformed, "the parameters are not well-formed application/x-www-form-urlencoded")
 	}
@@ -77,7 +77,7 @@ func parseQuery(text string) query {
 // maxParameters is how many parameters, or values in JSON, a request may have.
 const maxParameters = 1000
 
-var errTooManyParameters = fmt.Errorf("more than %d parameters", maxParameters)
+var errTooManyParameters = fmt.Errorf("too long: it may have %d parameters", maxParameters)
 
 // parseForm reads application/x-www-form-urlencoded; what is malformed is left out.
 func parseForm(text string) (url.Values, error) {
@@ -98,16 +98,16 @@ func (s *server) read(r *http.Request, x *exchange, to *route) {
 	}
 }
 
-// isCredential has the parameters in which any bytes are taken: they are the
-// right ones or not (RFC 7009 §2.2, RFC 7662 §2.2).
+// isCredential has the parameters that may contain any bytes: a wrong value is
+// refused as unknown, not as malformed (RFC 7009 §2.2, RFC 7662 §2.2).
 var isCredential = map[string]bool{"code": true, "password": true, "refresh_token": true, "token": true}
 
 func isText(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
-// checkFaulty refuses parameters that newValues found at fault; rule is the one
-// that parameters may occur once only.
+// checkFaulty refuses what newValues found faulty. rule is the section that
+// forbids repeated parameters.
 func checkFaulty(rule section, faulty map[string]reason) error {
 	if len(faulty) == 0 {
 		return nil
@@ -131,8 +131,8 @@ var isParameter = map[string]bool{
 	"scope": true, "state": true, "token": true, "token_type_hint": true, "username": true,
 }
 
-// body returns the parameters of a POST request, which are those of its body
-// alone: what the URL says does not count (RFC 6749 §2.3.1, §3.2).
+// body returns the parameters of a POST request. Those in the URL do not count
+// (RFC 6749 §2.3.1, §3.2).
 func (m *sent) body() (values, error) {
 	if m.wrong != nil {
 		return nil, m.wrong
@@ -153,10 +153,10 @@ var bodyTypes = map[string]string{
 	"multipart/form-data":               "multipart",
 }
 
-// parseBody reads a body of one of the kinds. One of another kind is refused, or
-// counts as empty. lists has the parameters that a
-// JSON body has as an array or object: true for an array of texts, each of
-// which the form has as a value of the name with [] behind it.
+// parseBody reads a body of one of the kinds. A body of another kind is refused,
+// or counts as empty. lists has the parameters that are an array or an object in
+// JSON: true for an array of strings. The form has these strings under the name
+// followed by [].
 func parseBody(r *http.Request, kinds []string, otherEmpty bool) (form url.Values, lists map[string]bool, err error) {
 	if r.Header.Get("Content-Encoding") != "" {
 		return nil, nil, invalidRequest(rfc9110("15.5.16"), bodyCompressed, "the body must not be compressed").with(http.StatusUnsupportedMediaType)
@@ -208,12 +208,12 @@ func parseBody(r *http.Request, kinds []string, otherEmpty bool) (form url.Value
 	return form, lists, nil
 }
 
-// otherMediaType refuses a body of another type than those wanted.
+// otherMediaType refuses a body because of its media type.
 func otherMediaType(sent string, wanted ...string) error {
 	description := "the body must be " + strings.Join(wanted, " or ")
 	switch {
 	case sent == "":
-		description += ", and Content-Type, which is missing or malformed, must say so"
+		description += ", but Content-Type is missing or malformed"
 	case bodyTypes[sent] != "" && !slices.Contains(wanted, sent):
 		description += ", not " + sent
 	default:
@@ -222,8 +222,8 @@ func otherMediaType(sent string, wanted ...string) error {
 	return invalidRequest(rfc6749Appendix("B"), mediaTypeUnsupported, description).with(http.StatusUnsupportedMediaType)
 }
 
-// parseJSONForm reads an object whose members are the parameters; lists is as
-// parseBody has it.
+// parseJSONForm reads an object whose members are the parameters. lists is as in
+// parseBody.
 func parseJSONForm(body string) (form url.Values, lists map[string]bool, err error) {
 	if _, err := checkDepth(body); err != nil {
 		return nil, nil, err
@@ -302,7 +302,7 @@ func isUnreserved(s string) bool {
 	})
 }
 
-// parameters are what a redirect carries, in their order.
+// parameters are those of a redirect, in order.
 type parameters []struct{ name, value string }
 
 func (p parameters) encode() string {

@@ -26,13 +26,13 @@ type server struct {
 	clock       clock
 	log         *slog.Logger
 	control     *control // nil: off
-	loopback    bool     // it listens on this machine alone: Host must name it
-	hosts       []string // names besides loopback ones that it goes by
+	loopback    bool     // it listens on this machine only: Host must name it
+	hosts       []string // its names besides the loopback ones
 
 	told        atomic.Pointer[string] // the issuer, see setIssuer
 	routes      map[string][]*route    // by path
 	crossOrigin *http.CrossOriginProtection
-	hashing     chan struct{} // holds a value for each password being hashed
+	hashing     chan struct{} // one value for each password that is being hashed
 	passwords   limiter       // by user and source
 	secrets     limiter       // by client and source
 
@@ -55,8 +55,8 @@ func newServer(p *profile, st *store, issuer string, log *slog.Logger) (*server,
 		sweepErrors: limiter{window: anHour},
 		log:         log,
 		crossOrigin: http.NewCrossOriginProtection(),
-		// No more than passwordTries: right passwords that arrive together are
-		// tries too until they have been looked at, and none of them is refused.
+		// At most passwordTries: correct passwords that arrive together count as
+		// tries until they are checked, and none of them may be refused.
 		hashing: make(chan struct{}, min(runtime.GOMAXPROCS(0), passwordTries)),
 	}
 	if err := s.setIssuer(issuer); err != nil {
@@ -77,15 +77,15 @@ func (c *clock) now() time.Time {
 	return now
 }
 
-// read returns the time, and how far it is from the real one.
+// read returns the time, and how far it is from the real time.
 func (c *clock) read() (now time.Time, offset time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return realTime().Add(c.offset), c.offset
 }
 
-// realTime is the one place that asks the machine. It tells how long something
-// took, also while the clock is moved; everything else goes by the clock.
+// realTime is the machine's time, for the clock and to measure how long something
+// takes. Everything else uses the clock, which can be moved.
 func realTime() time.Time { return time.Now() }
 
 // handler answers a request, or returns what is wrong with it.
@@ -102,14 +102,14 @@ type route struct {
 	form     bool                                        // its POSTs come from this server's own pages
 }
 
-// ownPaths are the pages', which no profile can take.
+// ownPaths are the paths of the pages. No profile can use them.
 var ownPaths = []string{
 	"/", "/login", "/logout", "/consent", "/style.css", "/script.js", "/icon.svg", "/healthz",
 	"/account/applications", "/account/applications/new", "/account/applications/edit", "/account/applications/regenerate",
 	"/account/applications/delete", "/account/authorized", "/account/authorized/revoke",
 }
 
-// newRoutes is the one table of what this server answers.
+// newRoutes returns the one table of routes, by path.
 func (s *server) newRoutes() map[string][]*route {
 	routes := make(map[string][]*route)
 	add := func(r route, paths ...string) {
@@ -139,7 +139,7 @@ func (s *server) newRoutes() map[string][]*route {
 		add(route{endpoint: resource.Endpoint, methods: "GET", handle: s.handleResource(resource), fail: s.writeBearerError, anyone: true}, here(resource.Paths)...)
 	}
 	for _, path := range s.profile.Endpoints["metadata"] {
-		// RFC 8414 §3.1: the issuer's path stands behind the well-known one.
+		// RFC 8414 §3.1: the issuer's path comes after the well-known one.
 		add(route{endpoint: "metadata", methods: "GET", handle: s.handleMetadata, fail: s.writeError, anyone: true}, path+s.base)
 	}
 	page := func(path, methods string, handle handler) {
@@ -151,7 +151,7 @@ func (s *server) newRoutes() map[string][]*route {
 	}
 	page("/login", "GET, POST", s.handleLogin)
 	page("/logout", "POST", s.handleLogout)
-	add(route{endpoint: "authorize", methods: "POST", handle: s.handleConsent, fail: s.writeAuthorizationError, form: true}, s.base+"/consent") // its second half
+	add(route{endpoint: "authorize", methods: "POST", handle: s.handleConsent, fail: s.writeAuthorizationError, form: true}, s.base+"/consent") // the second half of the endpoint
 	page("/account/applications", "GET", s.account(s.handleApplications))
 	page("/account/applications/new", "GET, POST", s.account(s.handleNewApplication))
 	page("/account/applications/edit", "GET, POST", s.account(s.handleEditApplication))
@@ -166,19 +166,15 @@ func (s *server) newRoutes() map[string][]*route {
 	return routes
 }
 
-// takes reports whether the route answers a method.
-func (r *route) takes(method string) bool {
+// findRoute returns the route of a method and a path. If there is none, ok is
+// false, found is a route of another method there or nil, and methods are all
+// that the path takes.
+func (s *server) findRoute(method, path string) (found *route, methods string, ok bool) {
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
-	return slices.Contains(strings.Split(r.methods, ", "), method)
-}
-
-// findRoute returns what answers a method at a path, or else what would
-// answer another method there, with all methods that are answered.
-func (s *server) findRoute(method, path string) (found *route, methods string, ok bool) {
 	for _, r := range s.routes[path] {
-		if r.takes(method) {
+		if slices.Contains(strings.Split(r.methods, ", "), method) {
 			return r, r.methods, true
 		}
 		if found == nil {
@@ -190,8 +186,8 @@ func (s *server) findRoute(method, path string) (found *route, methods string, o
 	return found, methods, false
 }
 
-// exchange is one request and its answer. Whoever reads or finds something of
-// it notes it here; logs and faults read it here.
+// exchange is one request and its answer. Handlers note in it what they find
+// out; logs and faults read it.
 type exchange struct {
 	time time.Time
 	now  unixTime
@@ -206,7 +202,7 @@ type exchange struct {
 	endpoint  string
 	clientID  string                // of a client that exists
 	request   *authorizationRequest // that it is part of
-	visitor   *visitor              // the browser, if pages are what it is about
+	visitor   *visitor              // the browser that it shows a page
 	grantType string
 	username  string // of a user that exists
 
@@ -214,7 +210,7 @@ type exchange struct {
 	status                  int
 	refusal                 *oauthError // the rule behind an error
 	failure                 error       // behind a refusal that tells no details
-	error, errorDescription string      // as they were answered, in the profile's words
+	error, errorDescription string      // as sent, in the profile's words
 
 	// What only the control API needs.
 	era     context.Context // in which it began; nil: it is not logged
@@ -262,7 +258,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.serve(w, r, newExchange(r, s.clock.now()))
 }
 
-// serve is what happens to every request before it is known where it leads.
+// serve does what every request needs before its route is known.
 func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 	w := &recorder{rw, x}
 	began := realTime()
@@ -275,7 +271,7 @@ func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 		return
 	}
 	if s.control != nil {
-		w.Header().Set("Date", x.time.UTC().Format(http.TimeFormat)) // by the clock that can be moved
+		w.Header().Set("Date", x.time.UTC().Format(http.TimeFormat)) // by the clock, which can be moved
 		if strings.HasPrefix(r.URL.Path, s.base+controlPath) {
 			s.handleControl(w, r)
 			return
@@ -285,7 +281,7 @@ func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 	s.dispatch(w, r, x)
 }
 
-// survive keeps a bug in the answer to one request from ending the server.
+// survive recovers from a panic in one request, so that the server runs on.
 func (s *server) survive(w *recorder) {
 	p := recover()
 	switch {
@@ -301,9 +297,9 @@ func (s *server) survive(w *recorder) {
 	}
 }
 
-// dispatch finds the route of a request, guards it, reads the body, and has it
-// answered, by a fault if one is staged. Paths are exact: a redirect to a clean
-// one would carry a form with it.
+// dispatch finds the route of a request, checks that the request may use it,
+// reads the body, and answers, with a fault if one is staged. Paths must match
+// exactly: a redirect to a clean path would carry a form along.
 func (s *server) dispatch(w http.ResponseWriter, r *http.Request, x *exchange) {
 	found, methods, ok := s.findRoute(r.Method, r.URL.Path)
 	if found == nil || found.anyone {
@@ -337,15 +333,14 @@ func (s *server) dispatch(w http.ResponseWriter, r *http.Request, x *exchange) {
 	found.answer(w, r, x)
 }
 
-// answer handles a request, or tells what is wrong with it.
+// answer handles a request, or writes what is wrong with it.
 func (r *route) answer(w http.ResponseWriter, request *http.Request, x *exchange) {
 	if err := r.handle(w, request, x); err != nil {
 		r.fail(w, x, err)
 	}
 }
 
-// setDefaults sets what every answer has in its header; an asset says of its
-// own accord how long it may be kept.
+// setDefaults sets the header of every answer. Assets replace Cache-Control.
 func setDefaults(header http.Header) {
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("X-Frame-Options", "DENY")

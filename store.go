@@ -53,14 +53,14 @@ type grant struct {
 	Refreshable bool `json:"refreshable,omitempty"` // a refresh token was issued on it
 }
 
-// stored is what a record knows of the credential that it is for.
+// stored is what the record of a credential keeps of it.
 type stored struct {
 	id   uuid.UUID // of the credential, and the key
 	Hash []byte    `json:"hash"`
 }
 
-// oneTime is a credential that works once. A used one stays, so that a second
-// use is noticed.
+// oneTime is a credential that works once. The record of a used one stays, so that
+// a second use is noticed.
 type oneTime struct {
 	stored
 	Grant   grantKey `json:"grant"`
@@ -69,21 +69,21 @@ type oneTime struct {
 	Used    bool     `json:"used,omitempty"`
 }
 
-// authorizationCode is RFC 6749 §4.1.2's code and what it is bound to.
+// authorizationCode is the code of RFC 6749 §4.1.2 and what it is bound to.
 type authorizationCode struct {
 	oneTime
 	RedirectURI   string `json:"redirect_uri,omitempty"` // as in the authorization request; empty if it had none
 	CodeChallenge string `json:"code_challenge,omitempty"`
 }
 
-// refreshToken is RFC 6749 §1.5's.
+// refreshToken is the refresh token of RFC 6749 §1.5.
 type refreshToken struct {
 	oneTime
 	Access uuid.UUID `json:"access"` // the access token issued beside it
 }
 
-// accessToken hangs on a grant. After client credentials it hangs on its client
-// alone, because no user consented to it.
+// accessToken hangs on a grant. One from the client credentials grant hangs only
+// on its client, because no user consented to it.
 type accessToken struct {
 	stored
 	Grant    *grantKey `json:"grant,omitempty"`
@@ -92,7 +92,7 @@ type accessToken struct {
 	Scope    string    `json:"scope,omitempty"`
 	Issued   unixTime  `json:"iat"`
 	Expires  unixTime  `json:"exp,omitempty"`
-	Revoked  bool      `json:"revoked,omitempty"` // by itself: its grant may live on
+	Revoked  bool      `json:"revoked,omitempty"` // this token alone: its grant may live on
 }
 
 // client is the registration of the client that the token was issued to.
@@ -113,18 +113,15 @@ type issuance struct {
 	ends    *uuid.UUID      // an access token that ends with this
 }
 
-// tokens returns the ids of the tokens that are issued.
-func (i issuance) tokens() (ids []uuid.UUID) {
-	if i.access != nil {
-		ids = append(ids, i.access.id)
+// tokens returns the ids of the access token and of the refresh token, if any.
+func (i issuance) tokens() []uuid.UUID {
+	if i.refresh == nil {
+		return []uuid.UUID{i.access.id}
 	}
-	if i.refresh != nil {
-		ids = append(ids, i.refresh.id)
-	}
-	return ids
+	return []uuid.UUID{i.access.id, i.refresh.id}
 }
 
-// The buckets. Keys are ids of 16 bytes but for users (username), clients
+// The buckets. Keys are ids of 16 bytes except for users (username), clients
 // (client_id), grants (grantKey) and lists of clients (see client.lists).
 // Values are JSON.
 var (
@@ -159,7 +156,7 @@ func find[T any, R interface {
 	return record, nil
 }
 
-// putIssued stores what a verb issues, with the grant as it is then.
+// putIssued stores what is issued, and the grant as it is now.
 func (t *tx) putIssued(i issuance) {
 	if g := i.grant; g != nil {
 		t.put(bucketGrants, g.key[:], g)
@@ -194,20 +191,14 @@ func (s *store) issue(i issuance) error {
 			}
 			t.put(bucketAnswered, id, answered{i.answers.expires})
 		}
-		if i.grant != nil || i.access != nil {
-			t.delete(bucketLists, listKey(listUnused, i.client().String()))
+		if i.grant != nil {
+			t.delete(bucketLists, listKey(listUnused, i.grant.key.client().String()))
+		} else if i.access != nil {
+			t.delete(bucketLists, listKey(listUnused, i.access.Client.String()))
 		}
 		t.putIssued(i)
 		return nil
 	})
-}
-
-// client is the registration of the client that something is issued to.
-func (i issuance) client() uuid.UUID {
-	if i.grant != nil {
-		return i.grant.key.client()
-	}
-	return i.access.Client
 }
 
 // Why a credential is refused.
@@ -244,8 +235,8 @@ func (t *tx) live(o *oneTime, now unixTime) (*bearer, error) {
 	return b, nil
 }
 
-// spend returns the grant behind what works once, and marks it as used. A second
-// use revokes the grant (RFC 6749 §4.1.2, RFC 9700 §4.14.2).
+// spend marks a code or refresh token as used, and returns its grant. A second use
+// revokes the grant (RFC 6749 §4.1.2, RFC 9700 §4.14.2).
 func (t *tx) spend(o *oneTime, now unixTime) (*grant, error) {
 	b, err := t.live(o, now)
 	switch {
@@ -261,7 +252,7 @@ func (t *tx) spend(o *oneTime, now unixTime) (*grant, error) {
 
 // redeem is what a grant does with a code or a refresh token of type R, in one
 // transaction: it refuses, or calls spend and returns what it issues on the
-// grant. What it refuses before that stays as it was, and revokes nothing.
+// grant. A refusal before that changes nothing.
 type redeem[R any] func(record R, spend func() (*grant, error)) (issuance, error)
 
 // redeemCode exchanges a code for what is issued on its grant (RFC 6749 §4.1.3).
@@ -303,10 +294,10 @@ type onceOnly[T any] interface {
 // revokeToken ends an access token alone, or a refresh token with all that
 // hangs on its grant (RFC 7009 §2.1). access and refresh are the same text, read
 // as either kind. check gets the client that the token was issued to, and may
-// refuse. A token that is not there needs no revoking.
+// refuse. An unknown token is no error.
 //
-// Choice: an access token leaves its refresh token, so that a client can drop
-// one that leaked and go on.
+// Choice: revoking an access token leaves its refresh token, so that a client can
+// drop one that leaked and go on.
 func (s *store) revokeToken(access, refresh credential, check func(client uuid.UUID) error) error {
 	return s.update(func(t *tx) error {
 		token, err := find[refreshToken](t, bucketRefresh, refresh)
@@ -328,7 +319,7 @@ func (s *store) revokeToken(access, refresh credential, check func(client uuid.U
 			return err
 		}
 		if bare.Grant != nil {
-			// Without a refresh token this one was all there was of the grant.
+			// Without a refresh token, the grant has nothing but this token.
 			g, err := read[grant](t, bucketGrants, bare.Grant[:])
 			if err != nil {
 				return err

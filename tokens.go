@@ -11,10 +11,10 @@ import (
 )
 
 // bearerToken returns what the access token of a request stands for (RFC 6750
-// §2.1: the Authorization header; the profile may add §2.3's query).
+// §2.1; the profile may add the query of RFC 6750 §2.3).
 //
-// Choice: the body (§2.2) is no way in, nor, in most profiles, the query. A
-// token that comes there as well as in the header is refused (§2).
+// Choice: a token in the body (RFC 6750 §2.2) is not accepted, nor, in most
+// profiles, in the query. A request with two tokens is refused (RFC 6750 §2).
 func (s *server) bearerToken(r *http.Request, x *exchange, into *resource) (*bearer, error) {
 	ways := len(r.Header["Authorization"]) + len(x.form["access_token"])
 	for _, name := range s.profile.tokenParameters() {
@@ -35,7 +35,7 @@ func (s *server) bearerToken(r *http.Request, x *exchange, into *resource) (*bea
 			presented = cmp.Or(presented, x.query.values.Get(name))
 		}
 		if presented == "" {
-			return nil, noToken(rfc6750("3.1"), tokenMissing, "this resource needs an access token: Authorization: "+schemes[0]+", a blank, the token")
+			return nil, noToken(rfc6750("3.1"), tokenMissing, "this resource needs an access token: Authorization: "+schemes[0]+" TOKEN")
 		}
 	}
 	b, err := s.findToken(presented, x.now)
@@ -50,27 +50,21 @@ func (s *server) bearerToken(r *http.Request, x *exchange, into *resource) (*bea
 	return b, nil
 }
 
-// findToken returns what an access token stands for. Its holder may know why
-// it is good for nothing any more.
+// findToken returns what an access token stands for, or why it does not work.
 func (s *server) findToken(text string, now unixTime) (*bearer, error) {
-	err := errUnknown
-	var b *bearer
-	if c, ok := s.profile.AccessTokenFormat.parse(text); ok {
-		b, err = s.store.accessToken(c, now)
-	}
-	switch {
-	case errors.Is(err, errUnknown):
-		return nil, invalidToken(rfc6750("3.1"), unknownToken, "the access token is not one of this server's")
-	case errors.Is(err, errExpired):
-		return nil, invalidToken(rfc6750("3.1"), tokenExpired, "the access token has expired")
-	case errors.Is(err, errRevoked):
-		return nil, invalidToken(rfc6750("3.1"), tokenRevoked, "the access token has been revoked")
-	}
-	return b, err
+	c, _ := s.profile.AccessTokenFormat.parse(text)
+	b, err := s.store.accessToken(c, now)
+	return b, accessTokenRefusals.of(err)
 }
 
-// handleResource answers with what the profile says, about the token's user,
-// its client, or the server itself.
+var accessTokenRefusals = refusals{
+	errUnknown: invalidToken(rfc6750("3.1"), unknownToken, "this server does not know the access token"),
+	errExpired: invalidToken(rfc6750("3.1"), tokenExpired, "the access token has expired"),
+	errRevoked: invalidToken(rfc6750("3.1"), tokenRevoked, "the access token has been revoked"),
+}
+
+// handleResource answers with data of the token's user, its client or the server,
+// as the profile says.
 func (s *server) handleResource(into *resource) handler {
 	return func(w http.ResponseWriter, r *http.Request, x *exchange) error {
 		if into.Needs == "nothing" {
@@ -135,9 +129,8 @@ func (s *server) describeToken(text string, now unixTime) (b *bearer, tokenType 
 	return b, "", nil
 }
 
-// handleRevoke ends a token (RFC 7009 §2). One that is unknown is gone
-// already, which is what the client wants. token_type_hint is not needed: all
-// kinds are looked through (§2.1).
+// handleRevoke revokes a token (RFC 7009 §2). An unknown one is no error (RFC
+// 7009 §2.2). token_type_hint is ignored: both kinds are searched (RFC 7009 §2.1).
 func (s *server) handleRevoke(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	body, err := x.body()
 	if err != nil {
@@ -161,7 +154,7 @@ func (s *server) handleRevoke(w http.ResponseWriter, r *http.Request, x *exchang
 	if err != nil {
 		return err
 	}
-	answer := any(object{}) // RFC 7009 §2.2: it says nothing, but there are clients that parse it
+	answer := any(object{}) // RFC 7009 §2.2: the body means nothing, but some clients parse it
 	if s.profile.RevocationAnswer != nil {
 		answer = s.profile.RevocationAnswer.fill(nil)
 	}

@@ -191,7 +191,7 @@ func TestRetrieveError(t *testing.T) {
 				return token, err
 			}
 			return x.redeem()
-		}, 400, "invalid_grant", "redeemed before"},
+		}, 400, "invalid_grant", "used before"},
 		{"4.1.3 R93 code of another client", func(x exchange) (*oauth2.Token, error) {
 			x.Config = s.native()
 			return x.redeem()
