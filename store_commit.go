@@ -120,7 +120,7 @@ type keyed interface{ setKey(key []byte) }
 func decode[T any](bucket, key, value []byte) (*T, error) {
 	record := new(T)
 	if err := json.Unmarshal(value, record); err != nil {
-		return nil, storageError(fmt.Errorf("%s: record %+q: %w", bucket, key, err))
+		return nil, storageError(fmt.Errorf("%s: record %+q: %w", bucket, key[:min(len(key), 64)], err)) // a damaged key may be very long
 	}
 	if r, ok := any(record).(keyed); ok {
 		r.setKey(key)

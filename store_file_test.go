@@ -247,6 +247,15 @@ func (i *instance) mustUpdate(verb func(*tx) error) {
 	}
 }
 
+// allowed is a time limit with room for a machine that has other work, and for
+// the race detector. What it guards against takes at least ten times as long.
+func allowed(limit time.Duration) time.Duration {
+	if raceDetector {
+		return 8 * limit
+	}
+	return 2 * limit
+}
+
 // quickest is the shortest time of several tries: other tests run beside them.
 func quickest(try func()) time.Duration {
 	shortest := time.Hour
@@ -300,7 +309,7 @@ func TestScale(t *testing.T) {
 			if len(r.body) > 64<<10 {
 				t.Errorf("the page of %s has %d bytes", username, len(r.body))
 			}
-			if took := quickest(func() { b.get("/account/authorized") }); took > 200*time.Millisecond {
+			if took := quickest(func() { b.get("/account/authorized") }); took > allowed(200*time.Millisecond) {
 				t.Errorf("the page of %s takes %v", username, took)
 			}
 		}
@@ -333,7 +342,7 @@ func TestScale(t *testing.T) {
 		}
 		var took, usual time.Duration
 		for range 5 {
-			if took = beside("/account/authorized"); took < 50*time.Millisecond {
+			if took = beside("/account/authorized"); took < allowed(50*time.Millisecond) {
 				return
 			}
 			if usual = beside("/healthz"); took < 2*usual {
@@ -356,7 +365,7 @@ func TestScale(t *testing.T) {
 		})
 		b := i.as("alice")
 		b.authorize(authorization("web")).wantConsent()
-		if took := quickest(func() { b.authorize(authorization("web")) }); took > 50*time.Millisecond {
+		if took := quickest(func() { b.authorize(authorization("web")) }); took > allowed(50*time.Millisecond) {
 			t.Errorf("the authorization endpoint takes %v", took)
 		}
 		b.approve(authorization("web"))
@@ -389,7 +398,7 @@ func TestScale(t *testing.T) {
 		b.get("/account/applications").contains("Web app")
 		b.get("/account/authorized").contains("many-19999")
 		for _, path := range []string{"/account/applications", "/account/authorized", "/", "/.well-known/oauth-authorization-server"} {
-			if took := quickest(func() { b.get(path) }); took > 100*time.Millisecond {
+			if took := quickest(func() { b.get(path) }); took > allowed(100*time.Millisecond) {
 				t.Errorf("%s takes %v", path, took)
 			}
 		}
@@ -398,7 +407,7 @@ func TestScale(t *testing.T) {
 			if err := i.server.store.addClient(&client{ClientID: newClientSecret(), Owner: "alice", RegisteredBy: aUser}, maxApplications); err != nil {
 				t.Error(err)
 			}
-		}); took > 20*time.Millisecond {
+		}); took > allowed(20*time.Millisecond) {
 			t.Errorf("to register an application takes %v", took)
 		}
 	})
