@@ -15,28 +15,28 @@ import (
 	"time"
 )
 
-// controlPath is where the control API stands, behind the issuer's path.
+// controlPath is the path of the control API, below the issuer's path.
 const controlPath = "/_control/"
 
 // control is the state of the control API.
 type control struct {
 	mux      *http.ServeMux
-	users    []*user // as they were after the start, as are the clients
+	users    []*user // users and clients as they were after the start
 	clients  []*client
 	faults   faults
 	requests requests
 	era      atomic.Pointer[era]
 }
 
-// era is the time from the start or a reset to the next one, or to the end. Its
-// end ends what was delayed in it, and drops the records of what began in it.
+// era is the time between two resets. When it ends, delayed answers are sent at
+// once, and requests that began in it are no longer logged.
 type era struct {
 	context.Context
 	end context.CancelFunc
 }
 
-// openControl serves the control API from now on. What the server has now is
-// what a reset goes back to.
+// openControl starts the control API. A reset returns to the users and clients
+// that exist now.
 func (s *server) openControl() error {
 	users, clients, err := s.store.registrations()
 	if err != nil {
@@ -54,7 +54,7 @@ func (s *server) openControl() error {
 	return nil
 }
 
-// beginEra ends the era before.
+// beginEra begins an era and ends the one before.
 func (c *control) beginEra() {
 	ctx, end := context.WithCancel(context.Background())
 	if before := c.era.Swap(&era{ctx, end}); before != nil {
@@ -62,54 +62,51 @@ func (c *control) beginEra() {
 	}
 }
 
-// close ends what is delayed: the server stops.
+// close ends all delays, because the server stops.
 func (c *control) close() { c.era.Load().end() }
 
-// verb is a request that the control API understands.
+// verb is a request of the control API.
 type verb struct {
 	pattern string // of http.ServeMux
 	what    string
 	do      verbFunc
 }
 
-// verbFunc returns what to answer as JSON (nil for {}), or an error that names
-// the member at fault.
+// verbFunc returns the JSON answer (nil for {}), or an error that names the
+// wrong member.
 type verbFunc func(*http.Request, *exchange) (any, error)
 
-// controlVerbs are all, in the order in which they are listed.
+// controlVerbs are all verbs, in the order in which they are listed.
 func (s *server) controlVerbs() []verb {
 	c := s.control
 	return []verb{
 		{"GET /_control/{$}", "lists these verbs, the named faults and the URLs of the endpoints", s.listVerbs},
-		{"GET /_control/clock", `tells the time: {"now","offset"}`, s.readClock},
-		{"POST /_control/clock", `moves it: {"advance":"31m"}, {"set":"2030-01-01T00:00:00Z"} or {"reset":true}`, withBody(s.moveClock)},
+		{"GET /_control/clock", `shows the time: {"now","offset"}`, s.readClock},
+		{"POST /_control/clock", `sets it: {"advance":"31m"}, {"set":"2030-01-01T00:00:00Z"} or {"reset":true}`, withBody(s.moveClock)},
 		{"POST /_control/users", "creates or replaces a user, as in a fixtures file", withBody(s.putUser)},
-		{"DELETE /_control/users/{username}", "removes a user and all that was issued for it", s.removeUser},
+		{"DELETE /_control/users/{username}", "deletes a user and revokes all that was issued for it", s.removeUser},
 		{"POST /_control/clients", "creates or replaces a client, as in a fixtures file; the answer has its client_secret", withBody(s.putClient)},
-		{"DELETE /_control/clients/{client_id}", "removes a client and all that was issued to it", s.removeClient},
+		{"DELETE /_control/clients/{client_id}", "deletes a client and revokes all that was issued to it", s.removeClient},
 		{"POST /_control/authorize", `decides an authorization request without a browser: {"url","username","decision":"approve"}`, withBody(s.decideRequest)},
 		{"POST /_control/tokens", `mints tokens: {"client_id","username","scope","expires_in"}; without username for the client itself`, withBody(s.mintTokens)},
-		{"GET /_control/faults", "lists the faults that are staged", s.listFaults},
+		{"GET /_control/faults", "lists the staged faults", func(*http.Request, *exchange) (any, error) { return c.faults.list(), nil }},
 		{"POST /_control/faults", `stages a fault: {"endpoint":"token","status":503} or {"name":"missing_expires_in"}`, withBody(s.addFault)},
 		{"DELETE /_control/faults", "clears all faults", done(c.faults.clear)},
-		{"GET /_control/requests", "tells what was asked and answered: ?endpoint=, ?client_id=, ?after=ID, ?wait=5s", s.listRequests},
-		{"GET /_control/requests/latest", "tells the last of these", s.latestRequest},
-		{"DELETE /_control/requests", "forgets them", done(c.requests.forget)},
-		{"POST /_control/issuer", `tells the base URL that others reach this server by, once it is known: {"issuer":"http://localhost:49153"}`, withBody(s.moveIssuer)},
-		{"POST /_control/reset", "makes everything as it was after the start", s.reset},
+		{"GET /_control/requests", "lists requests and their answers: ?endpoint=, ?client_id=, ?after=ID, ?wait=5s", func(r *http.Request, _ *exchange) (any, error) { return s.pickRequests(r) }},
+		{"GET /_control/requests/latest", "shows the latest of them", s.latestRequest},
+		{"DELETE /_control/requests", "clears the log of requests", done(c.requests.forget)},
+		{"POST /_control/issuer", `sets the base URL, once it is known: {"issuer":"http://localhost:49153"}`, withBody(s.moveIssuer)},
+		{"POST /_control/reset", "puts everything back to how it was after the start", s.reset},
 	}
 }
 
 func unknownVerb(*http.Request, *exchange) (any, error) {
-	return nil, &oauthError{Status: http.StatusNotFound, Description: "there is no such request here; GET " + controlPath + " lists those that there are"}
+	return nil, &oauthError{Status: http.StatusNotFound, Description: "unknown request; GET " + controlPath + " lists all"}
 }
 
-// done makes a verb of what has nothing to answer.
+// done makes a verb of a function without an answer.
 func done(do func()) verbFunc {
-	return func(*http.Request, *exchange) (any, error) {
-		do()
-		return nil, nil
-	}
+	return func(*http.Request, *exchange) (any, error) { do(); return nil, nil }
 }
 
 // withBody makes a verb of a function that takes the members of a JSON object.
@@ -136,7 +133,7 @@ func withBody[T any](do func(asked *T, r *http.Request, x *exchange) (any, error
 // handleControl is the control API.
 func (s *server) handleControl(w *recorder, r *http.Request) {
 	http.NewResponseController(w).SetWriteDeadline(time.Time{}) // the answer may wait or be delayed
-	w.Header().Set("Content-Type", "application/json")          // also where the profile has its own
+	w.Header().Set("Content-Type", "application/json")          // whatever the profile's json_type is
 	if err := s.guardControl(r); err != nil {
 		s.writeControl(w, w.x, nil, err)
 		return
@@ -171,17 +168,17 @@ func (s *server) writeControl(w http.ResponseWriter, x *exchange, answer any, er
 	s.writeJSON(w, status, object{{"error", problem}})
 }
 
-// guardControl lets through what comes from this machine or names a host that it is
-// served under, and never what a web page elsewhere makes a browser send: that
-// includes reading, as the log is nobody else's business.
+// guardControl accepts requests whose Host is loopback or one of -control-host.
+// It refuses all requests of web pages from other origins, also those that only
+// read, because the log is private.
 func (s *server) guardControl(r *http.Request) error {
 	if !isAddressed(r.Host, s.hosts...) {
-		return &oauthError{Status: http.StatusForbidden, Description: "the control API does not answer under this Host: see -control-host"}
+		return &oauthError{Status: http.StatusForbidden, Description: "the control API does not answer to this Host; see -control-host"}
 	}
 	writing := *r
-	writing.Method = http.MethodPost // CrossOriginProtection takes reading for harmless
+	writing.Method = http.MethodPost // CrossOriginProtection lets all reading pass
 	if err := s.crossOrigin.Check(&writing); err != nil {
-		return &oauthError{Status: http.StatusForbidden, Description: "the control API is not for pages of other origins"}
+		return &oauthError{Status: http.StatusForbidden, Description: "pages of other origins cannot use the control API"}
 	}
 	return nil
 }
@@ -224,13 +221,13 @@ func (s *server) moveClock(asked *clockMove, r *http.Request, x *exchange) (any,
 	case clockMove{Advance: asked.Advance}:
 		d, err := time.ParseDuration(asked.Advance)
 		if err != nil {
-			return nil, wrong("advance", `must be a duration as "31m" or "-1h30m", at most 290 years long`)
+			return nil, wrong("advance", `must be a duration such as "31m" or "-1h30m", at most 290 years long`)
 		}
 		member, move = "advance", func(offset time.Duration) time.Duration { return offset + d }
 	case clockMove{Set: asked.Set}:
 		t, err := time.Parse(time.RFC3339, asked.Set)
 		if err != nil {
-			return nil, wrong("set", `must be a time as "2030-01-01T00:00:00Z"`)
+			return nil, wrong("set", `must be a time such as "2030-01-01T00:00:00Z"`)
 		}
 		member, move = "set", func(time.Duration) time.Duration { return t.Sub(realTime()) }
 	case clockMove{Reset: true}:
@@ -239,13 +236,13 @@ func (s *server) moveClock(asked *clockMove, r *http.Request, x *exchange) (any,
 		return nil, errors.New("expected only one of advance, set and reset")
 	}
 	if !s.clock.move(move) {
-		return nil, wrong(member, "leads out of the years 1980 to 2200")
+		return nil, wrong(member, "must keep the year between 1980 and 2199")
 	}
 	return s.readClock(r, x)
 }
 
-// move sets how far the clock is from the real time. It reports whether the
-// time stays one that everything dated by it can be written in.
+// move sets how far the clock is from the real time. It refuses to leave the
+// years that all date formats can hold.
 func (c *clock) move(to func(offset time.Duration) time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -262,9 +259,9 @@ type issuerMove struct {
 	Issuer string `json:"issuer" required:"true"`
 }
 
-// moveIssuer is for a server behind a port that is known only when it runs.
+// moveIssuer is for a server whose public port is known only when it runs.
 //
-// Choice: a reset keeps it, because it says where the server is, which no test changes.
+// Choice: a reset keeps the issuer. It says where the server is, which no test changes.
 func (s *server) moveIssuer(asked *issuerMove, _ *http.Request, _ *exchange) (any, error) {
 	err := s.setIssuer(asked.Issuer)
 	return issuerMove{s.issuer()}, err
@@ -282,13 +279,13 @@ func (s *server) putUser(u *userFixture, _ *http.Request, _ *exchange) (any, err
 func (s *server) removeUser(r *http.Request, _ *exchange) (any, error) {
 	username := r.PathValue("username")
 	if u, err := s.store.userNamed(username); u == nil {
-		return nil, cmp.Or(err, wrong("username", "names no user"))
+		return nil, cmp.Or(err, wrong("username", "no such user"))
 	}
 	return nil, s.store.deleteUser(username)
 }
 
-// putClient always knows the secret that it answers with: a client that comes
-// without one gets a new one.
+// putClient gives a client without a secret a new one, so that the answer always
+// has it.
 func (s *server) putClient(c *clientFixture, _ *http.Request, _ *exchange) (any, error) {
 	if err := c.problems(s.profile).first(); err != nil {
 		return nil, err
@@ -304,7 +301,7 @@ func (s *server) putClient(c *clientFixture, _ *http.Request, _ *exchange) (any,
 func (s *server) removeClient(r *http.Request, _ *exchange) (any, error) {
 	clientID := r.PathValue("client_id")
 	if c, err := s.store.clientNamed(clientID); c == nil {
-		return nil, cmp.Or(err, wrong("client_id", "names no client"))
+		return nil, cmp.Or(err, wrong("client_id", "no such client"))
 	}
 	return nil, s.store.deleteClient(clientID)
 }
@@ -315,20 +312,19 @@ type decisionRequest struct {
 	Decision string `json:"decision" required:"true" one:"approve deny"`
 }
 
-// decideRequest sends an authorization request through the authorization
-// endpoint with the user's decision beside it: with its checks, its faults and
-// its place in the log.
+// decideRequest sends an authorization request and the user's decision through
+// the authorization endpoint, with all checks and faults, and logs it.
 func (s *server) decideRequest(asked *decisionRequest, r *http.Request, x *exchange) (any, error) {
 	target, err := url.Parse(asked.URL)
 	if err != nil {
 		return nil, wrong("url", "is not a URL")
 	}
 	if found, _, ok := s.findRoute(http.MethodGet, target.Path); !ok || found.endpoint != "authorize" || !s.reachedBy(target, r) {
-		return nil, wrong("url", "is not at the authorization endpoint of this server, "+s.url(s.profile.Endpoints["authorize"][0]))
+		return nil, wrong("url", "is not the authorization endpoint of this server, "+s.url(s.profile.Endpoints["authorize"][0]))
 	}
 	u, err := s.store.userNamed(asked.Username)
 	if u == nil {
-		return nil, cmp.Or(err, wrong("username", "names no user"))
+		return nil, cmp.Or(err, wrong("username", "no such user"))
 	}
 	request := (&http.Request{
 		Method:     http.MethodGet,
@@ -360,8 +356,8 @@ func (s *server) decideRequest(asked *decisionRequest, r *http.Request, x *excha
 	}
 }
 
-// serveWithin serves a request that has no connection of its own: what a fault
-// drops is just not in the answer.
+// serveWithin serves a request without a connection. If a fault drops the
+// answer, its status is 0.
 func (s *server) serveWithin(r *http.Request, x *exchange) (a *stagedAnswer) {
 	a = &stagedAnswer{header: http.Header{}}
 	defer func() {
@@ -373,8 +369,8 @@ func (s *server) serveWithin(r *http.Request, x *exchange) (a *stagedAnswer) {
 	return a
 }
 
-// reachedBy reports whether a URL leads to this server: by the issuer, or by
-// a name under which the control API answers and the port that r came to.
+// reachedBy reports whether a URL leads to this server: through the issuer, or
+// through a host of the control API and the port that r came to.
 func (s *server) reachedBy(target *url.URL, r *http.Request) bool {
 	origin := target.Scheme + "://" + target.Host
 	if origin == "://" || strings.HasPrefix(s.issuer()+"/", origin+"/") {
@@ -395,34 +391,31 @@ type mintRequest struct {
 	ExpiresIn *seconds `json:"expires_in" from:"-3153600000" to:"3153600000"` // a hundred years; negative: it has expired
 }
 
-// mintTokens issues what the token endpoint would after a user's consent or by
-// client credentials.
+// mintTokens issues tokens as the token endpoint would, after a user's consent or
+// for client credentials.
 func (s *server) mintTokens(asked *mintRequest, _ *http.Request, x *exchange) (any, error) {
 	c, err := s.store.clientNamed(asked.ClientID)
 	if c == nil {
-		return nil, cmp.Or(err, wrong("client_id", "names no client"))
+		return nil, cmp.Or(err, wrong("client_id", "no such client"))
 	}
 	scope, err := c.grantableScope(asked.Scope, s.profile)
 	if err != nil {
 		return nil, wrong("scope", asOAuthError(err).Description)
 	}
-	lifetime := s.profile.AccessTokenLifetime
-	if asked.ExpiresIn != nil {
-		lifetime = *asked.ExpiresIn
-		if lifetime == 0 {
-			return nil, wrong("expires_in", "must not be 0; a negative number is for a token that has expired")
-		}
+	lifetime := *cmp.Or(asked.ExpiresIn, &s.profile.AccessTokenLifetime)
+	if asked.ExpiresIn != nil && lifetime == 0 {
+		return nil, wrong("expires_in", "must not be 0; a negative number makes a token that has already expired")
 	}
 	var answer *tokenAnswer
 	if asked.Username != "" {
 		var u *user
 		if u, err = s.store.userNamed(asked.Username); u == nil {
-			return nil, cmp.Or(err, wrong("username", "names no user"))
+			return nil, cmp.Or(err, wrong("username", "no such user"))
 		}
 		answer, err = s.issueForUser(u, c, scope, x, lifetime)
 	} else {
 		if !c.mayUse("client_credentials", s.profile) {
-			return nil, wrong("username", "is missing: this client cannot have tokens of its own")
+			return nil, wrong("username", "is missing: this client may not use client credentials")
 		}
 		answer, err = s.issueForClient(c, scope, x, lifetime)
 	}
@@ -435,20 +428,12 @@ func (s *server) mintTokens(asked *mintRequest, _ *http.Request, x *exchange) (a
 	return s.profile.TokenAnswer.fill(answer.facts(s.profile.TokenType, x.now)), nil
 }
 
-func (s *server) listFaults(*http.Request, *exchange) (any, error) {
-	return s.control.faults.list(), nil
-}
-
 func (s *server) addFault(asked *fault, _ *http.Request, _ *exchange) (any, error) {
 	f, err := newStagedFault(*asked, s.profile)
 	if err != nil {
 		return nil, err
 	}
 	return s.control.faults.add(f), nil
-}
-
-func (s *server) listRequests(r *http.Request, _ *exchange) (any, error) {
-	return s.pickRequests(r)
 }
 
 func (s *server) latestRequest(r *http.Request, _ *exchange) (any, error) {
@@ -462,7 +447,7 @@ func (s *server) latestRequest(r *http.Request, _ *exchange) (any, error) {
 	return records[len(records)-1], nil
 }
 
-// maxWait is how long an answer may be held: clients have a patience too.
+// maxWait is how long an answer may wait. Clients time out too.
 const maxWait = 30 * time.Second
 
 func (s *server) pickRequests(r *http.Request) ([]*loggedRequest, error) {
@@ -487,7 +472,7 @@ func (s *server) pickRequests(r *http.Request) ([]*loggedRequest, error) {
 			}
 		case "wait":
 			if wait, err = time.ParseDuration(value); err != nil || wait < 0 || wait > maxWait {
-				return nil, wrong("wait", `must be a duration as "5s", at most 30s`)
+				return nil, wrong("wait", `must be a duration such as "5s", at most 30s`)
 			}
 		default:
 			return nil, wrong(name, "unknown parameter; expected one of endpoint, client_id, after, wait")
@@ -496,7 +481,7 @@ func (s *server) pickRequests(r *http.Request) ([]*loggedRequest, error) {
 	return s.control.requests.pick(r.Context(), s.control.era.Load(), f, wait), nil
 }
 
-// reset makes everything as it was after the start.
+// reset puts everything back to how it was after the start.
 func (s *server) reset(*http.Request, *exchange) (any, error) {
 	if err := s.store.reset(s.control.users, s.control.clients); err != nil {
 		return nil, err

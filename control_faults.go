@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -21,8 +22,8 @@ type fault struct {
 	Endpoint         string            `json:"endpoint"`
 	ClientID         string            `json:"client_id,omitempty"`
 	Times            *int              `json:"times,omitempty" from:"0"`            // 0: until cleared; in an answer: how often it will still strike
-	Percent          *int              `json:"percent,omitempty" from:"1" to:"100"` // of the requests that it could hit
-	Seed             *uint64           `json:"seed,omitempty"`                      // of the dice for percent
+	Percent          *int              `json:"percent,omitempty" from:"1" to:"100"` // of the requests that it could strike
+	Seed             *uint64           `json:"seed,omitempty"`                      // of the random numbers for percent
 	Delay            string            `json:"delay,omitempty"`
 	Status           int               `json:"status,omitempty" from:"200" to:"599"`
 	Error            string            `json:"error,omitempty"`
@@ -32,33 +33,35 @@ type fault struct {
 	Drop             bool              `json:"drop,omitempty"`
 }
 
-// namedFault is an answer that real clients are known to handle badly.
+// namedFault is an answer that real clients are known to handle badly. It is
+// either the members of a fault, an error of the endpoint, or a change to a good
+// answer.
 type namedFault struct {
 	name     string
-	endpoint string // where it strikes unless the fault says otherwise
-	only     bool   // it can strike only there
-	json     bool   // it needs a good answer that is JSON
+	endpoint string // the default
+	only     bool   // it can strike nowhere else
+	json     bool   // good answers must be JSON
 	what     string
 
-	member    string                                    // of the answer, that it changes
-	answer    fault                                     // the members that it stands for
-	refusal   error                                     // or an error of the endpoint itself
+	member    string // of the answer, that alter changes
+	answer    fault
+	refusal   error
 	grantType string                                    // it strikes only requests with this one
-	alter     func(a *stagedAnswer, member string) bool // or a change to a good answer; false: this is not a good answer
+	alter     func(a *stagedAnswer, member string) bool // false: this is not a good answer
 	slow      bool                                      // the body is sent slowly
 }
 
 const page502 = "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
 
-// namedFaults are all, in the order in which they are listed.
+// namedFaults are all named faults, in the order in which they are listed.
 var namedFaults = []namedFault{
 	{name: "missing_expires_in", endpoint: "token", only: true, what: "the token answer has no expires_in", member: "expires_in", alter: without},
-	{name: "expires_in_string", endpoint: "token", only: true, what: `expires_in is a string, as "3600"`, member: "expires_in", alter: altered(func(seconds any) any { return fmt.Sprint(seconds) })},
+	{name: "expires_in_string", endpoint: "token", only: true, what: `expires_in is a string, such as "3600"`, member: "expires_in", alter: altered(func(seconds any) any { return fmt.Sprint(seconds) })},
 	{name: "no_refresh_token", endpoint: "token", only: true, what: "the token answer has no refresh token, on a refresh as well", member: "refresh_token", alter: without},
-	{name: "token_type_mac", endpoint: "token", only: true, what: "token_type is mac, which the client does not know", member: "token_type", alter: altered(func(any) any { return "mac" })},
+	{name: "token_type_mac", endpoint: "token", only: true, what: "token_type is mac, which clients do not know", member: "token_type", alter: altered(func(any) any { return "mac" })},
 	{name: "truncated_json", endpoint: "token", json: true, what: "half of the JSON is missing", alter: truncate},
 	{name: "slow_body", endpoint: "token", what: "the body comes in ten pieces over delay, or 5s", alter: anything, slow: true},
-	{name: "lost_answer", endpoint: "token", what: "what was asked is done, and the connection dropped without an answer", alter: lose, answer: fault{Drop: true}},
+	{name: "lost_answer", endpoint: "token", what: "the request is carried out, and the connection drops without an answer", alter: lose, answer: fault{Drop: true}},
 	{name: "error_with_200", endpoint: "token", what: "an error with status 200", answer: fault{Status: 200, Error: "invalid_grant"}},
 	{name: "html_error", endpoint: "token", what: "a gateway's HTML page with status 502", answer: fault{Status: 502, Body: new(page502), Headers: map[string]string{"Content-Type": "text/html"}}},
 	{name: "rate_limited", endpoint: "token", what: "status 429 with Retry-After: 1", answer: fault{Status: 429, Error: "temporarily_unavailable", Headers: map[string]string{"Retry-After": "1"}}},
@@ -71,7 +74,7 @@ var namedFaults = []namedFault{
 // faultEndpoints are the endpoints where a fault can strike.
 var faultEndpoints = []string{"authorize", "token", "revoke", "introspect", "tokeninfo", "userinfo", "metadata"}
 
-// maxDelay keeps a typing error from hanging a test suite.
+// maxDelay keeps a typo from hanging a test suite.
 const maxDelay = 10 * time.Minute
 
 // stagedFault is a fault in the queue.
@@ -81,12 +84,12 @@ type stagedFault struct {
 	namedFault        // the zero value if it has no name
 	delay      time.Duration
 	endless    bool // it strikes until it is cleared
-	taken      int  // by how many requests that it has not struck yet
+	taken      int  // requests that took it and are not settled
 	dice       *rand.Rand
 }
 
-// newStagedFault checks what the members of a fault say together. Errors name
-// the member.
+// newStagedFault checks the members of a fault against each other and the
+// profile. Errors name the member.
 func newStagedFault(f fault, p *profile) (*stagedFault, error) {
 	staged := &stagedFault{fault: f}
 	var all memberErrors
@@ -104,19 +107,19 @@ func newStagedFault(f fault, p *profile) (*stagedFault, error) {
 	all.add(staged.Endpoint == "", "endpoint", "is missing")
 	all.oneOf("endpoint", staged.Endpoint, p.having(faultEndpoints))
 	all.add(staged.only && staged.Endpoint != staged.endpoint, "endpoint", "must be "+staged.endpoint+" with this name")
-	all.add(staged.json && staged.Endpoint == "authorize", "endpoint", "cannot be authorize with this name: a good answer there is no JSON")
+	all.add(staged.json && staged.Endpoint == "authorize", "endpoint", "cannot be authorize with this name: its answers are not JSON")
 	all.add(staged.Endpoint == "token" && staged.member != "" && !p.TokenAnswer.has(staged.member) || staged.member == "iss" && !p.Iss,
-		"name", "is about "+staged.member+", which is in no answer of this profile")
+		"name", "changes "+staged.member+", which no answer of this profile has")
 	all.add(f.Percent == nil && f.Seed != nil, "seed", "does nothing without percent")
-	all.add(f.Name != "" && f.Error != "", "error", "cannot go with name, which says what is answered")
-	all.add(f.Name != "" && f.Body != nil, "body", "cannot go with name, which says what is answered")
+	all.add(f.Name != "" && f.Error != "", "error", "cannot go with name, which already sets the answer")
+	all.add(f.Name != "" && f.Body != nil, "body", "cannot go with name, which already sets the answer")
 	all.add(f.Error != "" && f.Body != nil, "body", "cannot go with error: both are the answer")
 	all.add(!isErrorText(f.Error), "error", "has characters that RFC 6749 §5.2 does not allow")
 	all.add(!isErrorText(f.ErrorDescription), "error_description", "has characters that RFC 6749 §5.2 does not allow")
-	all.add(f.ErrorDescription != "" && f.Error == "" && staged.answer.Error == "", "error_description", "is without an error that it could describe")
+	all.add(f.ErrorDescription != "" && f.Error == "" && staged.answer.Error == "", "error_description", "needs error")
 	var err error
 	staged.delay, err = time.ParseDuration(cmp.Or(f.Delay, "0s"))
-	all.add(err != nil || staged.delay < 0 || staged.delay > maxDelay, "delay", `must be a duration as "2s" or "300ms", at most 10m`)
+	all.add(err != nil || staged.delay < 0 || staged.delay > maxDelay, "delay", `must be a duration such as "2s" or "300ms", at most 10m`)
 	all.checkHeaders("headers", f.Headers)
 	if err := all.first(); err != nil {
 		return nil, err
@@ -132,7 +135,7 @@ func newStagedFault(f fault, p *profile) (*stagedFault, error) {
 	return staged, nil
 }
 
-// fill takes from preset what f leaves open.
+// fill adds the members of a named fault. Only status and headers of f win.
 func (f *fault) fill(preset fault) {
 	f.Status = cmp.Or(f.Status, preset.Status)
 	f.Error = cmp.Or(preset.Error, f.Error)
@@ -147,7 +150,7 @@ func (f *fault) fill(preset fault) {
 	f.Headers = headers
 }
 
-// faults is the queue of those that are staged. Its zero value is empty.
+// faults is the queue of staged faults. Its zero value is empty.
 type faults struct {
 	mu    sync.Mutex
 	queue []*stagedFault
@@ -189,7 +192,8 @@ func (s *server) takeFault(x *exchange) *stagedFault {
 	return s.control.faults.take(x, sync.OnceValue(func() string { return s.claimedClient(x) }))
 }
 
-// settle ends what take began: the fault struck, or it waits for another request.
+// settle says whether a fault that was taken struck; if not, it waits for
+// another request.
 func (q *faults) settle(taken *stagedFault, struck bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -197,9 +201,8 @@ func (q *faults) settle(taken *stagedFault, struck bool) {
 	if !struck || taken.endless {
 		return
 	}
-	left := *taken.Times - 1
-	taken.Times = &left
-	if left == 0 {
+	taken.Times = new(*taken.Times - 1) // copies of the old number may be in an answer
+	if *taken.Times == 0 {
 		q.queue = slices.DeleteFunc(q.queue, func(f *stagedFault) bool { return f == taken })
 	}
 }
@@ -208,7 +211,7 @@ func (q *faults) settle(taken *stagedFault, struck bool) {
 func (q *faults) list() []stagedFault {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	list := []stagedFault{}
+	list := []stagedFault{} // not null in JSON
 	for _, f := range q.queue {
 		list = append(list, *f)
 	}
@@ -288,7 +291,7 @@ func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *h
 	}
 	a.header.Set("Grantling-Fault", f.ID)
 
-	// A delay may be longer than the server's patience with connections.
+	// A delay may be longer than the server's timeouts.
 	connection := http.NewResponseController(w)
 	connection.SetReadDeadline(time.Time{})
 	connection.SetWriteDeadline(time.Time{})
@@ -309,9 +312,9 @@ func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *h
 	}
 }
 
-// stageError writes a fault's error in the endpoint's own way. To the
-// authorization endpoint that is a redirect, unless the fault has the status
-// of a page.
+// stageError writes a fault's error as the endpoint writes its errors. At the
+// authorization endpoint that is a redirect, unless the fault has the status of
+// a page.
 func (s *server) stageError(f *stagedFault, found *route, w http.ResponseWriter, r *http.Request, x *exchange) {
 	staged := &oauthError{Code: f.Error, Description: f.ErrorDescription, Status: f.Status}
 	if staged.Description == "" {
@@ -346,8 +349,9 @@ func authorizationQuery(x *exchange) query {
 	}
 }
 
-// claimedClient is the client_id that a request names, before any check: in the Authorization header, as a parameter, in the authorization
-// request that a form carries, or by its access token.
+// claimedClient is the client_id that a request names, unchecked: in the
+// Authorization header, as a parameter, in the authorization request that a form
+// carries, or through its access token.
 func (s *server) claimedClient(x *exchange) string {
 	authorization := x.header.Get("Authorization")
 	if c, err := parseBasic(authorization); err == nil {
@@ -377,11 +381,8 @@ func (a *stagedAnswer) send(w http.ResponseWriter) {
 	if a.status == 0 {
 		return
 	}
-	header := w.Header()
-	clear(header)
-	for name, values := range a.header {
-		header[name] = values
-	}
+	clear(w.Header())
+	maps.Copy(w.Header(), a.header)
 	w.WriteHeader(a.status)
 	w.Write(a.body) // fails where the status allows no body
 }
@@ -404,7 +405,7 @@ func (a *stagedAnswer) sendSlowly(ctx context.Context, w http.ResponseWriter, ov
 	}
 }
 
-// pause waits in real time, whatever the clock says.
+// pause waits in real time; moving the clock does not end it.
 func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -414,7 +415,7 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// What named faults do to good answers, or to a member of them.
+// The functions below are the alter of named faults.
 
 func anything(*stagedAnswer, string) bool { return true }
 
@@ -446,15 +447,15 @@ func altered(to func(any) any) func(*stagedAnswer, string) bool {
 	}
 }
 
-// alterMember changes a member of a token answer. It reports whether this is
-// such an answer and has the member.
+// alterMember changes a member of a good token answer, and reports whether there
+// is one.
 func (a *stagedAnswer) alterMember(name string, alter func(o object, i int) object) bool {
 	var answer shape
 	if a.status != http.StatusOK || json.Unmarshal(a.body, &answer) != nil {
 		return false
 	}
 	o, _ := answer.value.(object)
-	i := slices.IndexFunc(o, func(m member) bool { return m.name == name })
+	i := o.index(name)
 	if i < 0 {
 		return false
 	}

@@ -214,8 +214,8 @@ func TestFaultsPercent(t *testing.T) {
 // What a fault or a profile adds to the header of an answer.
 func TestFaultsHeaders(t *testing.T) {
 	t.Parallel()
-	const framing = "is the server's own to set, as are all of Connection, Content-Encoding, Content-Length, Keep-Alive, Proxy-Connection, Te, Trailer, Transfer-Encoding, Upgrade (RFC 9112 §6)"
-	const malformed = "is no header (RFC 9110 §5)"
+	const framing = "can only be set by the server, as can all of Connection, Content-Encoding, Content-Length, Keep-Alive, Proxy-Connection, Te, Trailer, Transfer-Encoding, Upgrade (RFC 9112 §6)"
+	const malformed = "is not a valid header (RFC 9110 §5)"
 	rows := []struct{ header, key, problem string }{
 		{`"Content-Length":"3"`, "Content-Length", framing},
 		{`"content-length":"0"`, "content-length", framing},

@@ -14,31 +14,31 @@ import (
 	"github.com/google/uuid"
 )
 
-// requests is the log of requests and their answers: the last maxRequests, or
-// fewer if they are large, oldest first. Its zero value is empty.
+// requests is the log of the last maxRequests requests, fewer if they are large,
+// with the oldest first. Its zero value is empty.
 type requests struct {
 	mu      sync.Mutex
 	kept    []*loggedRequest
-	size    int           // of all that is kept, in bytes
+	size    int           // in bytes
 	last    int           // id of the newest
 	changed chan struct{} // closed when the log changes; nil: nobody waits
 }
 
-// How much the log keeps: requests, and bytes in all.
+// How much the log keeps.
 const (
 	maxRequests = 1000
-	maxLog      = 16 << 20
+	maxLog      = 16 << 20 // bytes
 )
 
 // loggedRequest is what the log keeps of an exchange. Its texts are copies, so
-// that the request itself can be freed.
+// that the request can be freed.
 type loggedRequest struct {
 	ID               int            `json:"id"`
 	Time             string         `json:"time"`
 	Endpoint         string         `json:"endpoint"`
 	Method           string         `json:"method"`
 	Path             string         `json:"path"`
-	Params           map[string]any `json:"params"` // each a string or a list; secrets are cut
+	Params           map[string]any `json:"params"` // each a string or a list, without secrets
 	ClientID         string         `json:"client_id"`
 	GrantType        string         `json:"grant_type"`
 	Username         string         `json:"username"`
@@ -51,16 +51,16 @@ type loggedRequest struct {
 	Flow             string         `json:"flow"` // shared by everything that belongs to one authorization
 	Warnings         []string       `json:"warnings"`
 
-	ids     []uuid.UUID // of the grant, codes and tokens that it is about
-	asked   string      // hash of the authorization request that it is part of, without a demand for a sign-in
+	ids     []uuid.UUID // of its grant, codes and tokens
+	asked   string      // hash of its authorization request, without the demand for a sign-in
 	granted bool        // the server issued something
 	size    int         // roughly, in bytes
 }
 
-// logRequest keeps an exchange that is over.
+// logRequest logs a finished exchange.
 func (s *server) logRequest(x *exchange, took time.Duration) {
 	if _, isAsset := assets[strings.TrimPrefix(x.path, s.base+"/")]; isAsset || x.path == s.base+"/healthz" {
-		return // they say nothing about a client
+		return // not about a client
 	}
 	l := &loggedRequest{
 		Time:             x.time.UTC().Format("2006-01-02T15:04:05.000Z07:00"),
@@ -100,37 +100,35 @@ func (s *server) logRequest(x *exchange, took time.Duration) {
 	s.control.requests.add(l, x, s.profile)
 }
 
-// findID finds the public id of what may be a code or a token.
+// findID returns the public id in text that may be a code or a token.
 func (p *profile) findID(text string) (uuid.UUID, bool) {
 	for _, f := range []format{p.CodeFormat, p.AccessTokenFormat, p.RefreshTokenFormat} {
-		if c, ok := f.parse(text); ok && c.id.Version() == 7 { // not the half of another text
+		if c, ok := f.parse(text); ok && c.id.Version() == 7 { // otherwise part of some other text
 			return c.id, true
 		}
 	}
 	return uuid.Nil, false
 }
 
-// credentialParams carry codes and tokens, of which the log shows the public id.
+// credentialParams are parameters whose codes and tokens the log shows as public ids.
 func (p *profile) credentialParams() []string {
 	return append(p.tokenParameters(), "code", "refresh_token", "token")
 }
 
-// isSecret reports whether the log hides a parameter. The name is in small
-// letters.
+// isSecret reports whether the log hides a parameter. The name is in lower case.
 func isSecret(name string) bool {
 	return strings.Contains(name, "secret") || strings.Contains(name, "password") ||
 		slices.Contains([]string{"code_verifier", "client_assertion", "assertion", "mac", "form_token"}, name)
 }
 
-// What the log keeps of the parameters of one request, so that many or long
-// ones do not fill the memory.
+// What the log keeps of the parameters of one request, to bound its memory.
 const (
 	maxShown     = 100  // parameters
 	maxShownText = 2048 // bytes of each
 )
 
-// cut returns parameters without their secrets, at most maxShown of them, and
-// the public ids of the codes and tokens among them.
+// cut returns at most maxShown parameters without secrets, and the public ids of
+// the codes and tokens among them.
 func (p *profile) cut(forms ...url.Values) (shown url.Values, presented []uuid.UUID) {
 	shown = make(url.Values)
 	n := 0
@@ -165,25 +163,19 @@ func (p *profile) cutValue(name, value string) (string, uuid.UUID) {
 		}
 		return id.String() + "…", id
 	case name == "request" || name == "continue": // holds an authorization request
-		path, query, found := strings.Cut(shorten(value), "?")
-		if !found {
-			path, query = "", path
-		}
-		if !strings.Contains(query, "=") {
+		text := shorten(value)
+		query := strings.Index(text, "?") + 1 // 0: there is no path before it
+		if !strings.Contains(text[query:], "=") {
 			return value, uuid.Nil
 		}
-		inner, _ := url.ParseQuery(query) // what is malformed is left out
-		if found {
-			path += "?"
-		}
+		inner, _ := url.ParseQuery(text[query:]) // malformed pairs are left out
 		shown, _ := p.cut(inner)
-		return path + shown.Encode(), uuid.Nil
+		return text[:query] + shown.Encode(), uuid.Nil
 	}
 	return value, uuid.Nil
 }
 
-// shorten copies the beginning of a text, so that keeping it does not keep the
-// whole request in memory.
+// shorten copies the beginning of a text, so that the request can be freed.
 func shorten(text string) string {
 	if len(text) <= maxShownText {
 		return strings.Clone(text)
@@ -214,9 +206,8 @@ func (q *requests) add(l *loggedRequest, x *exchange, p *profile) {
 	}
 }
 
-// link gives a request the flow of the last one that was about the same grant,
-// code or token, or part of the same authorization request; else one of its own,
-// if it is about any.
+// link gives a request the flow of the latest request with the same grant, code,
+// token or authorization request. If there is none, it begins a new flow.
 func (q *requests) link(l *loggedRequest, refused bool) {
 	for _, earlier := range slices.Backward(q.kept) {
 		switch {
@@ -225,7 +216,7 @@ func (q *requests) link(l *loggedRequest, refused bool) {
 			l.ClientID = cmp.Or(l.ClientID, earlier.ClientID)
 			return
 		case l.asked != "" && l.asked == earlier.asked:
-			// One that waits for its decision goes on; after that a new flow begins.
+			// It goes on until it is decided; after that a new flow begins.
 			if !earlier.granted && earlier.Section == "" {
 				l.Flow = earlier.Flow
 			} else {
@@ -246,9 +237,8 @@ func newFlow(l *loggedRequest) string {
 	return uuid.Must(uuid.NewV7()).String()
 }
 
-// warnings lists what works here but should not be relied on, because a strict
-// server refuses it. What the documentation of the profile's service asks for
-// is left out.
+// warnings lists what works here but not on a strict server. It leaves out what
+// the documentation of the profile's service asks for.
 func (q *requests) warnings(l *loggedRequest, x *exchange, p *profile) []string {
 	found := []string{}
 	add := func(condition bool, warning string) {
@@ -284,7 +274,7 @@ func (q *requests) hasState(state string, l *loggedRequest) bool {
 	})
 }
 
-// requestFilter picks requests; an empty member picks all.
+// requestFilter picks requests. Empty members match all.
 type requestFilter struct {
 	endpoint, clientID string
 	after              int
@@ -294,14 +284,14 @@ func (f requestFilter) picks(l *loggedRequest) bool {
 	return l.ID > f.after && (f.endpoint == "" || f.endpoint == l.Endpoint) && (f.clientID == "" || f.clientID == l.ClientID)
 }
 
-// pick returns all requests that the filter picks. If there are none, it waits
-// for one: for the given time, or until the era ends.
+// pick returns the requests that match the filter. If there are none, it waits
+// for one until the time is over or the era ends.
 func (q *requests) pick(ctx, era context.Context, f requestFilter, wait time.Duration) []*loggedRequest {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	defer context.AfterFunc(era, cancel)()
 	for {
-		over := ctx.Err() != nil
+		over := ctx.Err() != nil // before looking, so that nothing is missed
 		records, changed := q.look(f)
 		if len(records) > 0 || over {
 			return records
@@ -329,7 +319,7 @@ func (q *requests) look(f requestFilter) (records []*loggedRequest, changed <-ch
 	return records, q.changed
 }
 
-// forget empties the log. Ids go on.
+// forget empties the log. Ids continue.
 func (q *requests) forget() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

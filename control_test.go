@@ -240,7 +240,7 @@ func TestControlClock(t *testing.T) {
 		`{"advance":"1m","reset":true}`:     "advance",
 		`{}`:                                "advance",
 		``:                                  "JSON",
-		`{"advance":"1m"} {"advance":"1m"}`: "behind",
+		`{"advance":"1m"} {"advance":"1m"}`: "unexpected text after",
 		`[]`:                                "object",
 		`{"advance":"` + strings.Repeat("1", maxBody) + `m"}`: "",
 	} {
@@ -562,7 +562,7 @@ func TestControlAuthorize(t *testing.T) {
 		if r := i.control("POST", "authorize", string(body)); reached {
 			r.redirectTo()
 		} else {
-			r.wantProblem("url: is not at the authorization endpoint of this server, " + i.endpoint("authorize"))
+			r.wantProblem("url: is not the authorization endpoint of this server, " + i.endpoint("authorize"))
 		}
 	}
 	for _, row := range []struct{ url, username, decision, member string }{
@@ -969,7 +969,7 @@ func TestControlIssuer(t *testing.T) {
 			t.Errorf("a URL there: %s", r.body)
 		}
 		i.control("POST", "authorize", `{"url":"http://other.example/","username":"alice","decision":"approve"}`).
-			wantProblem("url: is not at the authorization endpoint of this server, http://localhost:49153/oauth/authorize")
+			wantProblem("url: is not the authorization endpoint of this server, http://localhost:49153/oauth/authorize")
 		b := i.browser()
 		start := b.get("/")
 		if !strings.Contains(start.body, "http://localhost:49153/oauth/token") || strings.Contains(start.body, i.URL) {

@@ -14,19 +14,19 @@ import (
 	"unicode/utf8"
 )
 
-// document is a JSON file that people write: a profile or fixtures. It knows
-// where each value stands, so that every error can name the line.
+// document is a JSON file that people write: a profile or fixtures. It knows the
+// place of each value, so that every error can name the line.
 type document struct {
 	file    string
 	data    []byte
 	decoder *json.Decoder
-	offsets map[string]int64 // of what was read, in bytes, by path: clients[0].scope
+	offsets map[string]int64 // of values, in bytes, by path, such as clients[0].scope
 }
 
 // parseDocument decodes the file's content into a pointer to a struct. It skips
-// a byte order mark, which some editors put first (RFC 8259 §8.1). Unlike
-// encoding/json it refuses what is not UTF-8, keys that the struct does not
-// have in this spelling, and keys that occur twice. Errors name file, line and key.
+// a byte order mark, which some editors write (RFC 8259 §8.1). It is stricter than
+// encoding/json: it refuses invalid UTF-8, keys that the struct does not have in
+// exactly this spelling, and repeated keys. Errors name file, line and key.
 func parseDocument(file string, data []byte, into any) (*document, error) {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	d := &document{file, data, json.NewDecoder(bytes.NewReader(data)), make(map[string]int64)}
@@ -45,7 +45,7 @@ func parseDocument(file string, data []byte, into any) (*document, error) {
 		return nil, err
 	}
 	if _, err := d.decoder.Token(); err != io.EOF {
-		return nil, d.errorAt(d.decoder.InputOffset(), errors.New("there is something behind the end of the JSON object"))
+		return nil, d.errorAt(d.decoder.InputOffset(), errors.New("unexpected text after the JSON object"))
 	}
 	if err := json.Unmarshal(data, into); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
@@ -53,14 +53,14 @@ func parseDocument(file string, data []byte, into any) (*document, error) {
 	return d, nil
 }
 
-// maxDepth is how deep JSON may be nested, wherever it is read. What reads it
-// calls itself for each level.
+// maxDepth is how deep JSON may be nested. The functions that read JSON call
+// themselves for each level.
 const maxDepth = 64
 
 var errTooDeep = fmt.Errorf("nested more than %d levels deep", maxDepth)
 
-// checkDepth refuses JSON that is nested too deep, and tells where that begins.
-// It reads no more of JSON than which brackets stand in no string.
+// checkDepth refuses JSON that is nested too deep, and returns where. It only
+// looks at brackets outside of strings.
 func checkDepth[text string | []byte](data text) (offset int, err error) {
 	depth, inString := 0, false
 	for i := 0; i < len(data); i++ {
@@ -81,13 +81,13 @@ func checkDepth[text string | []byte](data text) (offset int, err error) {
 	return 0, nil
 }
 
-// errorAt is an error that names the file and the line of an offset.
+// errorAt adds the file and the line of an offset to an error.
 func (d *document) errorAt(offset int64, problem error) error {
 	line := 1 + bytes.Count(d.data[:min(int(offset), len(d.data))], []byte("\n"))
 	return fmt.Errorf("%s:%d: %w", d.file, line, problem)
 }
 
-// first returns the problem that stands first in the file, or nil.
+// first returns the problem that comes first in the file, or nil.
 func (d *document) first(all memberErrors) error {
 	if len(all) == 0 {
 		return nil
@@ -96,7 +96,7 @@ func (d *document) first(all memberErrors) error {
 	return d.errorAt(d.offset(m.member), m)
 }
 
-// offset is where a value stands, or the value that it is missing in.
+// offset is the place of a value or, if it is missing, of what should hold it.
 func (d *document) offset(path string) int64 {
 	for {
 		if offset, ok := d.offsets[path]; ok || path == "" {
@@ -119,7 +119,7 @@ func (d *document) walk(path string, t reflect.Type) error {
 		return err
 	}
 	d.offsets[path] = d.decoder.InputOffset()
-	if must := misfit(token, t); must != "" && (token != nil || path == "") { // null: as if it were absent
+	if must := misfit(token, t); must != "" && (token != nil || path == "") { // null counts as absent
 		return d.first(memberErrors{{path, errors.New("must be " + must)}})
 	}
 	switch token {
@@ -145,8 +145,8 @@ func (d *document) walk(path string, t reflect.Type) error {
 	return err
 }
 
-// misfit returns what must stand where a value is decoded into a t, or "" if
-// one that begins with the token can.
+// misfit returns what a value must be to be decoded into a t, or "" if a value
+// that begins with the token fits.
 func misfit(token json.Token, t reflect.Type) string {
 	number, _ := token.(json.Number)
 	fits, must := true, ""
@@ -178,7 +178,7 @@ func misfit(token json.Token, t reflect.Type) string {
 	return must
 }
 
-// walkMember reads a key and its value.
+// walkMember reads a key and its value in an object, to be decoded into a t.
 func (d *document) walkMember(path string, t reflect.Type) error {
 	token, err := d.next()
 	if err != nil {
@@ -210,7 +210,7 @@ func (d *document) walkMember(path string, t reflect.Type) error {
 	return d.first(memberErrors{{path, unknownKey(known)}})
 }
 
-// next reads a token. Its error tells where the JSON is malformed.
+// next reads a token. Its error says where the JSON is malformed.
 func (d *document) next() (json.Token, error) {
 	token, err := d.decoder.Token()
 	if err == nil {
@@ -251,8 +251,8 @@ func index(path string, i int) string {
 	return path + "[" + strconv.Itoa(i) + "]"
 }
 
-// memberError is what is wrong with one value of a document: its path, as
-// clients[0].scope, and the problem. Without a path it is about the whole.
+// memberError is what is wrong with the value at a path, such as
+// clients[0].scope. Without a path it is about the whole document.
 type memberError struct {
 	member string
 	error
@@ -267,7 +267,7 @@ func (e memberError) Error() string {
 
 func wrong(member, problem string) error { return memberError{member, errors.New(problem)} }
 
-// memberErrors are all that is wrong with a document.
+// memberErrors are all problems of a document.
 type memberErrors []memberError
 
 func (e memberErrors) Error() string { return e[0].Error() }
@@ -301,24 +301,23 @@ func (e *memberErrors) oneOf(member, word string, known []string) {
 	}
 }
 
-// tagProblems returns what is wrong with a struct by the tags of its fields, in
-// their order:
+// tagProblems checks a struct by the tags of its fields, in their order:
 //
 //	required:"true"      it is neither absent nor empty
-//	one:"a b"            it is one of these words, as is each element of a list and each value of an object
-//	keys:"a b"           each key of the object is one of these
-//	from:"1" to:"600"    it is a number in this range; without to it has no end
-//	text:"255"           it is text of at most so many characters
+//	one:"a b"            it, each element of the list or each value of the object is one of these words
+//	keys:"a b"           each key of the object is one of these words
+//	from:"1" to:"600"    it is a number in this range; without to there is no upper end
+//	text:"255"           it is text of at most this many characters
 //	rule:"RFC 6749 §3"   the section that the range comes from
 //
-// What is absent has no problem unless it is required. Instead of words there
-// may be the name of one of wordLists, as $grants.
+// Absent values pass unless they are required. $grants instead of words stands
+// for the list of that name in wordLists.
 func tagProblems(value any) (all memberErrors) {
 	all.check("", reflect.ValueOf(value), "")
 	return all
 }
 
-// check checks the value at a path by the tag of the field that it is in.
+// check checks the value at a path by the tag of its field.
 func (e *memberErrors) check(path string, v reflect.Value, tag reflect.StructTag) {
 	switch v = reflect.Indirect(v); v.Kind() {
 	case reflect.Struct:
@@ -359,7 +358,7 @@ func (e *memberErrors) check(path string, v reflect.Value, tag reflect.StructTag
 	}
 }
 
-// checkField checks whether a field is there, and then its value.
+// checkField checks whether a field is present, and then its value.
 func (e *memberErrors) checkField(path string, v reflect.Value, tag reflect.StructTag) {
 	required := tag.Get("required") == "true"
 	switch {
@@ -373,7 +372,7 @@ func (e *memberErrors) checkField(path string, v reflect.Value, tag reflect.Stru
 	}
 }
 
-// words are what a tag lists, or nil.
+// words are the words that a tag lists, or nil.
 func words(tag string) []string {
 	if name, isName := strings.CutPrefix(tag, "$"); isName {
 		return wordLists[name]

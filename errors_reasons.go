@@ -1,7 +1,7 @@
 package main
 
-// reason is what exactly is wrong, in a few words by which profiles and tests
-// know it. Every error of the protocol has one.
+// reason is what exactly is wrong, in a few words that profiles and tests refer
+// to. Every error of the protocol has one.
 type reason string
 
 const (
@@ -121,7 +121,7 @@ const (
 	serverFailed  reason = "server failed"
 )
 
-// reasons are all of them, in this order.
+// reasons are all reasons, in this order.
 var reasons = []reason{
 	parameterMissing, parameterTwice, parameterNotText, parameterNotString, queryMalformed, requestTooLong, bodyMalformed, bodyIncomplete, bodyTooLarge,
 	bodyCompressed, mediaTypeUnsupported, methodUnsupported, hostUnknown, noSuchPage, noOpenIDProvider, clientMissing, unknownClient, clientSecretMissing,

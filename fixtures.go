@@ -19,7 +19,7 @@ type fixtures struct {
 	document *document // nil if they come from the control API
 }
 
-// userFixture is also what the control API takes and answers.
+// userFixture is a user in a file, and in the control API.
 type userFixture struct {
 	Username string `json:"username" required:"true" text:"255"`
 	Password string `json:"password,omitempty" required:"true"`
@@ -27,8 +27,8 @@ type userFixture struct {
 	Email    string `json:"email" text:"255"`
 }
 
-// clientFixture has the metadata names of RFC 7591 §2. It is also what the
-// control API takes and answers.
+// clientFixture is a client in a file, and in the control API. Its members are
+// named as in RFC 7591 §2.
 type clientFixture struct {
 	ClientID                string   `json:"client_id" required:"true"`
 	ClientSecret            string   `json:"client_secret,omitempty" text:"1024"`
@@ -56,13 +56,13 @@ func loadFixtures(file string, p *profile) (*fixtures, error) {
 	for i, u := range f.Users {
 		at := index("users", i)
 		all.addBelow(at, u.problems())
-		all.add(usernames[u.Username], at+".username", "is there twice")
+		all.add(usernames[u.Username], at+".username", "occurs twice")
 		usernames[u.Username] = true
 	}
 	for i, c := range f.Clients {
 		at := index("clients", i)
 		all.addBelow(at, c.problems(p))
-		all.add(clientIDs[c.ClientID], at+".client_id", "is there twice")
+		all.add(clientIDs[c.ClientID], at+".client_id", "occurs twice")
 		clientIDs[c.ClientID] = true
 	}
 	return f, f.document.first(all)
@@ -71,7 +71,7 @@ func loadFixtures(file string, p *profile) (*fixtures, error) {
 // problems returns all that is wrong with a user.
 func (u *userFixture) problems() memberErrors {
 	all := tagProblems(u)
-	all.add(strings.TrimSpace(u.Username) != u.Username, "username", "must not begin or end with a blank")
+	all.add(strings.TrimSpace(u.Username) != u.Username, "username", "must not begin or end with a space")
 	all.add(utf8.RuneCountInString(u.Password) > maxPassword, "password", "is longer than 1024 characters")
 	return all
 }
@@ -81,16 +81,16 @@ func (c *clientFixture) problems(p *profile) memberErrors {
 	all := tagProblems(c)
 	all.add(len(c.ClientID) > 255 || !isASCII(c.ClientID),
 		"client_id", "must be at most 255 characters of printable ASCII (RFC 6749 Appendix A.1)")
-	all.add(!isOpen(c.ClientName), "client_name", "has invisible characters, or some that turn the text around")
-	all.add(c.ClientName != "" && !isVisible(c.ClientName), "client_name", "has nothing that can be seen")
+	all.add(!isOpen(c.ClientName), "client_name", "has invisible characters, or characters that reverse the text")
+	all.add(c.ClientName != "" && !isVisible(c.ClientName), "client_name", "has no visible characters")
 	all.add(c.public() && c.ClientSecret != "", "client_secret", "cannot go with token_endpoint_auth_method none: a public client has no secret")
 	if c.ClientURI != "" {
 		u, err := url.Parse(c.ClientURI)
 		all.add(err != nil || len(c.ClientURI) > 2048 || u.Host == "" || u.Scheme != "https" && u.Scheme != "http",
 			"client_uri", "must be a URL with https:// or http://, of at most 2048 characters")
-		// The host is shown to people: no letter of it may look like another, or like none.
+		// People are shown the host, so that letters which look alike would mislead them.
 		all.add(err == nil && !isASCII(u.Host),
-			"client_uri", "has a host with characters beyond ASCII: such names are written as xn--… (RFC 5890 §2.3.2.1)")
+			"client_uri", "has a host that is not ASCII: write it as xn--… (RFC 5890 §2.3.2.1)")
 	}
 	for i, uri := range c.RedirectURIs {
 		if err := checkRedirectURI(uri, p); err != nil {
@@ -106,15 +106,15 @@ func (c *clientFixture) problems(p *profile) memberErrors {
 	return all
 }
 
-// isOpen reports whether a name is what it looks like: it has no control or
-// format characters except those that join or separate letters and emoji.
+// isOpen reports whether a name has no control or format characters, except those
+// that join or separate letters and emoji.
 func isOpen(name string) bool {
 	return !strings.ContainsFunc(name, func(r rune) bool {
 		return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) && r != '\u200c' && r != '\u200d'
 	})
 }
 
-// isVisible reports whether a name has something that can be seen.
+// isVisible reports whether a name has a visible character.
 func isVisible(name string) bool {
 	return strings.ContainsFunc(name, func(r rune) bool {
 		return unicode.In(r, unicode.L, unicode.N, unicode.P, unicode.S) && !strings.ContainsRune("\u115f\u1160\u2800\u3164\uffa0", r)
@@ -123,24 +123,22 @@ func isVisible(name string) bool {
 
 func (c *clientFixture) public() bool { return c.TokenEndpointAuthMethod == "none" }
 
-// newUser is the account of a fixture; existing is the one of that name, or
-// nil. Its tokens, and with the same password its sessions, live on.
+// newUser is the account of a fixture; existing is the user of that name, or nil.
+// The tokens of existing stay valid, and with the same password its sessions.
 func (s *server) newUser(f *userFixture, existing *user) *user {
 	u := &user{Username: f.Username, Name: f.Name, Email: f.Email}
-	if existing != nil {
+	if existing != nil && existing.Password.matches(f.Password) {
 		u.Password = existing.Password
-		if u.Password.matches(f.Password) {
-			return u
-		}
+	} else {
+		u.Password = newPasswordHash(f.Password, s.hashRounds)
 	}
-	u.Password = newPasswordHash(f.Password, s.hashRounds)
 	return u
 }
 
 // newClient is the registration of a fixture, with its scope in the profile's
-// spelling; existing is the one of that client_id, or nil: its tokens live on.
-// It belongs to the operator unless the caller changes that. secret is the one
-// that was made here, or empty.
+// spelling; existing is the client of that client_id, or nil, and its tokens stay
+// valid. The caller may change that the operator registered it. secret is what
+// was made here, or empty.
 func newClient(f *clientFixture, p *profile, existing *client) (c *client, secret string) {
 	tokens, _ := p.canonicalScope(strings.Fields(f.Scope))
 	c = &client{
@@ -169,8 +167,8 @@ func newClient(f *clientFixture, p *profile, existing *client) (c *client, secre
 	return c, secret
 }
 
-// applyFixtures creates or replaces the users and clients of files, all of
-// them or none. It returns the secrets that it made, by client_id.
+// applyFixtures creates or replaces the users and clients of files, all or none.
+// It returns the secrets that it made, by client_id.
 func (s *server) applyFixtures(files ...*fixtures) (map[string]string, error) {
 	users, clients, secrets, err := s.prepareFixtures(files...)
 	if err != nil {
@@ -179,8 +177,8 @@ func (s *server) applyFixtures(files ...*fixtures) (map[string]string, error) {
 	return secrets, s.store.register(users, clients)
 }
 
-// prepareFixtures makes the users and clients of files, but stores nothing yet.
-// Later files add to earlier ones and replace what they both have.
+// prepareFixtures makes the users and clients of files, but does not store them.
+// Later files add to earlier ones, and win where both have the same.
 func (s *server) prepareFixtures(files ...*fixtures) (users []*user, clients []*client, secrets map[string]string, err error) {
 	byUsername := make(map[string]*userFixture)
 	byClientID := make(map[string]*clientFixture)
@@ -231,15 +229,15 @@ func (s *server) checkOwners(files []*fixtures, byUsername map[string]*userFixtu
 			if u, err := s.store.userNamed(c.Owner); err != nil {
 				return err
 			} else if u == nil {
-				return usageError{f.ownerError(i, "names no user")}
+				return usageError{f.ownerError(i, "no such user")}
 			}
 		}
 	}
 	return nil
 }
 
-// warnOwnerless logs clients that should act for a user by client credentials
-// when it is not clear which user that is.
+// warnOwnerless logs clients that act for a user by client credentials, if it is
+// not clear for which user.
 func (s *server) warnOwnerless(files []*fixtures) error {
 	if !s.profile.ClientActsForOwner {
 		return nil
@@ -253,7 +251,7 @@ func (s *server) warnOwnerless(files []*fixtures) error {
 			if u, err := s.store.ownerOf(c); u != nil || err != nil {
 				return err
 			}
-			s.log.Warn(f.ownerError(i, "is missing: there is not just one user, and client credentials act for one").Error())
+			s.log.Warn(f.ownerError(i, "is missing: client credentials act for a user, and there is not exactly one").Error())
 		}
 	}
 	return nil

@@ -98,7 +98,7 @@ func TestFixtures(t *testing.T) {
 		{"cut", "\n  ]\n}", "\n", 24, "the JSON ends early"},
 		{"syntax", `"password": `, `"password" `, 5, "invalid character"},
 		{"comma behind the last", `"carol@example.com"`, `"carol@example.com",`, 8, "invalid character"},
-		{"more behind the end", "\n  ]\n}", "\n  ]\n}\n{}", 27, "there is something behind the end"},
+		{"more behind the end", "\n  ]\n}", "\n  ]\n}\n{}", 27, "unexpected text after the JSON object"},
 		{"unknown key", `"users"`, `"people"`, 2, "people: unknown key"},
 		{"unknown key of a user", `"email"`, `"mail"`, 7, "users[0].mail: unknown key"},
 		{"unknown key of a client", `"scope"`, `"scopes"`, 21, "clients[0].scopes: unknown key"},
@@ -116,7 +116,7 @@ func TestFixtures(t *testing.T) {
 
 		{"no username", `"username": "carol",`, ``, 3, "users[0].username: is missing"},
 		{"empty username", `"username": "carol"`, `"username": ""`, 4, "users[0].username: is missing"},
-		{"username with blanks", `"username": "carol"`, `"username": " carol"`, 4, "users[0].username: must not begin or end with a blank"},
+		{"username with blanks", `"username": "carol"`, `"username": " carol"`, 4, "users[0].username: must not begin or end with a space"},
 		{"username with a control character", `"username": "carol"`, `"username": "ca\u0000rol"`, 4, "users[0].username: must be"},
 		{"long username", `"username": "carol"`, `"username": "` + strings.Repeat("c", 256) + `"`, 4, "users[0].username: must be"},
 		{"no password", `"password": "looking-glass",`, ``, 3, "users[0].password: is missing"},
@@ -124,12 +124,12 @@ func TestFixtures(t *testing.T) {
 		{"long password", `"looking-glass"`, `"` + strings.Repeat("p", 1025) + `"`, 5, "users[0].password: is longer"},
 		{"name with a line break", `"Carol"`, `"Car\nol"`, 6, "users[0].name: must be"},
 		{"long email", `"carol@`, `"` + strings.Repeat("c", 300) + `@`, 7, "users[0].email: must be"},
-		{"user twice", "    }\n  ],\n  \"clients\"", "    },\n{\"username\": \"dora\", \"password\": \"x\"},\n{\n\"username\": \"carol\", \"password\": \"x\"}\n  ],\n  \"clients\"", 11, "users[2].username: is there twice"},
+		{"user twice", "    }\n  ],\n  \"clients\"", "    },\n{\"username\": \"dora\", \"password\": \"x\"},\n{\n\"username\": \"carol\", \"password\": \"x\"}\n  ],\n  \"clients\"", 11, "users[2].username: occurs twice"},
 
 		{"no client_id", `"client_id": "app",`, ``, 11, "clients[0].client_id: is missing"},
 		{"client_id outside ASCII", `"app"`, `"äpp"`, 12, "clients[0].client_id: must be"},
 		{"long client_id", `"app"`, `"` + strings.Repeat("a", 256) + `"`, 12, "clients[0].client_id: must be"},
-		{"client twice", "    }\n  ]\n}", "    },\n{\n\"client_id\": \"app\"}\n  ]\n}", 26, "clients[1].client_id: is there twice"},
+		{"client twice", "    }\n  ]\n}", "    },\n{\n\"client_id\": \"app\"}\n  ]\n}", 26, "clients[1].client_id: occurs twice"},
 		{"secret with a control character", `"app-secret"`, `"app\tsecret"`, 13, "clients[0].client_secret: must be"},
 		{"client_name with a line break", `"App"`, `"Ap\np"`, 14, "clients[0].client_name: must be"},
 		{"client_uri that is a script", `"https://app.example"`, `"javascript:alert(1)"`, 15, "clients[0].client_uri: must be"},
@@ -143,7 +143,7 @@ func TestFixtures(t *testing.T) {
 		{"public with a secret", `"client_secret_basic"`, `"none"`, 13, "clients[0].client_secret: cannot go with"},
 		{"the first of several", `"name": "Carol",`, `"name": "", "email2": 1,`, 6, "users[0].email2: unknown key; expected one of username, password, name, email"},
 		{"the first in the file, not of the struct", "\"name\": \"Carol\",\n      \"email\": \"carol@example.com\"", "\"email\": \"a\\nb\",\n\"name\": \"a\\nb\"", 6, "users[0].email: must be text of at most 255 characters"},
-		{"owner is nobody", `"owner": "carol"`, `"owner": "dora"`, 23, "clients[0].owner: names no user"},
+		{"owner is nobody", `"owner": "carol"`, `"owner": "dora"`, 23, "clients[0].owner: no such user"},
 	} {
 		t.Run("errors "+row.name, func(t *testing.T) {
 			t.Parallel()

@@ -2,12 +2,12 @@ package main
 
 import "time"
 
-// unixTime counts whole seconds since 1970, the NumericDate of RFC 7519 §2.
-// Everything the server issues is dated in whole seconds, so that expires_in,
-// exp and the moment of expiry are the same number. In an expiry, 0 is never.
+// unixTime counts whole seconds since 1970, the NumericDate of RFC 7519 §2. The
+// server dates everything in whole seconds, so that expires_in, exp and the moment
+// of expiry agree. As an expiry, 0 means never.
 type unixTime int64
 
-// seconds is a lifetime; 0 is for ever.
+// seconds is a lifetime; 0 means forever.
 type seconds int64
 
 // after returns when something of this lifetime, issued at t, expires.
@@ -20,7 +20,7 @@ func (t unixTime) after(lifetime seconds) unixTime {
 
 func (t unixTime) expired(now unixTime) bool { return t != 0 && t <= now }
 
-// UTC is the time as pages format it.
+// UTC is the time for pages to format.
 func (t unixTime) UTC() time.Time { return time.Unix(int64(t), 0).UTC() }
 
 // later returns the later of two expiries.

@@ -11,17 +11,17 @@ import (
 	"time"
 )
 
-// outlet is standard output or standard error. Nobody has to read it: writing
-// to it never blocks and never fails. A goroutine passes on what is written, and
-// ends when there is no more.
+// outlet is standard output or standard error. Writing to it never blocks or
+// fails, even if nobody reads it. A goroutine passes the text on, and ends when
+// nothing is left.
 type outlet struct {
 	to  io.Writer
-	log *slog.Logger // says how much was dropped; nil: nothing says so
+	log *slog.Logger // for the number of dropped lines; nil: not logged
 
 	mu      sync.Mutex
 	waiting []byte
-	dropped int           // writes that found no room, and were not logged yet
-	done    chan struct{} // closed when all is written; nil: nothing is waiting
+	dropped int           // writes that found no room and are not yet logged
+	done    chan struct{} // closed when all is written; nil: nothing waits
 }
 
 // maxWaiting is how many bytes wait for the reader.
@@ -45,8 +45,8 @@ func (o *outlet) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// drain writes until nothing waits. If nobody reads any more, what it writes is
-// lost; that is no error.
+// drain writes until nothing waits. Text that nobody reads is lost without an
+// error.
 func (o *outlet) drain() {
 	for {
 		o.mu.Lock()
@@ -66,7 +66,7 @@ func (o *outlet) drain() {
 	}
 }
 
-// flush waits until everything is written, but at most flushTime.
+// flush waits until everything is written, at most flushTime.
 func (o *outlet) flush() {
 	o.mu.Lock()
 	done := o.done
@@ -80,7 +80,7 @@ func (o *outlet) flush() {
 	}
 }
 
-// openLog makes a log that writes to the outlet in a format of -log.
+// openLog makes a log that writes to the outlet in the format of -log.
 func (o *outlet) openLog(format string) *slog.Logger {
 	switch format {
 	case "json":
@@ -93,8 +93,8 @@ func (o *outlet) openLog(format string) *slog.Logger {
 	return o.log
 }
 
-// serverLog is the log of net/http's server, which repeats itself every second
-// while it cannot accept connections. Each line is logged once an hour.
+// serverLog is the log of net/http's server. The server repeats the same line
+// every second while it cannot accept connections; each is logged once an hour.
 type serverLog struct {
 	said limiter
 	log  *slog.Logger
@@ -111,7 +111,7 @@ func (l *serverLog) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// anHour is how long what has been logged is not logged again, in seconds.
+// anHour is how long a line is not logged again, in seconds.
 const anHour = 60 * 60
 
 // recorder notes the status of an answer.
@@ -136,7 +136,7 @@ func (w *recorder) Write(b []byte) (int, error) {
 
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// record tells the log of an exchange, and the control API.
+// record logs an exchange, also for the control API.
 func (s *server) record(x *exchange, took time.Duration) {
 	if x.era != nil {
 		s.logRequest(x, took)

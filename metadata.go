@@ -11,11 +11,10 @@ import (
 	"unicode"
 )
 
-// issuer is the base URL that others reach this server by, as it was given.
+// issuer is the base URL of this server, as it was given.
 func (s *server) issuer() string { return *s.told.Load() }
 
-// setIssuer makes a URL of the same path the issuer. All that has it in it
-// follows.
+// setIssuer changes the issuer to another URL with the same path.
 func (s *server) setIssuer(issuer string) error {
 	u, err := checkIssuer(issuer)
 	if err != nil {
@@ -30,13 +29,12 @@ func (s *server) setIssuer(issuer string) error {
 
 // checkIssuer parses an issuer (RFC 8414 §2).
 //
-// Deviation: it may be http on any host: one service of several on a laptop has
-// no certificate.
+// Deviation: it may be http on any host. A service on a laptop has no certificate.
 func checkIssuer(issuer string) (*url.URL, error) {
 	u, err := url.Parse(issuer)
 	switch {
 	case strings.ContainsFunc(issuer, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }):
-		return nil, fmt.Errorf("issuer %q has blanks or control characters", issuer)
+		return nil, fmt.Errorf("issuer %q has spaces or control characters", issuer)
 	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
 		return nil, fmt.Errorf("issuer %q is not a URL with https:// or http://", issuer)
 	case strings.Contains(issuer+"/", "/.well-known/"):
@@ -44,9 +42,9 @@ func checkIssuer(issuer string) (*url.URL, error) {
 	case u.RawQuery != "" || u.ForceQuery || strings.Contains(issuer, "#"):
 		return nil, fmt.Errorf("issuer %q has a query or a fragment (RFC 8414 §2)", issuer)
 	case u.User != nil:
-		return nil, fmt.Errorf("issuer %q has a user name in it", issuer)
+		return nil, fmt.Errorf("issuer %q contains a user name", issuer)
 	case !isASCII(u.Host):
-		return nil, fmt.Errorf("issuer %q has a host with characters beyond ASCII: such names are written as xn--… (RFC 5890 §2.3.2.1)", issuer)
+		return nil, fmt.Errorf("issuer %q has a host that is not ASCII: write it as xn--… (RFC 5890 §2.3.2.1)", issuer)
 	case u.Path != "" && u.Path != "/" && (!isPath(u.Path) || u.RawPath != "" || strings.ContainsAny(u.Path, "{}")):
 		return nil, fmt.Errorf("issuer %q has a path with //, dots or characters that must be encoded", issuer)
 	}
@@ -56,8 +54,8 @@ func checkIssuer(issuer string) (*url.URL, error) {
 	return u, nil
 }
 
-// url is where a path of this server is. An issuer may end in a slash, which
-// does not count there.
+// url is the URL of a path of this server. A slash at the end of the issuer
+// does not count.
 func (s *server) url(path string) string { return strings.TrimSuffix(s.issuer(), "/") + path }
 
 // origin is the issuer without its path.
@@ -70,27 +68,19 @@ func (s *server) issuerHost() string {
 
 func (s *server) https() bool { return strings.HasPrefix(s.issuer(), "https://") }
 
-// handleMetadata describes the server (RFC 8414 §2). What the profile, or
-// every client, does without is left out.
+// handleMetadata describes the server (RFC 8414 §2). It leaves out what neither
+// the profile nor any client uses.
 func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	offered := func(grantType string) (bool, error) {
-		if !slices.Contains(s.profile.Grants, grantType) {
-			return false, nil
-		}
-		if grantType != "password" && grantType != "implicit" {
-			return true, nil
-		}
-		return s.store.anyNames(grantType)
-	}
 	grantTypes := []string{}
 	for _, grantType := range s.profile.Grants {
-		ok, err := offered(grantType)
-		if err != nil {
-			return err
+		if grantType == "password" || grantType == "implicit" { // a client must name these; see mayUse
+			if named, err := s.store.anyNames(grantType); err != nil {
+				return err
+			} else if !named {
+				continue
+			}
 		}
-		if ok {
-			grantTypes = append(grantTypes, grantType)
-		}
+		grantTypes = append(grantTypes, grantType)
 	}
 	responseTypes, responseModes := []string{}, []string{}
 	if slices.Contains(grantTypes, "authorization_code") {
@@ -133,14 +123,14 @@ func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *excha
 	return s.writeJSON(w, http.StatusOK, o)
 }
 
-// handleNotFound answers where there is nothing.
+// handleNotFound answers a request for an unknown path.
 func (s *server) handleNotFound(w http.ResponseWriter, r *http.Request, x *exchange) {
 	if !strings.Contains(r.URL.Path, "/.well-known/openid-configuration") {
-		s.writeNowhere(w, r, x, notFound(rfc9110("15.5.5"), noSuchPage, "there is no such page here").
-			helped(help{"There is no such page", "The start page tells what there is, and where the endpoints are.", "/", "Start page"}))
+		s.writeNowhere(w, r, x, notFound(rfc9110("15.5.5"), noSuchPage, "there is no such page").
+			helped(help{"There is no such page", "The start page lists the endpoints.", "/", "Start page"}))
 		return
 	}
-	description := "this is an OAuth 2.0 server and no OpenID Provider"
+	description := "this is an OAuth 2.0 server, not an OpenID Provider"
 	if paths := s.profile.Endpoints["metadata"]; len(paths) > 0 {
 		description += "; its metadata is at " + s.origin() + paths[0] + s.base
 	}

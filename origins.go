@@ -8,8 +8,7 @@ import (
 	"strings"
 )
 
-// isAddressed reports whether a Host is a loopback name or address, or one of
-// the names.
+// isAddressed reports whether a Host is loopback or one of the names.
 func isAddressed(host string, names ...string) bool {
 	host = strings.TrimSuffix(hostOf(host), ".")
 	return isLoopback(host) || slices.ContainsFunc(names, func(name string) bool {
@@ -17,15 +16,15 @@ func isAddressed(host string, names ...string) bool {
 	})
 }
 
-// misdirected refuses a request for another host. A web page can have its own
-// name resolved to this machine, and would then be of this server's origin.
+// misdirected refuses a request for another host. A web page could let its own
+// name resolve to this machine, and would then have this server's origin.
 func (s *server) misdirected() error {
 	return misdirectedRequest(rfc9110("7.4"), hostUnknown, "Host must be localhost, a loopback address, the host of the issuer "+s.issuer()+" or one of -control-host").
-		helped(help{Heading: "This server does not go by this name", Text: "It listens on this machine only. Open " + s.issuer() + " instead, or start it with this name as -control-host."})
+		helped(help{Heading: "This server does not use this name", Text: "It listens on this machine only. Open " + s.issuer() + " instead, or start it with this name as -control-host."})
 }
 
-// allowAnyOrigin lets browsers read the answer from any origin, and reports
-// whether the request only asked for that. found is nil where nothing answers.
+// allowAnyOrigin lets web pages of any origin read the answer, and reports
+// whether the request was only a preflight. found is nil for an unknown path.
 func (s *server) allowAnyOrigin(w http.ResponseWriter, r *http.Request, found *route, methods string) (isPreflight bool) {
 	header := w.Header()
 	header.Set("Access-Control-Allow-Origin", "*")
@@ -43,8 +42,8 @@ func (s *server) allowAnyOrigin(w http.ResponseWriter, r *http.Request, found *r
 // maxAllowedHeaders is how many header names a preflight may ask for.
 const maxAllowedHeaders = 50
 
-// allowedHeaders are the names of header fields that a browser may send from
-// any origin: those that endpoints read, and what else it asks for.
+// allowedHeaders are the header fields that web pages may send: those that
+// endpoints read, and those that the browser asks for.
 func allowedHeaders(asked string) string {
 	names := []string{"Authorization", "Content-Type"}
 	for name := range strings.SplitSeq(asked, ",") {

@@ -370,12 +370,12 @@ func TestApplicationProblems(t *testing.T) {
 	before := dump(t, i.server.store)
 	long := strings.Repeat("x", 3000)
 	const (
-		noScheme = "Redirect URI 1 has no scheme, or one that is neither https nor a reversed domain name, as com.example.app (RFC 8252 §7.1)."
-		scheme   = "Redirect URI 1 has a scheme that is neither https nor a reversed domain name, as com.example.app (RFC 8252 §7.1)."
+		noScheme = "Redirect URI 1 has no scheme, or one that is neither https nor a reversed domain name such as com.example.app (RFC 8252 §7.1)."
+		scheme   = "Redirect URI 1 has a scheme that is neither https nor a reversed domain name such as com.example.app (RFC 8252 §7.1)."
 		insecure = "is http on a host other than 127.0.0.1, [::1] and localhost: use https (RFC 9700 §2.6), or allow the host with -redirect-host."
 		name     = "The name must be text of at most 255 characters."
 		website  = "The website must be a URL with https:// or http://, of at most 2048 characters."
-		host     = "The website has a host with characters beyond ASCII: such names are written as xn--… (RFC 5890 §2.3.2.1)."
+		host     = "The website has a host that is not ASCII: write it as xn--… (RFC 5890 §2.3.2.1)."
 		scopes   = "The scope must be at most 100 scope tokens of printable ASCII, 2000 characters in all, with one space between them."
 	)
 	for _, row := range []struct{ name, field, value, problem string }{
@@ -392,19 +392,19 @@ func TestApplicationProblems(t *testing.T) {
 		{"R29 about", "redirect_uris", "about:blank", noScheme},
 		{"R29 http beyond loopback", "redirect_uris", "http://a.example/cb", "Redirect URI 1 " + insecure},
 		{"R29 wildcard", "redirect_uris", "https://*.a.example/", "Redirect URI 1 has a wildcard: redirect URIs are compared exactly (RFC 9700 §2.1)."},
-		{"R29 control character", "redirect_uris", "https://a.example/\x07", "Redirect URI 1 has characters that no URI has."},
+		{"R29 control character", "redirect_uris", "https://a.example/\x07", "Redirect URI 1 has characters that a URI cannot have."},
 		{"R29 longer than 2 KB", "redirect_uris", "https://a.example/" + long, "Redirect URI 1 is longer than 2048 characters."},
 		{"R29 scheme without a dot", "redirect_uris", "myapp:/cb", scheme},
-		{"R28 parameter of the answer", "redirect_uris", "https://a.example/cb?code=x", "Redirect URI 1 has a parameter code of its own, which is the server's to add."},
+		{"R28 parameter of the answer", "redirect_uris", "https://a.example/cb?code=x", "Redirect URI 1 has a parameter code, which the server adds itself."},
 		{"R29 one bad among good ones", "redirect_uris", "https://a.example/cb\r\nhttp://b.example/cb\r\nhttps://c.example/cb", "Redirect URI 2 " + insecure},
 		{"R153 no redirect URI", "redirect_uris", "", "The redirect URIs are missing: grants that go through the browser need at least one, or out of band."},
 		{"R153 too many redirect URIs", "redirect_uris", strings.Repeat("https://a.example/"+long[:1900]+"1\r\n", 1) + "https://b.example/" + long[:1900] + "\r\nhttps://c.example/" + long[:1900],
 			"The redirect URIs are longer than 4096 characters together."},
 		{"R153 no name", "client_name", "", "The name is missing: people see it when they are asked to allow access."},
 		{"R153 blank name", "client_name", "   ", "The name is missing: people see it when they are asked to allow access."},
-		{"R153 name that turns around", "client_name", "\u202egnp.exe", "The name has invisible characters, or some that turn the text around."},
-		{"R153 name that leaves its place", "client_name", "Bank\u2069\u202e", "The name has invisible characters, or some that turn the text around."},
-		{"R153 invisible name", "client_name", "\u3164", "The name has nothing that can be seen."},
+		{"R153 name that turns around", "client_name", "\u202egnp.exe", "The name has invisible characters, or characters that reverse the text."},
+		{"R153 name that leaves its place", "client_name", "Bank\u2069\u202e", "The name has invisible characters, or characters that reverse the text."},
+		{"R153 invisible name", "client_name", "\u3164", "The name has no visible characters."},
 		{"R153 long name", "client_name", strings.Repeat("é", 256), name},
 		{"R153 control character in the name", "client_name", "a\x00b", name},
 		{"R153 line break in the name", "client_name", "a\nb", name},

@@ -253,12 +253,12 @@ func TestHelp(t *testing.T) {
 		`<h1>This question is out of date</h1>
 <p class="lede">You have signed in or out since it was asked. Go back to the application and start again.</p>`: b.decide(foreign, "approve"),
 		`<h1>This form is out of date</h1>
-<p class="lede">You have signed in or out since it was loaded, or your browser keeps no cookies. Go back, reload the page and try again.</p>`: b.post("/account/applications/delete", url.Values{"id": {id}}),
+<p class="lede">You have signed in or out since it was loaded, or your browser does not keep cookies. Go back, reload the page and try again.</p>`: b.post("/account/applications/delete", url.Values{"id": {id}}),
 		`<h1>You have no such application</h1>
 <p class="lede">It may have been deleted already.</p>
 <p class="actions"><a class="button" href="/account/applications">Your applications</a></p>`: b.fill("/account/applications/delete", url.Values{"id": {id}}),
 		`<h1>There is no such page</h1>
-<p class="lede">The start page tells what there is, and where the endpoints are.</p>
+<p class="lede">The start page lists the endpoints.</p>
 <p class="actions"><a class="button" href="/">Start page</a></p>`: b.get("/nowhere", "Accept", "text/html,application/xhtml+xml,*/*;q=0.8"),
 		`<h1>There is no code here</h1>
 <p class="lede">It may have been used or have expired. Go back to the application and start again.</p>`: b.get(b.endpoint("oob") + "?code=x"),

@@ -231,15 +231,13 @@ func parseJSONForm(body string) (form url.Values, lists map[string]bool, err err
 	if strings.Count(body, ",") >= maxParameters {
 		return nil, nil, errTooManyParameters
 	}
-	decoder := json.NewDecoder(strings.NewReader(body))
-	decoder.UseNumber()
-	decoded, err := decodeOrdered(decoder)
-	if err != nil {
+	var decoded shape
+	if err := json.Unmarshal([]byte(body), &decoded); err != nil {
 		return nil, nil, err
 	}
-	o, ok := decoded.(object)
-	if _, err := decoder.Token(); err != io.EOF || !ok {
-		return nil, nil, errors.New("not one JSON object")
+	o, ok := decoded.value.(object)
+	if !ok {
+		return nil, nil, errors.New("not a JSON object")
 	}
 	form, lists = url.Values{}, make(map[string]bool)
 	for _, m := range o {

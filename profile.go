@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"embed"
 	"fmt"
 	"os"
@@ -11,15 +12,14 @@ import (
 //go:embed profiles
 var profileFiles embed.FS
 
-// profile is what differs between the services that grantling stands in for,
-// as data: paths, grants, and how answers look. The checks are the same for all.
-// docs/services.md describes the file.
+// profile is what differs between the services that grantling stands in for, as
+// data: paths, grants and answers. docs/services.md describes the file.
 type profile struct {
 	Name  string `json:"name" required:"true"`
 	Title string `json:"title" required:"true"` // what pages call the service
 
 	// Endpoints has the paths of the protocol endpoints, by the names of the
-	// control API; metadata and pages name the first path.
+	// control API. Metadata and pages show the first path.
 	Endpoints map[string][]string `json:"endpoints" keys:"$endpoints"`
 	// Resources are what an access token gives access to, and open documents.
 	Resources []resource `json:"resources"`
@@ -32,8 +32,8 @@ type profile struct {
 	DefaultScope      *string  `json:"default_scope"`                        // for a request without scope; absent: all that the client is registered for
 	ScopesIgnoreCase  bool     `json:"scopes_ignore_case"`
 	TokenScopeIgnored bool     `json:"token_scope_ignored"` // the token endpoint ignores scope
-	// RequiredParameters of token requests, by grant type, besides those that
-	// RFC 6749 requires.
+	// RequiredParameters of token requests, by grant type, in addition to those of
+	// RFC 6749.
 	RequiredParameters    map[string][]string `json:"required_parameters"`
 	ParametersFirst       bool                `json:"parameters_first"`          // required parameters are checked before the client
 	RedirectURINotNeeded  bool                `json:"redirect_uri_not_needed"`   // at the token endpoint; one that is sent is still compared (RFC 6749 §4.1.3)
@@ -86,9 +86,9 @@ type scope struct {
 	Description string `json:"description"`
 }
 
-// resource is a GET endpoint whose answer is filled from what the token stands for.
+// resource is a GET endpoint that answers with facts about a token or the server.
 type resource struct {
-	Endpoint string   `json:"endpoint" required:"true" one:"$resources"` // instance is for what needs no token
+	Endpoint string   `json:"endpoint" required:"true" one:"$resources"` // instance needs no token
 	Paths    []string `json:"paths" required:"true"`
 	Needs    string   `json:"needs" required:"true" one:"user token nothing"`
 	Scopes   []string `json:"scopes"`  // one of them is needed; none: any token will do
@@ -128,10 +128,10 @@ func parseProfile(file string, data []byte) (*profile, error) {
 	return p, nil
 }
 
-// unsaid is a lifetime that the profile does not have.
+// unsaid marks a lifetime that is missing in the profile.
 const unsaid seconds = -1
 
-// paths returns where an endpoint answers, resources included.
+// paths returns the paths of an endpoint or a resource.
 func (p *profile) paths(endpoint string) []string {
 	paths := slices.Clone(p.Endpoints[endpoint])
 	for _, r := range p.Resources {
@@ -142,7 +142,7 @@ func (p *profile) paths(endpoint string) []string {
 	return paths
 }
 
-// having returns the endpoints of a list that the profile has.
+// having returns those endpoints of a list that the profile has.
 func (p *profile) having(endpoints []string) []string {
 	return slices.DeleteFunc(slices.Clone(endpoints), func(name string) bool { return len(p.paths(name)) == 0 })
 }
@@ -179,8 +179,8 @@ var (
 	}
 )
 
-// tokenParameters are the query parameters that may carry a token, by the
-// profile or by RFC 6750 §2.3.
+// tokenParameters are the query parameters that may carry a token, in the profile
+// or in RFC 6750 §2.3.
 func (p *profile) tokenParameters() []string {
 	names := []string{"access_token"}
 	for _, r := range p.Resources {
@@ -190,8 +190,7 @@ func (p *profile) tokenParameters() []string {
 	return slices.Compact(names)
 }
 
-// tokenGrants are the grants of the token endpoint: the implicit grant is the
-// authorization endpoint's (RFC 6749 §4.2).
+// tokenGrants are the grants of the token endpoint: all but implicit (RFC 6749 §4.2).
 func (p *profile) tokenGrants() []string {
 	return slices.DeleteFunc(slices.Clone(p.Grants), func(grant string) bool { return grant == "implicit" })
 }
@@ -230,10 +229,7 @@ func (p *profile) scopeNames() []string {
 
 // defaultScope is the scope of a request without one; see grantableScope.
 func (p *profile) defaultScope() string {
-	if p.DefaultScope == nil {
-		return ""
-	}
-	return *p.DefaultScope
+	return *cmp.Or(p.DefaultScope, new(string))
 }
 
 // describeScope is what the consent page says about a scope token.
@@ -246,27 +242,22 @@ func (p *profile) describeScope(token string) string {
 	return ""
 }
 
-// remembers reports whether a grant is reason enough not to ask the user
-// about a scope again.
+// remembers reports whether a grant means that the user need not be asked for a
+// scope again.
 func (p *profile) remembers(g *grant, scope string) bool {
-	switch {
-	case !g.Consented:
+	if !g.Consented || !covers(g.Scope, scope) {
 		return false
-	case p.ConsentMemory == "covered":
-		return covers(g.Scope, scope)
-	case p.ConsentMemory == "equal":
-		return g.Used != 0 && covers(g.Scope, scope) && covers(scope, g.Scope)
 	}
-	return false
+	return p.ConsentMemory == "covered" || p.ConsentMemory == "equal" && g.Used != 0 && covers(scope, g.Scope)
 }
 
-// isTrue reads a parameter of a service's own, as Ruby on Rails does.
+// isTrue reads a service's own parameter as Ruby on Rails does.
 func isTrue(value string) bool {
 	return !slices.Contains([]string{"", "0", "f", "F", "false", "FALSE", "off", "OFF"}, value)
 }
 
-// withoutSignIn takes the demand for a sign-in, once met, out of a query and
-// leaves every byte of the other parameters as it is.
+// withoutSignIn removes the demand for a sign-in from a query, and leaves every
+// byte of the other parameters.
 func (p *profile) withoutSignIn(query string) string {
 	var kept []string
 	for pair := range strings.SplitSeq(query, "&") {

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// problems returns what is wrong with a profile, by the tags of its fields and
-// by the checks below, which need more than one field or more than a tag.
+// problems returns what is wrong with a profile: what the tags of its fields
+// find, and what needs more than a tag.
 func (p *profile) problems() (all memberErrors) {
 	all = tagProblems(p)
 	p.checkPaths(&all)
@@ -26,7 +26,7 @@ func (p *profile) problems() (all memberErrors) {
 	return all
 }
 
-// checkPaths refuses paths that the server cannot have a route for.
+// checkPaths refuses paths that the server cannot route.
 func (p *profile) checkPaths(all *memberErrors) {
 	for _, required := range []string{"authorize", "token", "oob"} {
 		all.add(len(p.Endpoints[required]) == 0, "endpoints."+required, "has no path")
@@ -34,10 +34,10 @@ func (p *profile) checkPaths(all *memberErrors) {
 	taken := make(map[string]string) // by method and path
 	take := func(member, at string, methods ...string) {
 		all.add(!isPath(at), member, fmt.Sprintf("%q is not a path", at))
-		all.add(slices.Contains(ownPaths, at) || strings.HasPrefix(at, controlPath), member, at+" is the server's own")
+		all.add(slices.Contains(ownPaths, at) || strings.HasPrefix(at, controlPath), member, at+" is a path of the server itself")
 		for _, method := range methods {
 			other := taken[method+at]
-			all.add(other != "", member, at+" is the path of "+other+" already")
+			all.add(other != "", member, at+" is already the path of "+other)
 			taken[method+at] = member
 		}
 	}
@@ -76,7 +76,7 @@ func (p *profile) checkResources(all *memberErrors) {
 		all.checkShape(member+".answer", r.Answer, known)
 		all.add(r.Schemes != nil && len(r.Schemes) == 0, member+".schemes", "is empty")
 		for j, scheme := range r.Schemes {
-			all.add(!isToken(scheme), index(member+".schemes", j), "is no scheme (RFC 9110 §11.1)")
+			all.add(!isToken(scheme), index(member+".schemes", j), "is not a scheme (RFC 9110 §11.1)")
 		}
 		for j, scope := range r.Scopes {
 			all.add(!p.hasScope(scope), index(member+".scopes", j), "is not in the list of scopes")
@@ -84,7 +84,6 @@ func (p *profile) checkResources(all *memberErrors) {
 	}
 }
 
-// checkGrants checks what the token endpoint takes.
 func (p *profile) checkGrants(all *memberErrors) {
 	all.add(p.RedirectURINotNeeded && slices.Contains(p.RequiredParameters["authorization_code"], "redirect_uri"),
 		"redirect_uri_not_needed", "contradicts required_parameters.authorization_code")
@@ -102,7 +101,7 @@ func (p *profile) checkScopes(all *memberErrors) {
 		member := index("scopes", i) + ".name"
 		tokens, err := parseScope(s.Name)
 		all.add(err != nil || len(tokens) != 1, member, fmt.Sprintf("%q is not a scope token (RFC 6749 §3.3)", s.Name))
-		all.add(slices.Index(p.scopeNames(), s.Name) != i, member, s.Name+" is in the list already")
+		all.add(slices.Index(p.scopeNames(), s.Name) != i, member, s.Name+" is already in the list")
 	}
 	listed := func(member, scope string) {
 		for token := range strings.FieldsSeq(scope) {
@@ -119,55 +118,56 @@ func (p *profile) checkScopes(all *memberErrors) {
 func (p *profile) checkCredentials(all *memberErrors) {
 	refreshes := slices.Contains(p.Grants, "refresh_token")
 	lifetime := func(member string, lifetime seconds, needed bool) {
-		all.add(needed && lifetime < 0, member, "is missing or negative; 0 is for ever")
-		all.add(lifetime > maxLifetime, member, "is longer than a hundred years; 0 is for ever")
+		all.add(needed && lifetime < 0, member, "is missing or negative; 0 means forever")
+		all.add(lifetime > maxLifetime, member, "is longer than a hundred years; 0 means forever")
 	}
 	lifetime("access_token_lifetime", p.AccessTokenLifetime, true)
 	lifetime("refresh_token_lifetime", p.RefreshTokenLifetime, refreshes)
 	lifetime("grant_lifetime", p.GrantLifetime, refreshes)
 	for member, f := range map[string]format{"code_format": p.CodeFormat, "access_token_format": p.AccessTokenFormat, "refresh_token_format": p.RefreshTokenFormat} {
 		all.add(f.Encoding == "jwt" && member != "access_token_format", member+".encoding", "cannot be jwt: only access tokens can")
-		all.add(f.Prefix != "" && (f.Encoding == "jwt" || !isUnreserved(f.Prefix)), member+".prefix", "cannot begin such a token")
+		all.add(f.Prefix != "" && (f.Encoding == "jwt" || !isUnreserved(f.Prefix)), member+".prefix", "is not a valid prefix of this token")
 	}
 }
 
 func (p *profile) checkAnswers(all *memberErrors) {
 	answer := func(member string, s shape, known []string, needed bool, has string) {
 		_, isObject := s.value.(object)
-		all.add(!isObject && (needed || s.value != nil), member, "must be an object: something answers with it")
+		all.add(!isObject && (needed || s.value != nil), member, "must be an object, because the server answers with it")
 		all.checkShape(member, s, known)
-		all.add(isObject && needed && has != "" && !s.mentions(has), member, "has no ${"+has+"}")
+		mentions := func(text string) bool { return strings.Trim(text, "${?}") == has }
+		all.add(isObject && needed && has != "" && !slices.ContainsFunc(placeholders(s.value), mentions), member, "has no ${"+has+"}")
 	}
 	answer("token_answer", p.TokenAnswer, tokenFacts, true, "access_token")
 	answer("implicit_answer", p.ImplicitAnswer, tokenFacts, slices.Contains(p.Grants, "implicit"), "access_token")
 	answer("introspection_answer", p.IntrospectionAnswer, resourceFacts, len(p.Endpoints["introspect"]) > 0, "")
-	all.add(!isText(p.BasicChallenge), "basic_challenge", "is no header (RFC 9110 §5)")
+	all.add(!isText(p.BasicChallenge), "basic_challenge", "is not a valid header (RFC 9110 §5)")
 	mediaType, _, err := mime.ParseMediaType(p.JSONType)
 	all.add(err != nil || mediaType != "application/json", "json_type", "must be application/json, perhaps with a charset")
 	all.checkHeaderShapes("token_headers", p.TokenHeaders, nil)
 	if p.RevocationAnswer != nil {
 		all.checkShape("revocation_answer", *p.RevocationAnswer, nil)
 	}
-	all.add((p.Registration != nil) != (len(p.Endpoints["registration"]) > 0), "registration", "goes with endpoints.registration: both or none")
+	all.add((p.Registration != nil) != (len(p.Endpoints["registration"]) > 0), "registration", "and endpoints.registration go together: set both or neither")
 	if p.Registration != nil {
 		all.checkShape("registration.answer", p.Registration.Answer, registrationFacts)
 	}
 }
 
-// checkShape refuses unknown placeholders, and what only looks like one.
+// checkShape refuses unknown placeholders, and what only looks like a placeholder.
 func (e *memberErrors) checkShape(member string, s shape, known []string) {
-	for text := range s.placeholders() {
+	for _, text := range placeholders(s.value) {
 		match := placeholder.FindStringSubmatch(text)
 		if match == nil || match[0] != text {
-			e.add(true, member, text+" is no placeholder: those are ${name} and ${name?}, in small letters")
+			e.add(true, member, text+" is not a placeholder: write ${name} or ${name?}, in lower case")
 			continue
 		}
-		e.add(known == nil, member, "cannot have placeholders, as "+text)
+		e.add(known == nil, member, "cannot have placeholders such as "+text)
 		e.add(known != nil && !slices.Contains(known, match[1]), member, fmt.Sprintf("${%s} is unknown here; expected one of %s", match[1], strings.Join(known, ", ")))
 	}
 }
 
-// framingHeaders say where an answer ends and how it travels: only the server
+// framingHeaders say where an answer ends and how it is sent. Only the server
 // may set them (RFC 9112 §6).
 var framingHeaders = []string{"Connection", "Content-Encoding", "Content-Length", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
 
@@ -179,15 +179,14 @@ func (e *memberErrors) checkHeaderShapes(member string, headers map[string]strin
 	}
 }
 
-// checkHeaders refuses malformed header fields, repeated ones, and those that
-// would break the framing of the answer.
+// checkHeaders refuses malformed, repeated and framing header fields.
 func (e *memberErrors) checkHeaders(member string, headers map[string]string) {
 	seen := make(map[string]bool)
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		at, key := member+"."+name, http.CanonicalHeaderKey(name)
-		e.add(!isToken(name) || !isText(headers[name]), at, "is no header (RFC 9110 §5)")
-		e.add(seen[key], at, "is there twice")
-		e.add(slices.Contains(framingHeaders, key), at, "is the server's own to set, as are all of "+strings.Join(framingHeaders, ", ")+" (RFC 9112 §6)")
+		e.add(!isToken(name) || !isText(headers[name]), at, "is not a valid header (RFC 9110 §5)")
+		e.add(seen[key], at, "occurs twice")
+		e.add(slices.Contains(framingHeaders, key), at, "can only be set by the server, as can all of "+strings.Join(framingHeaders, ", ")+" (RFC 9112 §6)")
 		seen[key] = true
 	}
 }

@@ -9,27 +9,27 @@ import (
 	"strings"
 )
 
-// errorRules say how a profile words errors, in order: of the rules that match
-// an error, the last one that has a member decides it.
+// errorRules say how a profile words errors. Of the rules that match an error,
+// the last one that sets a member wins.
 type errorRules []errorRule
 
-// errorRule says how some errors are told. What is absent stays as it is.
+// errorRule says how some errors are worded. Absent members change nothing.
 type errorRule struct {
 	At   []string `json:"at" one:"$error endpoints"` // absent: all
-	When []string `json:"when"`                      // codes, reasons, or a reason with a parameter or grant type behind it; absent: every error
+	When []string `json:"when"`                      // codes, reasons, or a reason followed by a parameter or grant type; absent: every error
 
 	Status      int               `json:"status" from:"400" to:"499" rule:"RFC 9110 §15.5"` // the client is to blame
 	Error       string            `json:"error"`
 	Description string            `json:"description"`
-	Hint        string            `json:"hint"` // left out if it names what is not there
+	Hint        string            `json:"hint"` // left out if one of its placeholders has no value
 	Body        *shape            `json:"body"`
 	Headers     map[string]string `json:"headers"`                     // an empty one is not sent
 	By          string            `json:"by" one:"page json redirect"` // at the authorization endpoint
 }
 
-// form is what a document must have where the rules stand.
+// form describes the rules, for the error about a document of another form.
 func (errorRules) form() string {
-	return `an array of rules, as [{"at": ["token"], "when": ["invalid_client", "missing redirect_uri"], "status": 400}]; the last one that matches wins`
+	return `an array of rules, such as [{"at": ["token"], "when": ["invalid_client", "missing redirect_uri"], "status": 400}]; the last one that matches wins`
 }
 
 // matches reports whether the rule is for an error at an endpoint.
@@ -47,7 +47,7 @@ type told struct {
 	hint    string
 	state   string // of the authorization request
 	body    *shape
-	ownBody bool // body is said for this endpoint in particular
+	ownBody bool // body is from a rule for this endpoint
 	headers map[string]string
 	by      string
 }
@@ -100,7 +100,7 @@ func (t told) facts() facts {
 	return f
 }
 
-// isErrorSubject reports whether some error may match an element of when.
+// isErrorSubject reports whether an error can match an element of when.
 func isErrorSubject(when string) bool {
 	return when != "" && statusOf[when] != 0 || slices.ContainsFunc(reasons, func(why reason) bool {
 		behind, found := strings.CutPrefix(when, string(why)+" ")
@@ -108,11 +108,11 @@ func isErrorSubject(when string) bool {
 	})
 }
 
-// check refuses a rule that no error can match, or that cannot be told.
+// check refuses a rule that no error can match or no answer can carry.
 func (rule *errorRule) check(member string, all *memberErrors) {
-	all.add(rule.At != nil && len(rule.At) == 0 || rule.When != nil && len(rule.When) == 0, member, "has an empty at or when; leave it out to mean all")
+	all.add(rule.At != nil && len(rule.At) == 0 || rule.When != nil && len(rule.When) == 0, member, "has an empty at or when; leave it out to match all")
 	for i, when := range rule.When {
-		all.add(!isErrorSubject(when), index(member+".when", i), fmt.Sprintf("%q is not a code, a reason, or a reason with a parameter or grant type behind it; codes: %q; reasons: %q", when, slices.Sorted(maps.Keys(statusOf)), reasons))
+		all.add(!isErrorSubject(when), index(member+".when", i), fmt.Sprintf("%q is not a code, a reason, or a reason followed by a parameter or grant type; codes: %q; reasons: %q", when, slices.Sorted(maps.Keys(statusOf)), reasons))
 	}
 	all.add(!isErrorText(rule.Error), member+".error", "has characters that RFC 6749 §5.2 does not allow")
 	if rule.Body != nil {

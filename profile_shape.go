@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"iter"
 	"regexp"
 	"slices"
 	"strings"
@@ -25,55 +24,41 @@ var placeholder = regexp.MustCompile(`\$\{([a-z_]+)(\?)?\}`)
 func (s *shape) UnmarshalJSON(data []byte) error {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.UseNumber()
-	var err error
-	s.value, err = decodeOrdered(decoder)
-	return err
+	s.value = decodeOrdered(decoder)
+	return nil
 }
 
-// decodeOrdered decodes one JSON value, with objects as object.
-func decodeOrdered(decoder *json.Decoder) (any, error) {
-	token, err := decoder.Token()
-	if err != nil {
-		return nil, err
-	}
+// decodeOrdered decodes one JSON value, with objects as object. There are no
+// errors: json.Unmarshal checks the syntax before it calls UnmarshalJSON.
+func decodeOrdered(decoder *json.Decoder) any {
+	token, _ := decoder.Token()
 	switch token {
 	case json.Delim('{'):
 		o := object{}
 		for decoder.More() {
-			name, err := decoder.Token()
-			if err != nil {
-				return nil, err
-			}
-			value, err := decodeOrdered(decoder)
-			if err != nil {
-				return nil, err
-			}
-			o.add(name.(string), value)
+			name, _ := decoder.Token()
+			o.add(name.(string), decodeOrdered(decoder))
 		}
-		_, err = decoder.Token()
-		return o, err
+		decoder.Token() // }
+		return o
 	case json.Delim('['):
 		list := []any{}
 		for decoder.More() {
-			value, err := decodeOrdered(decoder)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, value)
+			list = append(list, decodeOrdered(decoder))
 		}
-		_, err = decoder.Token()
-		return list, err
+		decoder.Token() // ]
+		return list
 	}
-	return token, nil
+	return token
 }
 
 // has reports whether the value is an object with a member of that name.
 func (s shape) has(name string) bool {
 	o, _ := s.value.(object)
-	return slices.ContainsFunc(o, func(m member) bool { return m.name == name })
+	return o.index(name) >= 0
 }
 
-// facts are the values of placeholders. One that is nil is unknown.
+// facts are the values of placeholders; nil is unknown.
 type facts map[string]any
 
 // fill returns the value with every placeholder replaced.
@@ -127,36 +112,24 @@ func fillText(text string, f facts) string {
 	})
 }
 
-// attempt matches a placeholder, and what was meant as one.
+// attempt matches a placeholder, and what looks like one.
 var attempt = regexp.MustCompile(`\$\{[^}]*\}?`)
 
-// placeholders returns all placeholders of the shape, and all that looks like one.
-func (s shape) placeholders() iter.Seq[string] {
-	return func(yield func(string) bool) { eachPlaceholder(s.value, yield) }
-}
-
-// mentions reports whether a placeholder of this name is there.
-func (s shape) mentions(name string) bool {
-	for text := range s.placeholders() {
-		if strings.Trim(text, "${?}") == name {
-			return true
-		}
-	}
-	return false
-}
-
-// eachPlaceholder calls yield for each until it returns false, and reports
-// whether it never did.
-func eachPlaceholder(value any, yield func(string) bool) bool {
+// placeholders returns every attempt at a placeholder in a value of a shape.
+func placeholders(value any) (found []string) {
 	switch value := value.(type) {
 	case object:
-		return !slices.ContainsFunc(value, func(m member) bool { return !eachPlaceholder(m.value, yield) })
+		for _, m := range value {
+			found = append(found, placeholders(m.value)...)
+		}
 	case []any:
-		return !slices.ContainsFunc(value, func(element any) bool { return !eachPlaceholder(element, yield) })
+		for _, element := range value {
+			found = append(found, placeholders(element)...)
+		}
 	case string:
-		return !slices.ContainsFunc(attempt.FindAllString(value, -1), func(text string) bool { return !yield(text) })
+		found = attempt.FindAllString(value, -1)
 	}
-	return true
+	return found
 }
 
 // object is a JSON object whose members keep the order in which they are added.
@@ -169,14 +142,17 @@ type member struct {
 
 func (o *object) add(name string, value any) { *o = append(*o, member{name, value}) }
 
-// text is the value of a member, if that is text.
-func (o object) text(name string) string {
-	for _, m := range o {
-		if text, ok := m.value.(string); ok && m.name == name {
-			return text
-		}
+// text is the value of a member if it is text, or "".
+func (o object) text(name string) (text string) {
+	if i := o.index(name); i >= 0 {
+		text, _ = o[i].value.(string)
 	}
-	return ""
+	return text
+}
+
+// index is the place of a member, or -1.
+func (o object) index(name string) int {
+	return slices.IndexFunc(o, func(m member) bool { return m.name == name })
 }
 
 func (o object) MarshalJSON() ([]byte, error) {
@@ -186,10 +162,7 @@ func (o object) MarshalJSON() ([]byte, error) {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		name, err := marshalJSON(m.name)
-		if err != nil {
-			return nil, err
-		}
+		name, _ := marshalJSON(m.name) // text always succeeds
 		value, err := marshalJSON(m.value)
 		if err != nil {
 			return nil, err
@@ -211,8 +184,8 @@ func marshalJSON(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
-// resourceFacts are the placeholders of the answers of resources and of
-// introspection. What ends in _text is a number as text.
+// resourceFacts are the placeholders in answers of resources and introspection.
+// A name that ends in _text is a number as text.
 var resourceFacts = append([]string{
 	"access_token", "token_type", "scope", "scopes", "iat", "exp", "expires_in",
 	"client_id", "client_name", "client_uri", "client_number", "client_number_text", "client_scopes", "redirect_uri", "redirect_uris",

@@ -356,7 +356,7 @@ func TestRedirectURIRegistration(t *testing.T) {
 		uris []string
 	}{
 		{"3.1.2 R19 fragment", "has a fragment", []string{"https://cb.example/cb#x", "https://cb.example/cb#", "http://127.0.0.1/cb#", "com.example.app:/cb#"}},
-		{"3.1.2 R28 parameters that are the server's", "of its own", []string{
+		{"3.1.2 R28 parameters that are the server's", "which the server adds itself", []string{
 			"https://cb.example/cb?code=attacker&state=x", "https://cb.example/cb?code", "https://cb.example/cb?state=x", "https://cb.example/cb?x=1&iss=https://evil.example",
 			"https://cb.example/cb?error=x", "https://cb.example/cb?error_description=x", "https://cb.example/cb?%63ode=x", "http://127.0.0.1/cb?access_token=x", "com.example.app:/cb?code=x",
 		}},
@@ -372,7 +372,7 @@ func TestRedirectURIRegistration(t *testing.T) {
 			"http://cb.example/cb", "HTTP://cb.example/cb", "http://127.0.0.2/cb", "http://127.0.0.1.evil.example/", "http://localhost.evil.example/", "http://0.0.0.0/cb", "http://127.1/", "http://LOCALHOST/cb",
 			"http://127.0.0.1:65536/cb", "http://127.0.0.1:008080/cb", "http://[::2]/cb", "http://2130706433/",
 		}},
-		{"5890 2.3.2.1 R65 host that hides itself", "beyond ASCII", []string{"https://good.example%E2%80%AE.evil.example/", "https://%C3%A9.example/", "com.example.app://%E2%80%AEmoc/"}},
+		{"5890 2.3.2.1 R65 host that hides itself", "is not ASCII", []string{"https://good.example%E2%80%AE.evil.example/", "https://%C3%A9.example/", "com.example.app://%E2%80%AEmoc/"}},
 		{"9700 2.1 R29 wildcard", "wildcard", []string{"https://*.x/", "https://*/", "https://cb.*/cb"}},
 		{"A.6 R29 no URI characters", "", []string{
 			"https://cb.example/\x00", "https://cb.example/\r\n", "https://cb.example/\t", "https://cb.example/ x", " https://cb.example/", "https://cb.example/\x7f", "https://cb.example/é",

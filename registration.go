@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"maps"
 	"net/http"
@@ -11,8 +12,8 @@ import (
 	"unicode/utf8"
 )
 
-// registration is how clients register themselves, in a service's own words
-// (the purpose is that of RFC 7591).
+// registration is how clients register themselves, as RFC 7591 has it but with
+// the service's own names.
 type registration struct {
 	Parameters map[string]string `json:"parameters" keys:"$registration"` // what the service calls them
 	Required   []string          `json:"required" one:"$registration"`    // by their names here
@@ -24,7 +25,7 @@ type registration struct {
 // registrationFacts are the placeholders of the registration's answer.
 var registrationFacts = []string{"client_id", "client_secret", "client_name", "client_uri", "client_number", "client_number_text", "client_scopes", "redirect_uri", "redirect_uris", "scope", "issuer"}
 
-// registrationMembers are what a client can say about itself.
+// registrationMembers are what clients can register about themselves.
 var registrationMembers = []string{"client_name", "client_uri", "redirect_uris", "scope"}
 
 // registrationTries is how many clients one source may register in a minute.
@@ -44,28 +45,27 @@ func (s *server) handleRegistration(w http.ResponseWriter, r *http.Request, x *e
 
 func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, error) {
 	g := s.profile.Registration
-	form, lists, err := x.form, x.lists, x.wrong
-	if err != nil {
-		return nil, "", err
+	if x.wrong != nil {
+		return nil, "", x.wrong
 	}
 	if wait := s.registrations.try(source(r), registrationTries, x.now); wait > 0 {
 		return nil, "", tooManyGuesses(unavailable, section("RFC 7591 §5"), wait)
 	}
-	// A list is a text with one element a line or, as in Ruby on Rails, several
+	// A list is text with one element a line or, as in Ruby on Rails, several
 	// parameters whose names end in [].
 	value := func(name string) string {
 		parameter := g.Parameters[name]
-		return strings.Join(slices.Concat(form[parameter], form[parameter+"[]"]), "\n")
+		return strings.Join(slices.Concat(x.form[parameter], x.form[parameter+"[]"]), "\n")
 	}
 	refused := func(name string, why reason, description string) error {
 		return invalidClientMetadata(section("RFC 7591 §3.2.2"), why, g.Parameters[name]+" "+description).about(name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(g.Parameters)) {
 		parameter := g.Parameters[name]
-		if texts, isList := lists[parameter]; isList && !(texts && (name == "redirect_uris" || name == "scope")) {
+		if texts, isList := x.lists[parameter]; isList && !(texts && (name == "redirect_uris" || name == "scope")) {
 			return nil, "", refused(name, metadataInvalid, "must be a string")
 		}
-		if n := len(form[parameter]); n > 1 || n == 1 && form.Has(parameter+"[]") {
+		if n := len(x.form[parameter]); n > 1 || n == 1 && x.form.Has(parameter+"[]") {
 			return nil, "", refused(name, parameterTwice, "occurs more than once")
 		}
 	}
@@ -84,10 +84,7 @@ func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, 
 		ClientName:   value("client_name"),
 		ClientURI:    value("client_uri"),
 		RedirectURIs: strings.Fields(value("redirect_uris")),
-		Scope:        strings.ReplaceAll(value("scope"), "\n", " "),
-	}
-	if f.Scope == "" {
-		f.Scope = g.Scope
+		Scope:        cmp.Or(strings.ReplaceAll(value("scope"), "\n", " "), g.Scope),
 	}
 	if wrong := f.problems(s.profile); len(wrong) > 0 {
 		name, _, _ := strings.Cut(wrong[0].member, "[")
@@ -102,7 +99,7 @@ func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, 
 	return c, secret, s.store.register(nil, []*client{c})
 }
 
-// answerParameters are what the server adds to a redirect URI, which must not
+// answerParameters are what the server adds to a redirect URI. The URI must not
 // have them itself.
 var answerParameters = []string{"code", "state", "iss", "error", "error_description", "access_token", "token_type", "expires_in", "scope"}
 
@@ -123,17 +120,15 @@ func checkRedirectURI(uri string, p *profile) error {
 	if uri == outOfBand {
 		return nil
 	}
-	if len(uri) > 2048 {
-		return uriProblem{metadataTooLong, "is longer than 2048 characters"}
-	}
-	if strings.ContainsFunc(uri, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("\\\"<>^`{|}", r) }) {
-		return uriProblem{redirectURIMalformed, "has characters that no URI has"}
-	}
-	if strings.Contains(uri, "#") {
-		return uriProblem{redirectURIFragment, "has a fragment (RFC 6749 §3.1.2)"}
-	}
 	u, err := url.Parse(uri)
-	if err != nil || u.Scheme == "" {
+	switch {
+	case len(uri) > 2048:
+		return uriProblem{metadataTooLong, "is longer than 2048 characters"}
+	case strings.ContainsFunc(uri, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("\\\"<>^`{|}", r) }):
+		return uriProblem{redirectURIMalformed, "has characters that a URI cannot have"}
+	case strings.Contains(uri, "#"):
+		return uriProblem{redirectURIFragment, "has a fragment (RFC 6749 §3.1.2)"}
+	case err != nil || u.Scheme == "":
 		return uriProblem{redirectURIRelative, "is not an absolute URI (RFC 6749 §3.1.2)"}
 	}
 	query, err := url.ParseQuery(u.RawQuery)
@@ -142,38 +137,34 @@ func checkRedirectURI(uri string, p *profile) error {
 	}
 	for _, name := range answerParameters {
 		if query.Has(name) {
-			return uriProblem{redirectURIParameter, "has a parameter " + name + " of its own, which is the server's to add"}
+			return uriProblem{redirectURIParameter, "has a parameter " + name + ", which the server adds itself"}
 		}
 	}
 	if !isASCII(u.Host) {
-		return uriProblem{redirectURIMalformed, "has a host with characters beyond ASCII: such names are written as xn--… (RFC 5890 §2.3.2.1)"}
+		return uriProblem{redirectURIMalformed, "has a host that is not ASCII: write it as xn--… (RFC 5890 §2.3.2.1)"}
 	}
-	switch u.Scheme {
-	case "https", "http":
-		switch {
-		case u.Host == "" || u.Hostname() == "":
-			return uriProblem{redirectURIRelative, "has no host"}
-		case u.User != nil:
-			return uriProblem{redirectURIMalformed, "has a user name in it"}
-		case strings.Contains(u.Host, "*"):
-			return uriProblem{redirectURIMalformed, "has a wildcard: redirect URIs are compared exactly (RFC 9700 §2.1)"}
-		case u.Scheme == "http" && !isLoopbackURI(uri) && !p.allowsHost(u.Hostname()):
-			return uriProblem{redirectURIInsecure, "is http on a host other than 127.0.0.1, [::1] and localhost: use https (RFC 9700 §2.6), or allow the host with -redirect-host"}
-		}
-	default:
-		switch {
-		case !strings.Contains(u.Scheme, ".") && u.Opaque != "": // localhost:8080/cb
-			return uriProblem{redirectURIWithoutScheme, "has no scheme, or one that is neither https nor a reversed domain name, as com.example.app (RFC 8252 §7.1)"}
-		case !strings.Contains(u.Scheme, ".") && (!p.AnyScheme || slices.Contains(browserSchemes, u.Scheme)):
-			return uriProblem{redirectURIScheme, "has a scheme that is neither https nor a reversed domain name, as com.example.app (RFC 8252 §7.1)"}
-		}
+	switch web := u.Scheme == "https" || u.Scheme == "http"; {
+	case web && u.Hostname() == "":
+		return uriProblem{redirectURIRelative, "has no host"}
+	case web && u.User != nil:
+		return uriProblem{redirectURIMalformed, "contains a user name"}
+	case web && strings.Contains(u.Host, "*"):
+		return uriProblem{redirectURIMalformed, "has a wildcard: redirect URIs are compared exactly (RFC 9700 §2.1)"}
+	case u.Scheme == "http" && !isLoopbackURI(uri) && !p.allowsHost(u.Hostname()):
+		return uriProblem{redirectURIInsecure, "is http on a host other than 127.0.0.1, [::1] and localhost: use https (RFC 9700 §2.6), or allow the host with -redirect-host"}
+	case web || strings.Contains(u.Scheme, "."):
+		return nil
+	case u.Opaque != "": // localhost:8080/cb
+		return uriProblem{redirectURIWithoutScheme, "has no scheme, or one that is neither https nor a reversed domain name such as com.example.app (RFC 8252 §7.1)"}
+	case !p.AnyScheme || slices.Contains(browserSchemes, u.Scheme):
+		return uriProblem{redirectURIScheme, "has a scheme that is neither https nor a reversed domain name such as com.example.app (RFC 8252 §7.1)"}
 	}
 	return nil
 }
 
 // allowsHost reports whether the operator allows http redirect URIs on a host.
 //
-// Deviation: RFC 9700 §2.6 allows http on loopback only; services in containers
+// Deviation: RFC 9700 §2.6 allows http on loopback only. Services in containers
 // have names instead, and no certificates.
 func (p *profile) allowsHost(host string) bool {
 	return slices.ContainsFunc(p.redirectHosts, func(name string) bool {
@@ -184,7 +175,8 @@ func (p *profile) allowsHost(host string) bool {
 	})
 }
 
-// nearMisses are what redirect URIs often differ by, each with a way to leave it out.
+// nearMisses are the usual differences between redirect URIs, each with a
+// function that removes it.
 var nearMisses = []struct {
 	what    string
 	without func(uri string) string

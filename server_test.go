@@ -55,7 +55,7 @@ func TestLoopbackHost(t *testing.T) {
 			t.Errorf("%s", r.body)
 		}
 		page := i.in(t).get("/", "Host", "evil.example", "Accept", "text/html")
-		if page.StatusCode != 421 || !strings.Contains(page.body, "<h1>This server does not go by this name</h1>") || strings.Contains(page.body, "evil") {
+		if page.StatusCode != 421 || !strings.Contains(page.body, "<h1>This server does not use this name</h1>") || strings.Contains(page.body, "evil") {
 			t.Errorf("status %d: %s", page.StatusCode, page.body)
 		}
 	})
@@ -106,7 +106,7 @@ func TestPreflight(t *testing.T) {
 // TestUnknownPaths is R191: a person gets a page, a program JSON.
 func TestUnknownPaths(t *testing.T) {
 	t.Parallel()
-	const inJSON = `{"error":"not_found","error_description":"there is no such page here"}` + "\n"
+	const inJSON = `{"error":"not_found","error_description":"there is no such page"}` + "\n"
 	for _, profile := range []string{"rfc6749", "figshare", "mastodon", "trackmania", "sharesight"} {
 		i := startProfile(t, profile)
 		for _, accept := range []string{"", "*/*", "application/json", "text/html,application/xhtml+xml,*/*;q=0.8"} {
@@ -137,12 +137,12 @@ func TestUnknownPaths(t *testing.T) {
 			i := start(t).in(t).behind(issuer)
 			for _, path := range []string{"/.well-known/openid-configuration", "/.well-known/openid-configuration/tenant", "/tenant/.well-known/openid-configuration"} {
 				r := i.get(path, "Accept", "text/html")
-				if want := `{"error":"not_found","error_description":"this is an OAuth 2.0 server and no OpenID Provider; its metadata is at ` + metadata + `"}` + "\n"; r.StatusCode != 404 || r.body != want {
+				if want := `{"error":"not_found","error_description":"this is an OAuth 2.0 server, not an OpenID Provider; its metadata is at ` + metadata + `"}` + "\n"; r.StatusCode != 404 || r.body != want {
 					t.Errorf("%s: status %d: %s", path, r.StatusCode, r.body)
 				}
 			}
 		}
-		if r := startProfile(t, "figshare").get("/.well-known/openid-configuration"); r.json["error_description"] != "this is an OAuth 2.0 server and no OpenID Provider" {
+		if r := startProfile(t, "figshare").get("/.well-known/openid-configuration"); r.json["error_description"] != "this is an OAuth 2.0 server, not an OpenID Provider" {
 			t.Errorf("figshare: %s", r.body)
 		}
 	})
@@ -197,10 +197,10 @@ func TestIssuerAsGiven(t *testing.T) {
 			t.Errorf("URL %s", got)
 		}
 		for issuer, want := range map[string]string{
-			"http://h ":     `issuer "http://h " has blanks or control characters`,
-			" http://h":     `issuer " http://h" has blanks or control characters`,
-			"http://h/a b":  `issuer "http://h/a b" has blanks or control characters`,
-			"http://h/\x01": `issuer "http://h/\x01" has blanks or control characters`,
+			"http://h ":     `issuer "http://h " has spaces or control characters`,
+			" http://h":     `issuer " http://h" has spaces or control characters`,
+			"http://h/a b":  `issuer "http://h/a b" has spaces or control characters`,
+			"http://h/\x01": `issuer "http://h/\x01" has spaces or control characters`,
 			"http://h/.well-known/oauth-authorization-server":   `issuer "http://h/.well-known/oauth-authorization-server" is the URL of a metadata document; the issuer has no /.well-known/ (RFC 8414 §3)`,
 			"http://h/t/.well-known/oauth-authorization-server": `issuer "http://h/t/.well-known/oauth-authorization-server" is the URL of a metadata document; the issuer has no /.well-known/ (RFC 8414 §3)`,
 			"http://h//":       `issuer "http://h//" has a path with //, dots or characters that must be encoded`,
@@ -209,9 +209,9 @@ func TestIssuerAsGiven(t *testing.T) {
 			"http://h/%2F":     `issuer "http://h/%2F" has a path with //, dots or characters that must be encoded`,
 			"http://h/t%20x":   `issuer "http://h/t%20x" has a path with //, dots or characters that must be encoded`,
 			"http://h/{x}":     `issuer "http://h/{x}" has a path with //, dots or characters that must be encoded`,
-			"http://é.example": `issuer "http://é.example" has a host with characters beyond ASCII: such names are written as xn--… (RFC 5890 §2.3.2.1)`,
+			"http://é.example": `issuer "http://é.example" has a host that is not ASCII: write it as xn--… (RFC 5890 §2.3.2.1)`,
 			"http://h:99999":   `issuer "http://h:99999" has a port above 65535`,
-			"http://u@h":       `issuer "http://u@h" has a user name in it`,
+			"http://u@h":       `issuer "http://u@h" contains a user name`,
 			"http://h/?a":      `issuer "http://h/?a" has a query or a fragment (RFC 8414 §2)`,
 			"http://h/#a":      `issuer "http://h/#a" has a query or a fragment (RFC 8414 §2)`,
 		} {

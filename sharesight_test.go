@@ -43,7 +43,7 @@ func TestSharesightOwner(t *testing.T) {
 		p := serve(t, two+web+"}")
 		ask(p).wantError(http.StatusBadRequest, "unauthorized_client")
 		p.stop()
-		const want = `level=WARN msg="fixtures.json:2: clients[0].owner: is missing: there is not just one user, and client credentials act for one"`
+		const want = `level=WARN msg="fixtures.json:2: clients[0].owner: is missing: client credentials act for a user, and there is not exactly one"`
 		if strings.Count(p.said(), "level=WARN") != 1 || !strings.Contains(p.said(), want) {
 			t.Errorf("the log has not %s: %s", want, p.said())
 		}

@@ -2,12 +2,11 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"slices"
 	"text/template"
 )
 
-// banner is what a start prints.
+// banner is what the server prints when it starts.
 type banner struct {
 	Issuer, Profile, Data string
 	Secrets               map[string]string // made for clients of fixtures, by client_id
@@ -16,8 +15,6 @@ type banner struct {
 }
 
 var bannerTemplate = template.Must(template.ParseFS(templateFiles, "templates/banner.txt"))
-
-func (b *banner) writeTo(w io.Writer) error { return bannerTemplate.Execute(w, b) }
 
 // newDemo is the client of a first start: a public one or, where the profile
 // has no authorization code grant, one with a secret that may use any other.
@@ -31,12 +28,12 @@ func newDemo(p *profile) (c *client, secret string) {
 	return newClient(f, p, nil)
 }
 
-// demoExample shows how demo gets a token for alice, by the first grant of the
-// profile that it can use, or is nil.
+// demoExample shows how demo gets a token for alice with the first grant of the
+// profile that it may use. It is nil if there is none.
 func (s *server) demoExample(demo *client, secret string) *example {
 	alice := &visitor{cookie: credential{text: newClientSecret()}, user: &user{Username: "alice"}}
 	for _, e := range s.examples(alice, demo, secret) {
-		if e.Name != "refresh_token" { // which comes with another
+		if e.Name != "refresh_token" { // another grant must come first
 			return &e
 		}
 	}
@@ -59,12 +56,12 @@ func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
 		case err != nil:
 			return err
 		case u == nil:
-			return usageError{fmt.Errorf("-auto-approve %s: there is no such user", s.autoApprove)}
+			return usageError{fmt.Errorf("-auto-approve %s: no such user", s.autoApprove)}
 		}
 	}
-	// Printed before it is stored: a start that is interrupted here loses
-	// neither password nor secret.
-	if err := b.writeTo(stderr); err != nil {
+	// Print before storing: a start that is interrupted here then loses neither
+	// password nor secret.
+	if err := bannerTemplate.Execute(stderr, b); err != nil {
 		return err
 	}
 	stderr.flush()
@@ -74,8 +71,8 @@ func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
 	return s.warnOwnerless(files)
 }
 
-// beginnings makes the users and clients that a start stores, and tells the
-// banner of them.
+// beginnings makes the users and clients that a start stores, and fills in the
+// banner.
 func (s *server) beginnings(files []*fixtures, b *banner) (users []*user, clients []*client, err error) {
 	if files != nil {
 		users, clients, b.Secrets, err = s.prepareFixtures(files...)

@@ -11,25 +11,24 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// errStorage is behind every failure to write or read the file. What the failed
-// call was to store is not there, unless the disk failed at the very last step:
-// then it may be.
+// errStorage is in every error about writing or reading the file. The failed call
+// stored nothing, unless the disk failed at the very last step: then it may have.
 var errStorage = errors.New("the database failed")
 
 func storageError(err error) error {
 	if errors.Is(err, errStorage) {
-		return err // said once
+		return err
 	}
 	return fmt.Errorf("%w: %w", errStorage, err)
 }
 
 // tx is a transaction, and all that the verbs know of the engine: get, put,
-// delete, and two ways along the keys of a bucket. A verb may run again, so it
-// has no effect but through tx and through variables that it sets anew each
-// time. What tx returns is valid until the verb ends.
+// delete, and two ways along the keys of a bucket. A verb may run again, so it may
+// only change things through tx, and variables that it sets anew each time. What
+// tx returns is valid until the verb ends.
 //
-// Writes return no error. One that fails is the end of the transaction, and
-// commit tells everyone who has a part in it.
+// Writes return no error. If one fails, the transaction fails, and commit tells
+// all callers.
 type tx struct {
 	bolt   *bolt.Tx
 	writes int
@@ -71,8 +70,8 @@ func (t *tx) write(write func() error) {
 	}
 }
 
-// scan yields the keys that begin with prefix and are not below from, in their
-// order, with their values. The bucket must not change meanwhile.
+// scan yields the keys that begin with prefix, in order from from on, with their
+// values. The bucket must not change meanwhile.
 func (t *tx) scan(bucket, prefix, from []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(key, value []byte) bool) {
 		cursor := t.bolt.Bucket(bucket).Cursor()
@@ -84,8 +83,8 @@ func (t *tx) scan(bucket, prefix, from []byte) iter.Seq2[[]byte, []byte] {
 	}
 }
 
-// before returns the last key that begins with prefix and is below key, with
-// its value, or nil.
+// before returns the last key below key that begins with prefix, with its value,
+// or nil.
 func (t *tx) before(bucket, prefix, key []byte) (k, value []byte) {
 	cursor := t.bolt.Bucket(bucket).Cursor()
 	if k, _ = cursor.Seek(key); k == nil {
@@ -102,7 +101,7 @@ func (t *tx) before(bucket, prefix, key []byte) (k, value []byte) {
 // noLimit asks for all.
 const noLimit = -1
 
-// keys returns the first keys that begin with prefix, limit at the most.
+// keys returns the first keys that begin with prefix, at most limit.
 func (t *tx) keys(bucket, prefix []byte, limit int) (keys [][]byte) {
 	for key := range t.scan(bucket, prefix, nil) {
 		if len(keys) == limit {
@@ -113,10 +112,10 @@ func (t *tx) keys(bucket, prefix []byte, limit int) (keys [][]byte) {
 	return keys
 }
 
-// keyed is a record that knows its key, which its value does not repeat.
+// keyed is a record that knows its key. The stored value does not repeat it.
 type keyed interface{ setKey(key []byte) }
 
-// decode returns the record that a value holds.
+// decode returns the record in a value.
 func decode[T any](bucket, key, value []byte) (*T, error) {
 	record := new(T)
 	if err := json.Unmarshal(value, record); err != nil {
@@ -172,15 +171,14 @@ type update struct {
 
 // update runs verb in a transaction and returns when what it wrote is on disk.
 //
-// Callers that come while a transaction is being written share the next one:
-// one of them leads, runs every waiting verb in one transaction and syncs once.
-// There is no timer and no goroutine, so a lone caller waits for its own sync
-// only, and nobody whose verb is done waits for the lead.
+// Callers that come while a transaction is being written share the next one: one
+// of them leads, runs every waiting verb in one transaction and syncs once. There
+// is no timer and no goroutine, so a lone caller only waits for its own sync, and
+// a caller whose verb is done does not wait to lead.
 //
-// A verb may refuse by returning an error. Its neighbours are in the same
-// transaction, so it must do so before its first write, or with a verdict. A
-// verb that fails later, a write that fails, and a commit that fails, fail the
-// whole batch. Verbs run one at a time.
+// A verb refuses by returning an error. It shares the transaction with others, so
+// it must do so before its first write, or with a verdict. A later error, a failed
+// write or a failed commit fails the whole batch. Verbs run one at a time.
 func (s *store) update(verb func(*tx) error) error {
 	u := &update{verb: verb, done: make(chan struct{})}
 	s.mu.Lock()
@@ -210,17 +208,20 @@ func (s *store) update(verb func(*tx) error) error {
 	return u.err
 }
 
-// commit runs the batch in one transaction. Its error is everyone's.
+// commit runs the batch in one transaction. Its error is for all callers.
 func (s *store) commit(batch []*update) error {
 	b, err := s.db.Begin(true)
 	if err != nil {
 		return err
 	}
-	defer b.Rollback() // nothing is left to it after a commit
+	defer b.Rollback() // does nothing after a commit
 	t := &tx{bolt: b, fault: s.fault}
 	for _, u := range batch {
 		before := t.writes
-		u.err = runVerb(u.verb, t)
+		// A panic in a verb of another caller must not end the leader.
+		if err := guarded(func() error { u.err = u.verb(t); return nil }); err != nil {
+			return err
+		}
 		switch {
 		case t.failed != nil:
 			return t.failed
@@ -232,13 +233,4 @@ func (s *store) commit(batch []*update) error {
 		return nil
 	}
 	return b.Commit()
-}
-
-// runVerb turns a panic into a failure: the leader runs other callers' verbs
-// and must outlive them.
-func runVerb(verb func(*tx) error, t *tx) (answer error) {
-	if err := guarded(func() error { answer = verb(t); return nil }); err != nil {
-		t.failed = err // what it wrote is not to be trusted
-	}
-	return answer
 }

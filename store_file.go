@@ -16,7 +16,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-// The bucket that tells grantling's files from others.
+// bucketMeta marks the files of grantling.
 var (
 	bucketMeta = []byte("grantling")
 	metaFormat = []byte("version")
@@ -32,17 +32,17 @@ type store struct {
 
 	mu      sync.Mutex
 	waiting []*update     // not yet taken by a leader
-	lead    chan struct{} // holds one while some caller of update is the leader
+	lead    chan struct{} // full while a caller of update leads
 
-	sweepAt  int    // the bucket of mortals where the sweeper goes on
-	sweepKey []byte // and the key there; nil: from the first
+	sweepAt  int    // the index in mortals where the sweeper continues
+	sweepKey []byte // and the key there; nil: the first
 
-	fault func() error // asked before each write whether it fails; nil but in tests
+	fault func() error // for tests: the error of the next write, or nil
 }
 
-// openStore opens the database at path, which it makes if nothing is there.
-// A file that is not a whole grantling database is refused and left as it is.
-// It waits a second at most for another process to let go of the file.
+// openStore opens the database at path, and makes it if nothing is there. It
+// refuses a file that is not a whole grantling database, and leaves it unchanged.
+// It waits at most a second for another process to close the file.
 func openStore(path string) (*store, error) {
 	db, err := openDatabase(path, realTime().Add(time.Second))
 	switch {
@@ -69,26 +69,24 @@ func openDatabase(path string, deadline time.Time) (*bolt.DB, error) {
 	return openBolt(path, &bolt.Options{Timeout: until(deadline), FreelistType: bolt.FreelistMapType})
 }
 
-// until is the time left before deadline, at least a millisecond: to bbolt, 0
-// means for ever.
+// until is the time left before deadline, at least a millisecond, because bbolt
+// takes 0 for no limit.
 func until(deadline time.Time) time.Duration {
 	return max(deadline.Sub(realTime()), time.Millisecond)
 }
 
 func (s *store) close() error { return s.db.Close() }
 
-// createDatabase makes the file under another name and moves it into place
-// when it is whole: a process killed at any moment leaves either no database
-// or a complete one.
+// createDatabase makes the file under another name and renames it when it is
+// complete. A process that is killed leaves no database or a complete one.
 func createDatabase(path string, deadline time.Time) error {
 	making := path + ".new"
 	if info, err := os.Lstat(making); err == nil && !info.Mode().IsRegular() {
-		return fmt.Errorf("%s, where it is made first, is there and not a regular file", making)
+		return fmt.Errorf("%s, the temporary file that it is made in, is not a regular file", making)
 	}
 	db, err := makeDatabase(making, &bolt.Options{Timeout: until(deadline)})
 	if err != nil && !errors.Is(err, bolterrors.ErrTimeout) && !errors.Is(err, errForeign) {
-		// An earlier start, killed or out of space, left half a file. The same
-		// may go wrong again.
+		// An earlier start was killed, or ran out of space, and left half a file.
 		os.Remove(making)
 		if db, err = makeDatabase(making, &bolt.Options{Timeout: until(deadline)}); err != nil {
 			os.Remove(making)
@@ -97,19 +95,19 @@ func createDatabase(path string, deadline time.Time) error {
 	if err != nil {
 		return err
 	}
-	// With the lock held: whoever else started to make this database at the
-	// same time has finished, or waits for this process.
+	// The lock is held: another process that makes this database at the same time
+	// has finished, or waits for this one.
 	if _, err := os.Lstat(path); err == nil {
 		err := db.Close()
 		os.Remove(making) // unless it has become that database
 		return err
 	}
-	moved := os.Rename(making, path) // with the lock held
+	moved := os.Rename(making, path)
 	if err := db.Close(); err != nil {
 		return err
 	}
 	if moved != nil {
-		moved = os.Rename(making, path) // Windows moves no open file
+		moved = os.Rename(making, path) // Windows cannot rename an open file
 	}
 	if moved != nil && !errors.Is(moved, os.ErrNotExist) {
 		return moved
@@ -147,8 +145,8 @@ func makeDatabase(file string, options *bolt.Options) (*bolt.DB, error) {
 	return db, nil
 }
 
-// checkDatabase looks at the file without writing to it: bbolt would turn an
-// empty file into an empty database, and a truncated one would fault later.
+// checkDatabase checks the file without writing to it. bbolt would make a database
+// of an empty file, and fail later on a truncated one.
 func checkDatabase(path string, deadline time.Time) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -158,11 +156,11 @@ func checkDatabase(path string, deadline time.Time) error {
 		return errors.New("it is not a regular file")
 	}
 	if info.Size() == 0 {
-		return errors.New("it is empty (0 bytes): it was truncated or never was a database; remove it to start afresh")
+		return errors.New("it is empty (0 bytes): it was truncated, or was never a database; remove it to start over")
 	}
 	db, err := openBolt(path, &bolt.Options{Timeout: until(deadline), ReadOnly: true})
 	if cause := new(fs.PathError); err != nil && !errors.Is(err, bolterrors.ErrTimeout) && !errors.As(err, &cause) {
-		return fmt.Errorf("it is no database, or a damaged one (%w): restore a copy, or remove it to start afresh", err)
+		return fmt.Errorf("it is not a database, or a damaged one (%w): restore a backup, or remove it to start over", err)
 	}
 	if err != nil {
 		return err
@@ -178,8 +176,8 @@ func checkDatabase(path string, deadline time.Time) error {
 	return nil
 }
 
-// checkWhole refuses what is truncated or not grantling's. The size is asked
-// for with the lock held: until then another process may have made it grow.
+// checkWhole refuses a file that is truncated or was not made by grantling. It
+// asks for the size with the lock held, because another process may let it grow.
 func checkWhole(path string, tx *bolt.Tx) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -203,7 +201,7 @@ func checkWhole(path string, tx *bolt.Tx) error {
 	return nil
 }
 
-// openBolt is bolt.Open with its panics as errors.
+// openBolt is bolt.Open with errors instead of panics.
 func openBolt(path string, options *bolt.Options) (db *bolt.DB, err error) {
 	err = guarded(func() error {
 		db, err = bolt.Open(path, 0o600, options)
@@ -212,13 +210,13 @@ func openBolt(path string, options *bolt.Options) (db *bolt.DB, err error) {
 	return db, err
 }
 
-// guarded makes an error of what damaged pages cause: panics of bbolt, and
-// faults of the memory that the file is mapped to.
+// guarded turns what damaged pages cause into an error: panics of bbolt, and
+// faults in the memory that the file is mapped to.
 func guarded(do func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("it is damaged, or the server is at fault: %v", p)
+			err = fmt.Errorf("it is damaged, or the server has a bug: %v", p)
 		}
 	}()
 	return do()

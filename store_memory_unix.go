@@ -8,15 +8,15 @@ import (
 	"syscall"
 )
 
-// openUnlinked opens a file that has no name: whatever happens to the process,
-// nothing stays behind.
+// openUnlinked opens a file without a name, so that nothing is left when the
+// process ends.
 func openUnlinked(string, int, os.FileMode) (*os.File, error) {
 	if runtime.GOOS == "linux" {
 		const unnamed = 0x400000 // with O_DIRECTORY Linux's O_TMPFILE
 		if f, err := os.OpenFile(os.TempDir(), os.O_RDWR|syscall.O_DIRECTORY|unnamed, 0o600); err == nil {
 			return f, nil
 		}
-		// Not every file system can.
+		// Some file systems do not support it.
 	}
 	f, err := os.CreateTemp("", "grantling-*.db")
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// register stores users and clients, all of them or none.
+// register stores users and clients, all or none.
 func (s *store) register(users []*user, clients []*client) error {
 	return s.update(func(t *tx) error { return t.register(users, clients) })
 }
@@ -43,8 +43,7 @@ func (s *store) registrations() (users []*user, clients []*client, err error) {
 	return users, clients, err
 }
 
-// reset removes everything, and puts back the given users and clients under
-// new ids.
+// reset removes everything, and stores the users and clients under new ids.
 func (s *store) reset(users []*user, clients []*client) error {
 	return s.update(func(t *tx) error {
 		for _, bucket := range buckets {
@@ -56,9 +55,9 @@ func (s *store) reset(users []*user, clients []*client) error {
 	})
 }
 
-// putUser stores a user and gives it its id. A user who replaces another of the
-// same name keeps that one's id, because what was issued hangs on it. This is
-// decided in the transaction: whom the caller saw may be deleted by now.
+// putUser stores a user and sets its id. A user who replaces another of the same
+// name keeps the id, because tokens hang on it. The transaction decides this,
+// because the user whom the caller saw may be deleted by now.
 func (t *tx) putUser(u *user) error {
 	existing, err := read[user](t, bucketUsers, []byte(u.Username))
 	if err != nil {
@@ -71,11 +70,9 @@ func (t *tx) putUser(u *user) error {
 	return nil
 }
 
-// putClient stores a client, as putUser does a user. Ids are ordered by time,
-// so that clients can be listed from the newest to the oldest.
-//
-// Of the clients that registered themselves and were issued nothing, only the
-// newest maxUnused stay, because anybody may register them.
+// putClient stores a client as putUser does a user, but no more than maxUnused
+// that registered themselves and were issued nothing. Ids are ordered by time, so
+// that clients can be listed from the newest to the oldest.
 func (t *tx) putClient(c *client) error {
 	existing, err := read[client](t, bucketClients, []byte(c.ClientID))
 	if err != nil {
@@ -125,20 +122,20 @@ func (t *tx) deleteClient(clientID string) {
 	t.delete(bucketClients, []byte(clientID))
 }
 
-// Lists of clients, so that no request looks through all of them: the clients of
-// an owner, those that name a grant type, and those that registered themselves
-// and were issued nothing yet.
+// Lists of clients, so that no request has to read all clients: those of an
+// owner, those that name a grant type, and those that registered themselves and
+// were issued nothing yet.
 const (
 	listOwner  = "owner "
 	listGrant  = "grant "
 	listUnused = "unused"
 )
 
-// listKey is where an entry stands in a list; its value is the client_id.
+// listKey is the key of an entry in a list; its value is the client_id.
 func listKey(list, entry string) []byte { return []byte(list + "\x00" + entry) }
 
-// lists are the client's keys in the lists of owners and of grant types. The
-// operator's clients without an owner are in the list of the empty name.
+// lists are the client's keys in the lists of owners and grant types. The
+// operator's clients without an owner are in the list of the owner "".
 func (c *client) lists() (keys [][]byte) {
 	if c.RegisteredBy != itself {
 		keys = append(keys, listKey(listOwner+c.Owner, c.ClientID))
@@ -161,8 +158,8 @@ func (s *store) userNamed(username string) (*user, error) {
 	return view(s, func(t *tx) (*user, error) { return read[user](t, bucketUsers, []byte(username)) })
 }
 
-// ownerOf returns the user for whom a client acts: its owner or, if the operator
-// named none, the only user, or nil if there are more.
+// ownerOf returns the user for whom a client acts: its owner, or else the only
+// user, if the operator registered the client. It is nil if there is none.
 func (s *store) ownerOf(c *client) (*user, error) {
 	if c.Owner != "" || c.RegisteredBy != operator {
 		return s.userNamed(c.Owner)
@@ -176,8 +173,8 @@ func (s *store) ownerOf(c *client) (*user, error) {
 	})
 }
 
-// deleteUser removes a user. What was issued for the user is dead from then on,
-// even if a new user gets the same name, and the sweeper removes it. The user's
+// deleteUser removes a user. Everything issued for the user is dead from then on,
+// even if a new user gets the same name; the sweeper removes it. The user's
 // clients stay, without an owner.
 func (s *store) deleteUser(username string) error {
 	return s.update(func(t *tx) error {
@@ -201,7 +198,7 @@ func (s *store) clientNamed(clientID string) (*client, error) {
 	return view(s, func(t *tx) (*client, error) { return read[client](t, bucketClients, []byte(clientID)) })
 }
 
-// deleteClient removes a client. What was issued to it is dead, as with deleteUser.
+// deleteClient removes a client. Everything issued to it is dead, as with deleteUser.
 func (s *store) deleteClient(clientID string) error {
 	return s.update(func(t *tx) error { t.deleteClient(clientID); return nil })
 }
@@ -213,8 +210,8 @@ func (s *store) anyNames(grantType string) (bool, error) {
 	})
 }
 
-// clientsOf returns the clients that a user owns, or those of the operator
-// that nobody owns, but no more than limit.
+// clientsOf returns at most limit clients that a user owns or, for "", clients of
+// the operator without an owner.
 func (s *store) clientsOf(owner string, limit int) ([]*client, error) {
 	return view(s, func(t *tx) ([]*client, error) { return t.clientsOf(owner, limit) })
 }
@@ -236,7 +233,7 @@ func (t *tx) clientsOf(owner string, limit int) (owned []*client, err error) {
 // Why addClient refuses.
 var (
 	errTooMany    = errors.New("the user owns as many clients as one may")
-	errRegistered = errors.New("there is such a client already")
+	errRegistered = errors.New("there is already such a client")
 )
 
 // addClient stores a new client of an owner who has fewer than limit.
@@ -257,7 +254,7 @@ func (s *store) addClient(c *client, limit int) error {
 }
 
 // changeClient replaces a client with what change returns, or deletes it if that
-// is nil. A client of another owner is errUnknown, like one that does not exist.
+// is nil. A client of another owner is errUnknown, like an unknown one.
 func (s *store) changeClient(owner, clientID string, change func(*client) (*client, error)) error {
 	return s.update(func(t *tx) error {
 		c, err := read[client](t, bucketClients, []byte(clientID))
@@ -280,7 +277,7 @@ func (s *store) changeClient(owner, clientID string, change func(*client) (*clie
 	})
 }
 
-// empty reports whether the file knows no user and no client.
+// empty reports whether there are no users and no clients.
 func (s *store) empty() (bool, error) {
 	return view(s, func(t *tx) (bool, error) {
 		return len(t.keys(bucketUsers, nil, 1))+len(t.keys(bucketClients, nil, 1)) == 0, nil
@@ -330,7 +327,7 @@ func (s *store) deleteSession(live *session) error {
 	return s.update(func(t *tx) error { t.delete(bucketSessions, live.id[:]); return nil })
 }
 
-// signingKey returns the key of signed tokens, which is made the first time.
+// signingKey returns the key that signs tokens, and makes it the first time.
 //
 // Choice: it is kept in the database, so that tokens outlive a restart.
 func (s *store) signingKey() (key *rsa.PrivateKey, err error) {
@@ -354,12 +351,11 @@ func (s *store) signingKey() (key *rsa.PrivateKey, err error) {
 	return key, err
 }
 
-// revokeSize is how many grants one transaction ends at the most: more would
-// keep other writers waiting.
+// revokeSize is how many grants one transaction ends at most. More would keep
+// other writers waiting.
 const revokeSize = 1000
 
-// revokeGrants ends all that a user granted to a client, revokeSize grants at a
-// time.
+// revokeGrants ends all grants of a user to a client, revokeSize at a time.
 func (s *store) revokeGrants(user, client uuid.UUID) error {
 	for more := true; more; {
 		err := s.update(func(t *tx) error {
@@ -377,11 +373,11 @@ func (s *store) revokeGrants(user, client uuid.UUID) error {
 	return nil
 }
 
-// maxGrants is how many grants of one user to one client are looked at, the
-// newest first. A page then costs the same however many there are.
+// maxGrants is how many grants of one user to one client are read, the newest
+// first, so that a page always costs the same.
 const maxGrants = 100
 
-// newestGrants yields what a user granted to a client, the newest first.
+// newestGrants yields the grants of a user to a client, the newest first.
 func (t *tx) newestGrants(user, client uuid.UUID) iter.Seq2[*grant, error] {
 	prefix := slices.Concat(user[:], client[:])
 	return func(yield func(*grant, error) bool) {
@@ -394,8 +390,7 @@ func (t *tx) newestGrants(user, client uuid.UUID) iter.Seq2[*grant, error] {
 
 // consented reports whether a live grant of the user to the client satisfies match.
 //
-// Choice: an older one than the newest maxGrants is forgotten, and the server
-// asks the user again.
+// Choice: only the newest maxGrants count; for older ones the user is asked again.
 func (s *store) consented(user, client uuid.UUID, now unixTime, match func(*grant) bool) (bool, error) {
 	return view(s, func(t *tx) (bool, error) {
 		for g, err := range t.newestGrants(user, client) {
@@ -410,29 +405,29 @@ func (s *store) consented(user, client uuid.UUID, now unixTime, match func(*gran
 	})
 }
 
-// grantees returns the registrations of the clients that a user granted
-// something to, the newest client first. The grants may have expired.
+// grantees returns the ids of the clients that a user has granted something, the
+// newest client first. The grants may have expired.
 func (s *store) grantees(user uuid.UUID) ([]uuid.UUID, error) {
 	return view(s, func(t *tx) (clients []uuid.UUID, err error) {
 		key, _ := t.before(bucketGrants, user[:], slices.Concat(user[:], uuid.Max[:]))
 		for key != nil {
 			clients = append(clients, grantKey(key).client())
-			key, _ = t.before(bucketGrants, user[:], key[:32]) // behind all others of this client
+			key, _ = t.before(bucketGrants, user[:], key[:32]) // before all others of this client
 		}
 		return clients, nil
 	})
 }
 
-// permission is what a user granted to one client and that still lives.
+// permission sums up the live grants of a user to one client.
 type permission struct {
 	Client *client
-	Scope  []string // no more than one request may ask for
-	More   bool     // there may be more of it
+	Scope  []string // at most as much as one request may ask for
+	More   bool     // there may be more scope
 	Since  unixTime
 	Used   unixTime // when something was last issued on it; 0: not yet
 }
 
-// permission returns what a user granted to a client, or nil.
+// permission returns the permission of a user to a client, or nil.
 func (s *store) permission(user, registration uuid.UUID, now unixTime) (*permission, error) {
 	return view(s, func(t *tx) (p *permission, err error) {
 		looked, size, seen := 0, 0, make(map[string]bool)

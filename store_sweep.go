@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// sweepSize is how many records the sweeper looks at, and removes at the most,
-// in one step: a few milliseconds' work.
+// sweepSize is how many records the sweeper looks at in one step. That takes a
+// few milliseconds.
 const sweepSize = 1000
 
-// mortal is a record that knows when it makes no difference any more.
+// mortal is a record that can be removed when it is of no more use.
 type mortal interface {
 	dead(t *tx, now unixTime) (bool, error)
 }
 
-// mortals are the buckets that the sweeper goes through. Grants come first:
-// what hangs on one that it removes goes in the same round.
+// mortals are the buckets that the sweeper goes through. Grants come first, so
+// that what hangs on them is removed in the same round.
 var mortals = []struct {
 	bucket []byte
 	dead   func(t *tx, bucket, key, value []byte, now unixTime) (bool, error)
@@ -71,9 +71,9 @@ func (a *accessToken) dead(t *tx, now unixTime) (bool, error) {
 func (a *answered) dead(_ *tx, now unixTime) (bool, error) { return a.Expires.expired(now), nil }
 func (l *session) dead(_ *tx, now unixTime) (bool, error)  { return l.Expires.expired(now), nil }
 
-// sweep looks at the next sweepSize records, or as many as are left of a round
-// through all buckets, and removes the dead ones. It returns how many it
-// removed, and the errors of the records that it could not read, which stay.
+// sweep looks at the next sweepSize records, or the rest of the round through all
+// buckets, and removes the dead ones. It returns how many it removed, and errors
+// of records that it could not read. Those stay.
 func (s *store) sweep(now unixTime) (removed int, err error) {
 	for left := sweepSize; left > 0; {
 		looked, n, failed := s.sweepBucket(left, now)
@@ -87,13 +87,12 @@ func (s *store) sweep(now unixTime) (removed int, err error) {
 	return removed, err
 }
 
-// midRound reports whether there are records that this round of the sweeper
-// has not looked at.
+// midRound reports whether the sweeper has not finished its round.
 func (s *store) midRound() bool { return s.sweepAt > 0 || s.sweepKey != nil }
 
-// sweepBucket looks at no more than limit records of the current bucket. It
-// reads first and takes the writer's turn only to remove. There it looks once
-// more, since a grant may have been prolonged meanwhile.
+// sweepBucket looks at no more than limit records of the current bucket. It reads
+// first, and writes only to remove. Then it looks once more, because a grant may
+// have been prolonged meanwhile.
 func (s *store) sweepBucket(limit int, now unixTime) (looked, removed int, err error) {
 	at := mortals[s.sweepAt]
 	var found [][]byte
@@ -121,7 +120,7 @@ func (s *store) sweepBucket(limit int, now unixTime) (looked, removed int, err e
 			for _, key := range found {
 				value := t.get(at.bucket, key)
 				if value == nil {
-					continue // somebody else removed it
+					continue // already removed
 				}
 				if dead, _ := at.dead(t, at.bucket, key, value, now); dead {
 					t.delete(at.bucket, key)
@@ -134,8 +133,7 @@ func (s *store) sweepBucket(limit int, now unixTime) (looked, removed int, err e
 	return looked, removed, errors.Join(append(unread, err)...)
 }
 
-// sweepForever removes what has expired, at once and then every second, until
-// ctx is done.
+// sweepForever removes expired records now and then every second, until ctx is done.
 func (s *server) sweepForever(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -148,8 +146,8 @@ func (s *server) sweepForever(ctx context.Context) {
 	}
 }
 
-// sweepAndTell sweeps and logs what went wrong, each thing once an hour: a
-// record that cannot be read stays so.
+// sweepAndTell sweeps and logs errors, each once an hour, because an unreadable
+// record stays unreadable.
 func (s *server) sweepAndTell(ctx context.Context) {
 	err := s.sweepSome(ctx, sweepTime)
 	if err == nil {
@@ -165,8 +163,8 @@ func (s *server) sweepAndTell(ctx context.Context) {
 // sweepTime is how long the sweeper looks without finding anything.
 const sweepTime = 50 * time.Millisecond
 
-// sweepSome goes once through the records, or as far as it gets within a time.
-// As long as it finds something to remove, it goes on.
+// sweepSome goes once through the records, or as far as it gets in the given
+// time. It continues as long as it finds something to remove.
 func (s *server) sweepSome(ctx context.Context, within time.Duration) error {
 	for began := realTime(); ctx.Err() == nil; {
 		removed, err := s.store.sweep(unixTime(s.clock.now().Unix()))

@@ -23,7 +23,7 @@ import (
 
 // user is a resource owner (RFC 6749 §1.1). Usernames are compared byte by byte.
 type user struct {
-	ID       uuid.UUID    `json:"id"` // of this account: a later one of the same name has another
+	ID       uuid.UUID    `json:"id"` // a later account of the same name has another
 	Username string       `json:"username"`
 	Name     string       `json:"name,omitempty"`
 	Email    string       `json:"email,omitempty"`
@@ -31,12 +31,7 @@ type user struct {
 }
 
 // displayName is what people are shown.
-func (u *user) displayName() string {
-	if u.Name != "" {
-		return u.Name
-	}
-	return u.Username
-}
+func (u *user) displayName() string { return cmp.Or(u.Name, u.Username) }
 
 // passwordHash is PBKDF2-HMAC-SHA-256 (RFC 8018 §5.2).
 type passwordHash struct {
@@ -57,9 +52,8 @@ func newPasswordHash(password string, rounds int) passwordHash {
 	return p
 }
 
-// derive hashes the password's SHA-256 hash. HMAC pads short keys with zeros and
-// hashes long ones, so with the password itself "wonderland\x00" would pass for
-// "wonderland".
+// derive hashes the SHA-256 hash of the password. HMAC pads short keys with zeros,
+// so without it "wonderland\x00" would be the same password as "wonderland".
 func (p passwordHash) derive(password string) []byte {
 	key, err := pbkdf2.Key(sha256.New, string(hashSecret(password)), p.Salt, p.Rounds, sha256.Size)
 	if err != nil {
@@ -72,10 +66,10 @@ func (p passwordHash) matches(password string) bool {
 	return hmac.Equal(p.Hash, p.derive(password))
 }
 
-// mark differs from one password to the next.
+// mark is different for each password that is set.
 func (p passwordHash) mark() []byte { return p.Salt }
 
-// newPassword returns a password of 80 random bits in four groups, for people to type.
+// newPassword returns a password of 80 random bits, in four groups for people to type.
 func newPassword() string {
 	text := strings.ToLower(rand.Text())
 	return text[:4] + "-" + text[4:8] + "-" + text[8:12] + "-" + text[12:16]
@@ -83,28 +77,28 @@ func newPassword() string {
 
 var errWrongPassword = errors.New("the username or the password is wrong")
 
-// tooManyTries is an error that tells how many seconds to wait.
+// tooManyTries is an error with the seconds to wait.
 type tooManyTries int
 
 func (tooManyTries) Error() string { return "too many failed tries" }
 
-// How many wrong passwords one source may send in a minute, for one user and
-// for all together: hashing each takes time (RFC 6749 §10.10).
+// How many wrong passwords one source may send in a minute, for one user and for
+// all users. Hashing takes time (RFC 6749 §10.10).
 //
-// Choice: after that the right password has to wait too; otherwise guessing
-// could go on.
+// Choice: after that the right password has to wait too. Otherwise guessing could
+// go on.
 const (
 	passwordTries = 10
 	sourceTries   = 100
 )
 
-// checkPassword returns the user with this password. A username that nobody has
-// takes as much time, and as many tries, as one that somebody has.
+// checkPassword returns the user with this password. An unknown username takes
+// the same time and the same number of tries.
 func (s *server) checkPassword(ctx context.Context, username, password, source string, now unixTime) (*user, error) {
 	if utf8.RuneCountInString(username) > maxUsername || utf8.RuneCountInString(password) > maxPassword {
 		return nil, errWrongPassword
 	}
-	// Wait before a try is counted: a visitor who hangs up while waiting has used none.
+	// Wait before counting a try: a visitor who hangs up while waiting uses none.
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	select {
@@ -113,7 +107,7 @@ func (s *server) checkPassword(ctx context.Context, username, password, source s
 	case <-ctx.Done():
 		return nil, temporarilyUnavailable(serverBusy, "too many people are signing in; try again in a moment")
 	}
-	// The source first, so that it cannot fill the limiter with usernames.
+	// Count the source first, so that it cannot fill the limiter with usernames.
 	if wait := s.passwords.try(source, sourceTries, now); wait > 0 {
 		return nil, tooManyTries(wait)
 	}
@@ -144,11 +138,11 @@ const (
 	maxPassword = 1024
 )
 
-// limiter counts tries by key in a window of time. Its zero value counts those
-// of a minute. What it holds is bounded: filling it with many keys makes it
-// forget some, but tries none of them often.
+// limiter counts tries by key in a window of time, a minute in its zero value. It
+// holds at most maxKeys. Filling it makes it forget keys, but whoever does so
+// tries each key only once.
 type limiter struct {
-	window unixTime // in seconds; 0: guessWindow
+	window unixTime // 0: guessWindow
 
 	mu    sync.Mutex
 	tries map[string]*tries
@@ -164,14 +158,14 @@ const (
 	maxKeys     = 10_000
 )
 
-// try takes one of limit tries before the secret is looked at, so that parallel
-// guesses get no more. It returns 0, or how many seconds to wait.
+// try takes one of limit tries. Callers do so before they look at the secret, so
+// that parallel guesses get no more. It returns 0, or the seconds to wait.
 func (l *limiter) try(key string, limit int, now unixTime) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	window := cmp.Or(l.window, guessWindow)
-	// The window is over also if the clock was set back. A request that began
-	// before the first of the tries, and sends its own after it, begins no new one.
+	// The window is also over if the clock was set far back, but not for a request
+	// that began a little before the first try.
 	over := func(t *tries) bool { return now >= t.since+window || now < t.since-window }
 	t := l.tries[key]
 	if t == nil || over(t) {
@@ -197,7 +191,7 @@ func (l *limiter) try(key string, limit int, now unixTime) int {
 	return 0
 }
 
-// giveBack takes back a try that was none.
+// giveBack returns a try that was not used.
 func (l *limiter) giveBack(key string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -206,7 +200,7 @@ func (l *limiter) giveBack(key string) {
 	}
 }
 
-// forget is called after a right guess.
+// forget clears the tries of a key, after a right guess.
 func (l *limiter) forget(key string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -220,7 +214,7 @@ func (l *limiter) clear() {
 	l.tries = nil
 }
 
-// visitor is the browser behind a request. Each has a cookie; before the sign-in
+// visitor is the browser behind a request. Each has a cookie. Before the sign-in
 // it is a random value that the server does not store.
 type visitor struct {
 	cookie  credential
@@ -229,11 +223,11 @@ type visitor struct {
 	user    *user // nil: not signed in
 }
 
-// cookieName is the name of the session cookie. Browsers send cookies to all
-// ports of a host, and those of __Host- to all its paths: with both in the name,
-// two servers on one host do not sign out each other's users.
+// cookieName is the name of the session cookie. It has port and path in it,
+// because browsers send cookies to all ports of a host, and __Host- cookies to all
+// paths: so two servers on one host do not sign out each other's users.
 func (s *server) cookieName() string {
-	u, _ := url.Parse(s.issuer()) // checkIssuer has
+	u, _ := url.Parse(s.issuer()) // checkIssuer found no error
 	name := "grantling-" + url.QueryEscape(u.Port()+s.base)
 	if s.https() {
 		return "__Host-" + name // RFC 6265bis §4.1.3.2
@@ -244,8 +238,8 @@ func (s *server) cookieName() string {
 // sessionLifetime is how long a sign-in lasts.
 const sessionLifetime seconds = 12 * 60 * 60
 
-// visitor returns who sends the request, and notes it on the exchange. A cookie
-// without a live session is nobody's.
+// visitor returns who sends the request, and notes it on the exchange. Without a
+// live session nobody is signed in.
 func (s *server) visitor(r *http.Request, x *exchange) (v *visitor, err error) {
 	v = &visitor{new: true}
 	if cookies := r.CookiesNamed(s.cookieName()); len(cookies) == 1 {
@@ -276,8 +270,8 @@ func (s *server) setCookie(w http.ResponseWriter, value string) {
 	http.SetCookie(w, c)
 }
 
-// signIn makes a session for the user and gives the browser a new cookie;
-// forms made under the old one stop working.
+// signIn makes a session for the user and gives the browser a new cookie. Forms
+// that were made with the old one stop working.
 func (s *server) signIn(w http.ResponseWriter, v *visitor, u *user, now unixTime) error {
 	c := cookieFormat.newCredential(claims{})
 	live := &session{
@@ -294,7 +288,7 @@ func (s *server) signIn(w http.ResponseWriter, v *visitor, u *user, now unixTime
 	return nil
 }
 
-// mac is a MAC under the visitor's cookie, which only that browser knows.
+// mac is a MAC with the visitor's cookie as key, which only that browser knows.
 func (v *visitor) mac(parts ...string) string {
 	m := hmac.New(sha256.New, []byte(v.cookie.text))
 	for _, part := range parts {
@@ -312,20 +306,20 @@ func (v *visitor) formToken() string { return v.mac("form") }
 
 func (v *visitor) checkFormToken(token string) error {
 	if !sameMAC(v.formToken(), token) {
-		return accessDenied(rfc6749("10.12"), formOfAnotherSignIn, "this form is from another sign-in, or the browser keeps no cookies").
-			helped(help{Heading: "This form is out of date", Text: "You have signed in or out since it was loaded, or your browser keeps no cookies. Go back, reload the page and try again."})
+		return accessDenied(rfc6749("10.12"), formOfAnotherSignIn, "this form is from another sign-in, or the browser does not keep cookies").
+			helped(help{Heading: "This form is out of date", Text: "You have signed in or out since it was loaded, or your browser does not keep cookies. Go back, reload the page and try again."})
 	}
 	return nil
 }
 
-// accountUUID identifies an account in services that use UUIDs. The same
-// username has the same one on every server.
+// accountUUID identifies an account in services that use UUIDs. It is the same on
+// every server.
 func accountUUID(username string) uuid.UUID {
 	return uuid.NewSHA1(uuid.NameSpaceURL, []byte("grantling:user:"+username))
 }
 
-// accountNumber identifies an account in services that use numbers. It is at
-// most 2^48, which fits a number in every language.
+// accountNumber identifies an account in services that use numbers. It is at most
+// 2^48, which every language can hold as a number.
 func accountNumber(username string) uint64 {
 	var n uint64
 	for _, b := range accountUUID(username).NodeID() { // six of its bytes
@@ -337,9 +331,8 @@ func accountNumber(username string) uint64 {
 // secretTries is how many wrong secrets one source may send for one client in a minute.
 const secretTries = 50
 
-// source is where a request came from, for counting tries: this machine, a
-// network of IPv6 (RFC 6177), or an address. Headers that claim another one are
-// not believed.
+// source is where a request came from, for counting tries: this machine, an IPv6
+// network (RFC 6177), or an address. Headers that claim another are ignored.
 func source(r *http.Request) string {
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {

@@ -271,7 +271,7 @@ func (s *Server) RemoveClient(clientID string) {
 	s.Control("DELETE", "clients/"+url.PathEscape(clientID), nil, nil)
 }
 
-// Reset makes everything as it was after the start: users, clients, clock,
+// Reset puts everything back to how it was after the start: users, clients, clock,
 // faults and requests. Tests that share the server cannot run in parallel with
 // it.
 func (s *Server) Reset() {
