@@ -20,19 +20,19 @@ const controlPath = "/_control/"
 
 // control is the state of the control API.
 type control struct {
-	mux      *http.ServeMux
-	users    []*user // users and clients as they were after the start
-	clients  []*client
-	faults   faults
-	requests requests
-	era      atomic.Pointer[era]
+	mux     *http.ServeMux
+	users   []*user // users and clients as they were after the start
+	clients []*client
+	now     atomic.Pointer[era]
 }
 
-// era is the time between two resets. When it ends, delayed answers are sent at
-// once, and requests that began in it are no longer logged.
+// era is the time between two resets, with its faults and its log. When it ends,
+// delayed answers are sent at once.
 type era struct {
 	context.Context
-	end context.CancelFunc
+	end      context.CancelFunc
+	faults   faults
+	requests requests
 }
 
 // openControl starts the control API. A reset returns to the users and clients
@@ -57,13 +57,17 @@ func (s *server) openControl() error {
 // beginEra begins an era and ends the one before.
 func (c *control) beginEra() {
 	ctx, end := context.WithCancel(context.Background())
-	if before := c.era.Swap(&era{ctx, end}); before != nil {
+	if before := c.now.Swap(&era{Context: ctx, end: end}); before != nil {
 		before.end()
 	}
 }
 
 // close ends all delays, because the server stops.
-func (c *control) close() { c.era.Load().end() }
+func (c *control) close() { c.now.Load().end() }
+
+// faults and requests are those of the current era.
+func (c *control) faults() *faults     { return &c.now.Load().faults }
+func (c *control) requests() *requests { return &c.now.Load().requests }
 
 // verb is a request of the control API.
 type verb struct {
@@ -89,12 +93,12 @@ func (s *server) controlVerbs() []verb {
 		{"DELETE /_control/clients/{client_id}", "deletes a client and revokes all that was issued to it", s.removeClient},
 		{"POST /_control/authorize", `decides an authorization request without a browser: {"url","username","decision":"approve"}`, withBody(s.decideRequest)},
 		{"POST /_control/tokens", `mints tokens: {"client_id","username","scope","expires_in"}; without username for the client itself`, withBody(s.mintTokens)},
-		{"GET /_control/faults", "lists the staged faults", func(*http.Request, *exchange) (any, error) { return c.faults.list(), nil }},
+		{"GET /_control/faults", "lists the staged faults", func(*http.Request, *exchange) (any, error) { return c.faults().list(), nil }},
 		{"POST /_control/faults", `stages a fault: {"endpoint":"token","status":503} or {"name":"missing_expires_in"}`, withBody(s.addFault)},
-		{"DELETE /_control/faults", "clears all faults", done(c.faults.clear)},
+		{"DELETE /_control/faults", "clears all faults", done(func() { c.faults().clear() })},
 		{"GET /_control/requests", "lists requests and their answers: ?endpoint=, ?client_id=, ?after=ID, ?wait=5s", func(r *http.Request, _ *exchange) (any, error) { return s.pickRequests(r) }},
 		{"GET /_control/requests/latest", "shows the latest of them", s.latestRequest},
-		{"DELETE /_control/requests", "clears the log of requests", done(c.requests.forget)},
+		{"DELETE /_control/requests", "clears the log of requests", done(func() { c.requests().forget() })},
 		{"POST /_control/issuer", `sets the base URL, once it is known: {"issuer":"http://localhost:49153"}`, withBody(s.moveIssuer)},
 		{"POST /_control/reset", "puts everything back to how it was after the start", s.reset},
 	}
@@ -433,7 +437,7 @@ func (s *server) addFault(asked *fault, _ *http.Request, _ *exchange) (any, erro
 	if err != nil {
 		return nil, err
 	}
-	return s.control.faults.add(f), nil
+	return s.control.faults().add(f), nil
 }
 
 func (s *server) latestRequest(r *http.Request, _ *exchange) (any, error) {
@@ -478,7 +482,8 @@ func (s *server) pickRequests(r *http.Request) ([]*loggedRequest, error) {
 			return nil, wrong(name, "unknown parameter; expected one of endpoint, client_id, after, wait")
 		}
 	}
-	return s.control.requests.pick(r.Context(), s.control.era.Load(), f, wait), nil
+	era := s.control.now.Load()
+	return era.requests.pick(r.Context(), era, f, wait), nil
 }
 
 // reset puts everything back to how it was after the start.
@@ -488,8 +493,6 @@ func (s *server) reset(*http.Request, *exchange) (any, error) {
 	}
 	s.control.beginEra()
 	s.clock.move(func(time.Duration) time.Duration { return 0 })
-	s.control.faults.reset()
-	s.control.requests.reset()
 	s.passwords.clear()
 	s.registrations.clear()
 	s.secrets.clear()

@@ -189,7 +189,7 @@ func (q *faults) take(x *exchange, client func() string) *stagedFault {
 
 // takeFault returns the fault that strikes an exchange, or nil.
 func (s *server) takeFault(x *exchange) *stagedFault {
-	return s.control.faults.take(x, sync.OnceValue(func() string { return s.claimedClient(x) }))
+	return x.era.faults.take(x, sync.OnceValue(func() string { return s.claimedClient(x) }))
 }
 
 // settle says whether a fault that was taken struck; if not, it waits for
@@ -224,13 +224,6 @@ func (q *faults) clear() {
 	q.queue = nil
 }
 
-// reset makes the queue what it was after the start.
-func (q *faults) reset() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.queue, q.last = nil, 0
-}
-
 // stagedAnswer is an answer that a fault can change before it is sent.
 type stagedAnswer struct {
 	header http.Header
@@ -262,7 +255,7 @@ func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *h
 	case f.alter != nil:
 		found.answer(a, r, x)
 		if !f.alter(a, f.member) {
-			s.control.faults.settle(f, false)
+			x.era.faults.settle(f, false)
 			a.send(w)
 			return
 		}
@@ -281,7 +274,7 @@ func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *h
 	default:
 		found.answer(a, r, x)
 	}
-	s.control.faults.settle(f, true)
+	x.era.faults.settle(f, true)
 	x.fault = f.ID
 	if f.Status != 0 {
 		a.status = f.Status

@@ -97,7 +97,7 @@ func (s *server) logRequest(x *exchange, took time.Duration) {
 		}
 		l.size += 64 + len(name) + len(strings.Join(values, "16 bytes for each"))
 	}
-	s.control.requests.add(l, x, s.profile)
+	x.era.requests.add(l, x, s.profile)
 }
 
 // findID returns the public id in text that may be a code or a token.
@@ -186,9 +186,6 @@ func shorten(text string) string {
 func (q *requests) add(l *loggedRequest, x *exchange, p *profile) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if x.era.Err() != nil {
-		return // it began before a reset
-	}
 	q.last++
 	l.ID = q.last
 	q.link(l, x.refusal != nil)
@@ -280,10 +277,6 @@ type requestFilter struct {
 	after              int
 }
 
-func (f requestFilter) picks(l *loggedRequest) bool {
-	return l.ID > f.after && (f.endpoint == "" || f.endpoint == l.Endpoint) && (f.clientID == "" || f.clientID == l.ClientID)
-}
-
 // pick returns the requests that match the filter. If there are none, it waits
 // for one until the time is over or the era ends.
 func (q *requests) pick(ctx, era context.Context, f requestFilter, wait time.Duration) []*loggedRequest {
@@ -309,7 +302,7 @@ func (q *requests) look(f requestFilter) (records []*loggedRequest, changed <-ch
 	defer q.mu.Unlock()
 	records = []*loggedRequest{}
 	for _, l := range q.kept {
-		if f.picks(l) {
+		if l.ID > f.after && (f.endpoint == "" || f.endpoint == l.Endpoint) && (f.clientID == "" || f.clientID == l.ClientID) {
 			records = append(records, l)
 		}
 	}
@@ -324,11 +317,4 @@ func (q *requests) forget() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.kept, q.size = nil, 0
-}
-
-// reset makes the log what it was after the start.
-func (q *requests) reset() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.kept, q.size, q.last = nil, 0, 0
 }

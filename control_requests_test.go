@@ -404,9 +404,9 @@ func TestRequestsWait(t *testing.T) {
 	// A server that stops lets go who waits.
 	go func() { got <- i.records("endpoint=revoke&wait=30s") }()
 	for waits := false; !waits; {
-		i.server.control.requests.mu.Lock()
-		waits = i.server.control.requests.changed != nil
-		i.server.control.requests.mu.Unlock()
+		i.server.control.requests().mu.Lock()
+		waits = i.server.control.requests().changed != nil
+		i.server.control.requests().mu.Unlock()
 	}
 	began = time.Now()
 	i.server.control.close()

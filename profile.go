@@ -234,10 +234,8 @@ func (p *profile) defaultScope() string {
 
 // describeScope is what the consent page says about a scope token.
 func (p *profile) describeScope(token string) string {
-	for _, s := range p.Scopes {
-		if s.Name == token {
-			return s.Description
-		}
+	if i := slices.Index(p.scopeNames(), token); i >= 0 {
+		return p.Scopes[i].Description
 	}
 	return ""
 }

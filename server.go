@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/rsa"
 	"log/slog"
 	"net/http"
@@ -213,10 +212,10 @@ type exchange struct {
 	error, errorDescription string      // as sent, in the profile's words
 
 	// What only the control API needs.
-	era     context.Context // in which it began; nil: it is not logged
-	decided *decision       // by the user beforehand, or nil
-	ids     []uuid.UUID     // of the grant, the code and the tokens that it is about
-	fault   string          // id of the fault that changed the answer
+	era     *era        // in which it began; nil: it is not logged
+	decided *decision   // by the user beforehand, or nil
+	ids     []uuid.UUID // of the grant, the code and the tokens that it is about
+	fault   string      // id of the fault that changed the answer
 }
 
 func newExchange(r *http.Request, now time.Time) *exchange {
@@ -276,7 +275,7 @@ func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 			s.handleControl(w, r)
 			return
 		}
-		x.era = s.control.era.Load()
+		x.era = s.control.now.Load()
 	}
 	s.dispatch(w, r, x)
 }

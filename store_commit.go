@@ -196,6 +196,7 @@ func (s *store) update(verb func(*tx) error) error {
 	batch := s.waiting
 	s.waiting = nil
 	s.mu.Unlock()
+	// guarded, because a panic in another caller's verb must not end the leader.
 	if err := guarded(func() error { return s.commit(batch) }); err != nil {
 		for _, other := range batch {
 			other.err = storageError(err)
@@ -218,10 +219,7 @@ func (s *store) commit(batch []*update) error {
 	t := &tx{bolt: b, fault: s.fault}
 	for _, u := range batch {
 		before := t.writes
-		// A panic in a verb of another caller must not end the leader.
-		if err := guarded(func() error { u.err = u.verb(t); return nil }); err != nil {
-			return err
-		}
+		u.err = u.verb(t)
 		switch {
 		case t.failed != nil:
 			return t.failed

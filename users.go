@@ -139,8 +139,8 @@ const (
 )
 
 // limiter counts tries by key in a window of time, a minute in its zero value. It
-// holds at most maxKeys. Filling it makes it forget keys, but whoever does so
-// tries each key only once.
+// holds at most maxKeys. An attacker who fills it makes it forget some keys, but
+// cannot try any of them often.
 type limiter struct {
 	window unixTime // 0: guessWindow
 
