@@ -188,7 +188,7 @@ func (q *requests) add(l *loggedRequest, x *exchange, p *profile) {
 	defer q.mu.Unlock()
 	q.last++
 	l.ID = q.last
-	q.link(l, x.refusal != nil)
+	q.link(l)
 	l.Warnings = q.warnings(l, x, p)
 	q.kept = append(q.kept, l)
 	q.size += l.size
@@ -205,33 +205,26 @@ func (q *requests) add(l *loggedRequest, x *exchange, p *profile) {
 
 // link gives a request the flow of the latest request with the same grant, code,
 // token or authorization request. If there is none, it begins a new flow.
-func (q *requests) link(l *loggedRequest, refused bool) {
+func (q *requests) link(l *loggedRequest) {
 	for _, earlier := range slices.Backward(q.kept) {
-		switch {
-		case slices.ContainsFunc(l.ids, func(id uuid.UUID) bool { return slices.Contains(earlier.ids, id) }):
+		sharesID := slices.ContainsFunc(l.ids, func(id uuid.UUID) bool { return slices.Contains(earlier.ids, id) })
+		sameRequest := l.asked != "" && l.asked == earlier.asked
+		undecided := !earlier.granted && earlier.Section == ""
+		if sharesID || sameRequest && undecided {
 			l.Flow = earlier.Flow
 			l.ClientID = cmp.Or(l.ClientID, earlier.ClientID)
 			return
-		case l.asked != "" && l.asked == earlier.asked:
-			// It goes on until it is decided; after that a new flow begins.
-			if !earlier.granted && earlier.Section == "" {
-				l.Flow = earlier.Flow
-			} else {
-				l.Flow = newFlow(l)
-			}
-			return
+		}
+		if sameRequest {
+			break // asked once more after the decision
 		}
 	}
-	if l.granted || l.asked != "" {
-		l.Flow = newFlow(l)
+	switch {
+	case l.granted:
+		l.Flow = l.ids[0].String()
+	case l.asked != "":
+		l.Flow = uuid.Must(uuid.NewV7()).String()
 	}
-}
-
-func newFlow(l *loggedRequest) string {
-	if l.granted {
-		return l.ids[0].String()
-	}
-	return uuid.Must(uuid.NewV7()).String()
 }
 
 // warnings lists what works here but not on a strict server. It leaves out what
