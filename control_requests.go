@@ -237,7 +237,7 @@ func (q *requests) warnings(l *loggedRequest, x *exchange, p *profile) []string 
 		}
 	}
 	switch {
-	case x.refusal != nil:
+	case x.refusal != nil: // it did not work
 	case x.endpoint == "authorize" && x.request != nil && x.method == http.MethodGet:
 		state := x.request.values["state"]
 		add(state == "", "no state")

@@ -242,14 +242,10 @@ func unknownWord(word string, known []string) error {
 }
 
 // below is the path of a member of an object.
-func below(path, key string) string {
-	return strings.TrimPrefix(path+"."+key, ".")
-}
+func below(path, key string) string { return strings.TrimPrefix(path+"."+key, ".") }
 
 // index is the path of an element of a list.
-func index(path string, i int) string {
-	return path + "[" + strconv.Itoa(i) + "]"
-}
+func index(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }
 
 // memberError is what is wrong with the value at a path, such as
 // clients[0].scope. Without a path it is about the whole document.

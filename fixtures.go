@@ -135,10 +135,9 @@ func (s *server) newUser(f *userFixture, existing *user) *user {
 	return u
 }
 
-// newClient is the registration of a fixture, with its scope in the profile's
-// spelling; existing is the client of that client_id, or nil, and its tokens stay
-// valid. The caller may change that the operator registered it. secret is what
-// was made here, or empty.
+// newClient is a client of the operator, made of a fixture, with its scope in the
+// profile's spelling. existing is the client of that client_id, or nil; its tokens
+// stay valid. secret is what was made here, or empty.
 func newClient(f *clientFixture, p *profile, existing *client) (c *client, secret string) {
 	tokens, _ := p.canonicalScope(strings.Fields(f.Scope))
 	c = &client{
@@ -183,11 +182,11 @@ func (s *server) prepareFixtures(files ...*fixtures) (users []*user, clients []*
 	byUsername := make(map[string]*userFixture)
 	byClientID := make(map[string]*clientFixture)
 	for _, f := range files {
-		for i := range f.Users {
-			byUsername[f.Users[i].Username] = &f.Users[i]
+		for _, u := range f.Users {
+			byUsername[u.Username] = &u
 		}
-		for i := range f.Clients {
-			byClientID[f.Clients[i].ClientID] = &f.Clients[i]
+		for _, c := range f.Clients {
+			byClientID[c.ClientID] = &c
 		}
 	}
 	if err := s.checkOwners(files, byUsername); err != nil {

@@ -246,7 +246,7 @@ func (s *server) handleLogin(w http.ResponseWriter, r *http.Request, x *exchange
 	if err := v.checkFormToken(form["form_token"]); err != nil {
 		// Forged, or open while the user signed in elsewhere.
 		if again.OutOfDate = v.user != nil; v.user == nil {
-			again.Problem = "This page was out of date, or your browser keeps no cookies. Sign in again."
+			again.Problem = "This page was out of date, or your browser does not keep cookies. Sign in again."
 		}
 		return s.writeSignIn(w, x, x.refused(err).Status, again)
 	}

@@ -337,13 +337,10 @@ func (s *store) signingKey() (key *rsa.PrivateKey, err error) {
 			return err
 		}
 		if stored == nil {
-			made, err := rsa.GenerateKey(rand.Reader, 2048)
-			if err != nil {
-				return err
+			if key, err = rsa.GenerateKey(rand.Reader, 2048); err == nil {
+				t.put(bucketMeta, metaKey, x509.MarshalPKCS1PrivateKey(key))
 			}
-			key = made
-			t.put(bucketMeta, metaKey, x509.MarshalPKCS1PrivateKey(made))
-			return nil
+			return err
 		}
 		key, err = x509.ParsePKCS1PrivateKey(*stored)
 		return err

@@ -62,9 +62,7 @@ func (p passwordHash) derive(password string) []byte {
 	return key
 }
 
-func (p passwordHash) matches(password string) bool {
-	return hmac.Equal(p.Hash, p.derive(password))
-}
+func (p passwordHash) matches(password string) bool { return hmac.Equal(p.Hash, p.derive(password)) }
 
 // mark is different for each password that is set.
 func (p passwordHash) mark() []byte { return p.Salt }

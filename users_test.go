@@ -134,7 +134,7 @@ func TestSignIn(t *testing.T) {
 		if r := b.post("/login", form); r.StatusCode != http.StatusForbidden || r.action() != "/login" {
 			t.Errorf("status %d: %s", r.StatusCode, r.body)
 		}
-		if r := i.in(t).browser().post("/login", form); r.StatusCode != http.StatusForbidden || !strings.Contains(r.body, "or your browser keeps no cookies") {
+		if r := i.in(t).browser().post("/login", form); r.StatusCode != http.StatusForbidden || !strings.Contains(r.body, "or your browser does not keep cookies") {
 			t.Errorf("status %d: %s", r.StatusCode, r.body)
 		}
 		b.post("/logout", form).wantPage(http.StatusForbidden)
