@@ -75,6 +75,7 @@ func (s *server) parseClientAndRedirectURI(q query) (*authorizationRequest, erro
 	if c == nil {
 		return nil, invalidClient(rfc6749("4.1.2.1"), unknownClient, "this server has no client with this client_id").about("client_id").with(http.StatusBadRequest)
 	}
+	// An error here is not sent to an unregistered URI (RFC 6749 §3.1.2.4).
 	redirectURI, err := c.redirectURIFor(v["redirect_uri"])
 	if err != nil {
 		return nil, err

@@ -65,8 +65,8 @@ func (s *server) logRequest(x *exchange, took time.Duration) {
 	l := &loggedRequest{
 		Time:             x.time.UTC().Format("2006-01-02T15:04:05.000Z07:00"),
 		Endpoint:         x.endpoint,
-		Method:           x.method,
-		Path:             x.path,
+		Method:           shorten(x.method),
+		Path:             shorten(x.path),
 		ClientID:         shorten(x.clientID),
 		GrantType:        shorten(x.grantType),
 		Username:         shorten(x.username),

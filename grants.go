@@ -205,7 +205,7 @@ func checkCodeVerifier(challenge, verifier string) error {
 	case len(verifier) < 43 || len(verifier) > 128 || !isUnreserved(verifier):
 		return invalidGrant(rfc7636("4.1"), verifierMalformed, "code_verifier must be 43 to 128 letters, digits, hyphens, dots, underscores or tildes").about("code_verifier")
 	}
-	sum := sha256.Sum256([]byte(verifier))
+	sum := sha256.Sum256([]byte(verifier)) // S256, the one method that is taken
 	if subtle.ConstantTimeCompare([]byte(base64.RawURLEncoding.EncodeToString(sum[:])), []byte(challenge)) == 0 {
 		return invalidGrant(rfc7636("4.6"), verifierWrong, "code_verifier does not match the code_challenge of the authorization request").about("code_verifier")
 	}

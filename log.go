@@ -142,7 +142,7 @@ func (s *server) record(x *exchange, took time.Duration) {
 		s.logRequest(x, took)
 	}
 	level := slog.LevelInfo
-	attributes := []slog.Attr{slog.String("method", x.method), slog.String("path", x.path), slog.Int("status", x.status)}
+	attributes := []slog.Attr{slog.String("method", shorten(x.method)), slog.String("path", shorten(x.path)), slog.Int("status", x.status)}
 	add := func(name, value string) {
 		if value != "" {
 			attributes = append(attributes, slog.String(name, value))

@@ -50,7 +50,7 @@ type profile struct {
 
 	// Lifetimes in seconds. All are required, the last two only with the grant
 	// refresh_token. 0 is for ever, except for codes.
-	CodeLifetime         seconds `json:"code_lifetime" required:"true" from:"1" to:"600" rule:"RFC 6749 §4.1.2"`
+	CodeLifetime         seconds `json:"code_lifetime" required:"true" from:"1" to:"600" rule:"RFC 6749 §4.1.2"` // ten minutes at most
 	AccessTokenLifetime  seconds `json:"access_token_lifetime"`
 	RefreshTokenLifetime seconds `json:"refresh_token_lifetime"` // from one use to the next
 	GrantLifetime        seconds `json:"grant_lifetime"`         // from the first token to the last refresh

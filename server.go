@@ -219,7 +219,7 @@ type exchange struct {
 }
 
 func newExchange(r *http.Request, now time.Time) *exchange {
-	return &exchange{time: now, now: unixTime(now.Unix()), method: shorten(r.Method), path: shorten(r.URL.EscapedPath()), header: r.Header,
+	return &exchange{time: now, now: unixTime(now.Unix()), method: r.Method, path: r.URL.EscapedPath(), header: r.Header,
 		sent: sent{query: parseQuery(r.URL.RawQuery)}}
 }
 
@@ -345,8 +345,8 @@ func setDefaults(header http.Header) {
 	header.Set("X-Frame-Options", "DENY")
 	header.Set("Referrer-Policy", "same-origin") // no-referrer would send Origin: null with the forms
 	header.Set("Content-Security-Policy", contentSecurityPolicy)
-	header.Set("Cache-Control", "no-store")
-	header.Set("Pragma", "no-cache") // RFC 6749 §5.1
+	header.Set("Cache-Control", "no-store") // RFC 6749 §5.1
+	header.Set("Pragma", "no-cache")
 }
 
 // maxBody is the largest request body, in bytes.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"runtime"
+	"runtime/debug"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -231,4 +232,16 @@ func (s *store) commit(batch []*update) error {
 		return nil
 	}
 	return b.Commit()
+}
+
+// guarded turns what damaged pages cause into an error: panics of bbolt, and
+// faults in the memory that the file is mapped to.
+func guarded(do func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("it is damaged, or the server has a bug: %v", p)
+		}
+	}()
+	return do()
 }

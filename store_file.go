@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -208,16 +207,4 @@ func openBolt(path string, options *bolt.Options) (db *bolt.DB, err error) {
 		return err
 	})
 	return db, err
-}
-
-// guarded turns what damaged pages cause into an error: panics of bbolt, and
-// faults in the memory that the file is mapped to.
-func guarded(do func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("it is damaged, or the server has a bug: %v", p)
-		}
-	}()
-	return do()
 }
