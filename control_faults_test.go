@@ -47,6 +47,7 @@ func (i *instance) try(method, target string, form url.Values, header ...string)
 		request.Header.Set(header[n], header[n+1])
 	}
 	client := http.Client{
+		Timeout:       patience,
 		Transport:     &http.Transport{DisableKeepAlives: true}, // which would repeat what a dropped connection did not answer
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -374,7 +375,10 @@ func TestFaultsReset(t *testing.T) {
 	i.fail(`{"endpoint":"token","delay":"10m"}`)
 	delayed := make(chan answer, 1)
 	go func() { delayed <- i.own("web") }()
-	for i.mustControl("GET", "faults", "").body != "[]\n" { // until it struck
+	for began := time.Now(); i.mustControl("GET", "faults", "").body != "[]\n"; { // until it struck
+		if time.Since(began) > patience {
+			t.Fatal("the fault does not strike")
+		}
 	}
 	i.mustControl("POST", "reset", "")
 	if r := <-delayed; r.StatusCode != 200 {

@@ -90,12 +90,15 @@ func (s *server) logRequest(x *exchange, took time.Duration) {
 		l.asked = string(hashSecret(s.profile.withoutSignIn(x.request.query)))
 	}
 	l.Params = make(map[string]any)
-	l.size = 1024 // for everything but the parameters
+	l.size = 1024 + len(l.Method) + len(l.Path) + len(l.ClientID) + len(l.Username) + len(l.ErrorDescription)
 	for name, values := range shown {
 		if l.Params[name] = values; len(values) == 1 {
 			l.Params[name] = values[0]
 		}
-		l.size += 64 + len(name) + len(strings.Join(values, "16 bytes for each"))
+		l.size += 64 + len(name)
+		for _, value := range values {
+			l.size += 16 + len(value)
+		}
 	}
 	x.era.requests.add(l, x, s.profile)
 }
