@@ -348,7 +348,7 @@ func TestRequestsMemory(t *testing.T) {
 	before := heap()
 	t.Run("R185 5,000 requests of 63 KB", func(t *testing.T) {
 		do(5000)
-		if grown := heap() - before; grown > 48<<20 {
+		if grown := heap() - before; grown > 32<<20 {
 			t.Errorf("the heap has grown by %d MiB", grown>>20)
 		}
 		all := i.records("")
@@ -359,7 +359,7 @@ func TestRequestsMemory(t *testing.T) {
 	t.Run("R185 large records", func(t *testing.T) {
 		kinds = kinds[:1]
 		do(300)
-		if grown := heap() - before; grown > 48<<20 {
+		if grown := heap() - before; grown > 32<<20 {
 			t.Errorf("the heap has grown by %d MiB", grown>>20)
 		}
 		if n := len(i.records("")); n < 100 || n > 16<<20/(100*630) {

@@ -361,7 +361,7 @@ func TestScale(t *testing.T) {
 		}
 		var took, usual time.Duration
 		for range 5 {
-			if took = beside("/account/authorized"); took < allowed(100*time.Millisecond) {
+			if took = beside("/account/authorized"); took < allowed(50*time.Millisecond) {
 				return
 			}
 			if usual = beside("/healthz"); took < 2*usual {
