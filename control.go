@@ -429,7 +429,7 @@ func (s *server) mintTokens(asked *mintRequest, _ *http.Request, x *exchange) (a
 	if err != nil {
 		return nil, err
 	}
-	return s.profile.TokenAnswer.fill(answer.facts(s.profile.TokenType, x.now)), nil
+	return s.profile.TokenAnswer.fill(tokenFacts.of(answer)), nil
 }
 
 func (s *server) addFault(asked *fault, _ *http.Request, _ *exchange) (any, error) {

@@ -443,11 +443,11 @@ func altered(to func(any) any) func(*stagedAnswer, string) bool {
 // alterMember changes a member of a good token answer, and reports whether there
 // is one.
 func (a *stagedAnswer) alterMember(name string, alter func(o object, i int) object) bool {
-	var answer shape
-	if a.status != http.StatusOK || json.Unmarshal(a.body, &answer) != nil {
+	answer, err := parseOrdered(a.body)
+	if a.status != http.StatusOK || err != nil {
 		return false
 	}
-	o, _ := answer.value.(object)
+	o, _ := answer.(object)
 	i := o.index(name)
 	if i < 0 {
 		return false

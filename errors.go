@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"mime"
@@ -174,8 +175,8 @@ func setRetryAfter(w http.ResponseWriter, e *oauthError) {
 // The members of an error answer, unless the profile has its own: in a JSON body
 // (RFC 6749 §5.2) and in a redirect (RFC 6749 §4.1.2.1).
 var (
-	bodyMembers     = &shape{object{{"error", "${error?}"}, {"error_description", "${description}"}}}
-	redirectMembers = &shape{object{{"error", "${error}"}, {"error_description", "${description}"}, {"state", "${state?}"}}}
+	bodyMembers     = newShape(object{{"error", "${error?}"}, {"error_description", "${description}"}})
+	redirectMembers = newShape(object{{"error", "${error}"}, {"error_description", "${description}"}, {"state", "${state?}"}})
 )
 
 // writeError writes an error as a JSON body (RFC 6749 §5.2).
@@ -215,9 +216,10 @@ func (s *server) tell(endpoint string, x *exchange, err error) told {
 // fill returns the members of an error answer, and notes error and
 // error_description as sent. A service may put both into one of them, or have
 // other members.
-func (x *exchange) fill(members *shape, f facts) any {
+func (x *exchange) fill(members *shape, f facts) json.RawMessage {
 	filled := members.fill(f)
-	said, _ := filled.(object)
+	value, _ := parseOrdered(filled)
+	said, _ := value.(object)
 	for name, noted := range map[string]*string{"error": &x.error, "error_description": &x.errorDescription} {
 		if members.has(name) {
 			*noted = said.text(name)
@@ -232,14 +234,14 @@ func (x *exchange) fill(members *shape, f facts) any {
 // writeTold writes an error in the profile's words as a JSON body.
 func (s *server) writeTold(w http.ResponseWriter, x *exchange, t told) {
 	setRetryAfter(w, t.oauthError)
-	f := t.facts()
+	f := toldFacts.of(t)
 	for name, value := range t.headers {
 		w.Header().Set(name, fillText(value, f))
 		if value == "" {
 			w.Header().Del(name)
 		}
 	}
-	if err := s.writeJSON(w, t.Status, x.fill(cmp.Or(t.body, bodyMembers), f)); err != nil {
+	if err := s.writeJSON(w, t.Status, x.fill(cmp.Or(t.body, &bodyMembers), f)); err != nil {
 		panic(err) // texts and numbers
 	}
 }
@@ -293,16 +295,16 @@ func (s *server) redirectError(w http.ResponseWriter, x *exchange, request *auth
 	t := s.tell(endpoint, x, err)
 	t.state = request.state
 	if t.body == nil || !t.ownBody && t.by != "json" {
-		t.body = redirectMembers // a body for all endpoints has no state, which a redirect needs
+		t.body = &redirectMembers // a body for all endpoints has no state, which a redirect needs
 	}
 	if t.by == "json" || t.by == "page" || endpoint == "oob" {
 		s.writeToldPage(w, x, t)
 		return
 	}
-	f := t.facts()
 	if t.Status >= 500 {
-		f["error"] = "server_error" // RFC 6749 §4.1.2.1
+		t.Code = "server_error" // RFC 6749 §4.1.2.1
 	}
+	f := toldFacts.of(t)
 	x.fill(t.body, f)
 	s.redirect(w, request, t.body.parameters(f))
 }

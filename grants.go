@@ -21,7 +21,7 @@ func (s *server) handleToken(w http.ResponseWriter, r *http.Request, x *exchange
 	for name, value := range s.profile.TokenHeaders {
 		w.Header().Set(name, value)
 	}
-	return s.writeJSON(w, http.StatusOK, s.profile.TokenAnswer.fill(answer.facts(s.profile.TokenType, x.now)))
+	return s.writeJSON(w, http.StatusOK, s.profile.TokenAnswer.fill(tokenFacts.of(answer)))
 }
 
 // grantToken checks the grant type and the client, then runs the grant.
@@ -93,26 +93,26 @@ func (s *server) checkParameters(grantType string, body values) error {
 // tokenAnswer is a successful answer (RFC 6749 §5.1). The profile says how it looks.
 type tokenAnswer struct {
 	accessToken  string
+	tokenType    string
+	created      unixTime
 	expiresIn    seconds // 0: never expires
 	refreshToken string  // empty: none
 	scope        string
 }
 
 // tokenFacts are the placeholders of the profile's token_answer.
-var tokenFacts = []string{"access_token", "token_type", "expires_in", "refresh_token", "scope", "created_at"}
-
-func (a *tokenAnswer) facts(tokenType string, now unixTime) facts {
-	f := facts{"access_token": a.accessToken, "token_type": tokenType, "created_at": now}
-	if a.expiresIn != 0 {
-		f["expires_in"] = a.expiresIn
-	}
-	if a.refreshToken != "" {
-		f["refresh_token"] = a.refreshToken
-	}
-	if a.scope != "" {
-		f["scope"] = a.scope
-	}
-	return f
+var tokenFacts = factsOf[*tokenAnswer]{
+	"access_token": func(a *tokenAnswer) fact { return text(a.accessToken) },
+	"token_type":   func(a *tokenAnswer) fact { return text(a.tokenType) },
+	"expires_in": func(a *tokenAnswer) fact {
+		if a.expiresIn == 0 {
+			return fact{}
+		}
+		return number(a.expiresIn)
+	},
+	"refresh_token": func(a *tokenAnswer) fact { return text(a.refreshToken) },
+	"scope":         func(a *tokenAnswer) fact { return text(a.scope) },
+	"created_at":    func(a *tokenAnswer) fact { return number(a.created) },
 }
 
 // authorizationCodeGrant exchanges a code (RFC 6749 §4.1.3).
@@ -220,7 +220,7 @@ func (s *server) implicitGrant(request *authorizationRequest, g *grant, x *excha
 	issued, answer := s.newAccessToken(g, request.client, request.scope, x.now, s.profile.AccessTokenLifetime)
 	x.about(issued.access.id)
 	issued.answers = request.pending
-	return s.profile.ImplicitAnswer.parameters(answer.facts(s.profile.TokenType, x.now)), s.store.issue(issued)
+	return s.profile.ImplicitAnswer.parameters(tokenFacts.of(answer)), s.store.issue(issued)
 }
 
 // passwordGrant takes the user's password from the client (RFC 6749 §4.3).
@@ -388,5 +388,5 @@ func (s *server) newAccessToken(g *grant, c *client, scope string, now unixTime,
 	}
 	presented := s.profile.AccessTokenFormat.newCredential(about)
 	token.stored = presented.stored()
-	return issuance{grant: g, access: token}, &tokenAnswer{accessToken: presented.String(), expiresIn: lifetime, scope: scope}
+	return issuance{grant: g, access: token}, &tokenAnswer{accessToken: presented.String(), tokenType: s.profile.TokenType, created: now, expiresIn: lifetime, scope: scope}
 }

@@ -231,11 +231,11 @@ func parseJSONForm(body string) (form url.Values, lists map[string]bool, err err
 	if strings.Count(body, ",") >= maxParameters {
 		return nil, nil, errTooManyParameters
 	}
-	var decoded shape
-	if err := json.Unmarshal([]byte(body), &decoded); err != nil {
+	decoded, err := parseOrdered([]byte(body))
+	if err != nil {
 		return nil, nil, err
 	}
-	o, ok := decoded.value.(object)
+	o, ok := decoded.(object)
 	if !ok {
 		return nil, nil, errors.New("not a JSON object")
 	}

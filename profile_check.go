@@ -69,11 +69,11 @@ func isPath(at string) bool {
 func (p *profile) checkResources(all *memberErrors) {
 	for i, r := range p.Resources {
 		member := index("resources", i)
-		known := resourceFacts
+		known := resourceFacts.names()
 		if r.Needs == "nothing" {
-			known = openFacts
+			known = serverFacts.names()
 		}
-		all.checkShape(member+".answer", r.Answer, known)
+		all.checkShape(member+".answer", r.Answer.value, known)
 		all.add(r.Schemes != nil && len(r.Schemes) == 0, member+".schemes", "is empty")
 		for j, scheme := range r.Schemes {
 			all.add(!isToken(scheme), index(member+".schemes", j), "is not a scheme (RFC 9110 §11.1)")
@@ -134,29 +134,29 @@ func (p *profile) checkAnswers(all *memberErrors) {
 	answer := func(member string, s shape, known []string, needed bool, has string) {
 		_, isObject := s.value.(object)
 		all.add(!isObject && (needed || s.value != nil), member, "must be an object, because the server answers with it")
-		all.checkShape(member, s, known)
+		all.checkShape(member, s.value, known)
 		mentions := func(text string) bool { return strings.Trim(text, "${?}") == has }
 		all.add(isObject && needed && has != "" && !slices.ContainsFunc(placeholders(s.value), mentions), member, "has no ${"+has+"}")
 	}
-	answer("token_answer", p.TokenAnswer, tokenFacts, true, "access_token")
-	answer("implicit_answer", p.ImplicitAnswer, tokenFacts, slices.Contains(p.Grants, "implicit"), "access_token")
-	answer("introspection_answer", p.IntrospectionAnswer, resourceFacts, len(p.Endpoints["introspect"]) > 0, "")
+	answer("token_answer", p.TokenAnswer, tokenFacts.names(), true, "access_token")
+	answer("implicit_answer", p.ImplicitAnswer, tokenFacts.names(), slices.Contains(p.Grants, "implicit"), "access_token")
+	answer("introspection_answer", p.IntrospectionAnswer, resourceFacts.names(), len(p.Endpoints["introspect"]) > 0, "")
 	all.add(!isText(p.BasicChallenge), "basic_challenge", "is not a valid header (RFC 9110 §5)")
 	mediaType, _, err := mime.ParseMediaType(p.JSONType)
 	all.add(err != nil || mediaType != "application/json", "json_type", "must be application/json, perhaps with a charset")
 	all.checkHeaderShapes("token_headers", p.TokenHeaders, nil)
 	if p.RevocationAnswer != nil {
-		all.checkShape("revocation_answer", *p.RevocationAnswer, nil)
+		all.checkShape("revocation_answer", p.RevocationAnswer.value, nil)
 	}
 	all.add((p.Registration != nil) != (len(p.Endpoints["registration"]) > 0), "registration", "and endpoints.registration go together: set both or neither")
 	if p.Registration != nil {
-		all.checkShape("registration.answer", p.Registration.Answer, registrationFacts)
+		all.checkShape("registration.answer", p.Registration.Answer.value, registrationFacts.names())
 	}
 }
 
 // checkShape refuses unknown placeholders, and what only looks like a placeholder.
-func (e *memberErrors) checkShape(member string, s shape, known []string) {
-	for _, text := range placeholders(s.value) {
+func (e *memberErrors) checkShape(member string, value any, known []string) {
+	for _, text := range placeholders(value) {
 		match := placeholder.FindStringSubmatch(text)
 		if match == nil || match[0] != text {
 			e.add(true, member, text+" is not a placeholder: write ${name} or ${name?}, in lower case")
@@ -175,7 +175,7 @@ var framingHeaders = []string{"Connection", "Content-Encoding", "Content-Length"
 func (e *memberErrors) checkHeaderShapes(member string, headers map[string]string, known []string) {
 	e.checkHeaders(member, headers)
 	for name, value := range headers {
-		e.checkShape(member+"."+name, shape{value}, known)
+		e.checkShape(member+"."+name, value, known)
 	}
 }
 

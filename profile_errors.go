@@ -75,10 +75,10 @@ func (p *profile) tell(endpoint string, e *oauthError) told {
 		words.Description = cmp.Or(rule.Description, words.Description)
 		t.hint = cmp.Or(rule.Hint, t.hint)
 	}
-	f := t.facts()
+	f := toldFacts.of(t)
 	words.Description = fillText(words.Description, f)
-	for _, match := range placeholder.FindAllStringSubmatch(t.hint, -1) {
-		if f[match[1]] == nil {
+	for _, name := range pieces(t.hint) {
+		if name != "" && f(name).kind == nothing {
 			t.hint = ""
 		}
 	}
@@ -86,18 +86,16 @@ func (p *profile) tell(endpoint string, e *oauthError) told {
 	return t
 }
 
-// errorFacts are the placeholders of error answers; descriptions and hints
-// know ${parameter} and ${detail}.
-var errorFacts = []string{"error", "description", "hint", "status", "parameter", "detail", "state"}
-
-func (t told) facts() facts {
-	f := facts{"description": t.Description, "status": t.Status}
-	for name, value := range map[string]string{"error": t.Code, "hint": t.hint, "parameter": t.Parameter, "detail": t.Detail, "state": t.state} {
-		if value != "" {
-			f[name] = value
-		}
-	}
-	return f
+// toldFacts are the placeholders of error answers; descriptions and hints know
+// ${parameter} and ${detail}.
+var toldFacts = factsOf[told]{
+	"error":       func(t told) fact { return text(t.Code) },
+	"description": func(t told) fact { return text(t.Description) },
+	"hint":        func(t told) fact { return text(t.hint) },
+	"status":      func(t told) fact { return number(t.Status) },
+	"parameter":   func(t told) fact { return text(t.Parameter) },
+	"detail":      func(t told) fact { return text(t.Detail) },
+	"state":       func(t told) fact { return text(t.state) },
 }
 
 // isErrorSubject reports whether an error can match an element of when.
@@ -116,9 +114,9 @@ func (rule *errorRule) check(member string, all *memberErrors) {
 	}
 	all.add(!isErrorText(rule.Error), member+".error", "has characters that RFC 6749 §5.2 does not allow")
 	if rule.Body != nil {
-		all.checkShape(member+".body", *rule.Body, errorFacts)
+		all.checkShape(member+".body", rule.Body.value, toldFacts.names())
 	}
-	all.checkHeaderShapes(member+".headers", rule.Headers, errorFacts)
-	all.checkShape(member+".description", shape{rule.Description}, []string{"parameter", "detail"})
-	all.checkShape(member+".hint", shape{rule.Hint}, []string{"parameter", "detail", "description"})
+	all.checkHeaderShapes(member+".headers", rule.Headers, toldFacts.names())
+	all.checkShape(member+".description", rule.Description, []string{"parameter", "detail"})
+	all.checkShape(member+".hint", rule.Hint, []string{"parameter", "detail", "description"})
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,39 +18,96 @@ import (
 //	"a ${name}"  the value as text within a text
 //
 // Members keep their order.
-type shape struct{ value any }
-
-var placeholder = regexp.MustCompile(`\$\{([a-z_]+)(\?)?\}`)
-
-func (s *shape) UnmarshalJSON(data []byte) error {
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.UseNumber()
-	s.value = decodeOrdered(decoder)
-	return nil
+type shape struct {
+	value    any // as written: object, []any, string, json.Number, bool or nil
+	segments []segment
 }
 
-// decodeOrdered decodes one JSON value, with objects as object. There are no
-// errors: json.Unmarshal checks the syntax before it calls UnmarshalJSON.
-func decodeOrdered(decoder *json.Decoder) any {
-	token, _ := decoder.Token()
-	switch token {
-	case json.Delim('{'):
-		o := object{}
-		for decoder.More() {
-			name, _ := decoder.Token()
-			o.add(name.(string), decodeOrdered(decoder))
-		}
-		decoder.Token() // }
-		return o
-	case json.Delim('['):
-		list := []any{}
-		for decoder.More() {
-			list = append(list, decodeOrdered(decoder))
-		}
-		decoder.Token() // ]
-		return list
+// segment is a piece of an answer: literal JSON, and the value after it.
+type segment struct {
+	isMember bool // of an object: a comma separates it from a member before it
+	literal  string
+	name     string // of the placeholder; "" for none
+	optional bool   // without a value the literal is left out too
+	inText   bool   // the value stands within quotation marks
+}
+
+func (s *shape) UnmarshalJSON(data []byte) error {
+	value, err := parseOrdered(data)
+	*s = newShape(value)
+	return err
+}
+
+// newShape compiles a value, so that filling it only joins pieces of JSON.
+func newShape(value any) shape {
+	s := shape{value: value}
+	s.compile(segment{}, value)
+	return s
+}
+
+// compile adds the segments of a value. The first of them begins as p.
+func (s *shape) compile(p segment, value any) {
+	add := func(literal string) {
+		p.literal += literal
+		s.segments, p = append(s.segments, p), segment{}
 	}
-	return token
+	switch value := value.(type) {
+	case object:
+		add("{")
+		for _, m := range value {
+			s.compile(segment{isMember: true, literal: string(appendText(nil, m.name)) + ":"}, m.value)
+		}
+		add("}")
+	case []any:
+		add("[")
+		for i, element := range value {
+			if i > 0 {
+				add(",")
+			}
+			s.compile(segment{}, element)
+		}
+		add("]")
+	case string:
+		if match := placeholder.FindStringSubmatch(value); match != nil && match[0] == value {
+			p.name, p.optional = match[1], match[2] != "" && p.isMember
+			add("")
+			return
+		}
+		p.literal += `"`
+		for literal, name := range pieces(value) {
+			p.name, p.inText = name, true
+			add(within(literal))
+		}
+		add(`"`)
+	default: // a number, true, false or null
+		literal, _ := marshalJSON(value)
+		add(string(literal))
+	}
+}
+
+// fill returns the answer: the value with every placeholder replaced.
+func (s shape) fill(f facts) json.RawMessage {
+	b := make([]byte, 0, 512)
+	for _, p := range s.segments {
+		var v fact
+		if p.name != "" {
+			v = f(p.name)
+		}
+		if p.optional && v.kind == nothing {
+			continue
+		}
+		if p.isMember && b[len(b)-1] != '{' {
+			b = append(b, ',')
+		}
+		b = append(b, p.literal...)
+		switch {
+		case p.inText:
+			b = append(b, within(v.String())...)
+		case p.name != "":
+			b = v.appendJSON(b)
+		}
+	}
+	return b
 }
 
 // has reports whether the value is an object with a member of that name.
@@ -58,59 +116,43 @@ func (s shape) has(name string) bool {
 	return o.index(name) >= 0
 }
 
-// facts are the values of placeholders; nil is unknown.
-type facts map[string]any
-
-// fill returns the value with every placeholder replaced.
-func (s shape) fill(f facts) any { return fill(s.value, f) }
-
-// parameters returns the members of an object, filled, for a redirect.
+// parameters returns the members of a filled object, for a redirect.
 func (s shape) parameters(f facts) parameters {
 	var p parameters
-	filled, _ := s.fill(f).(object)
-	for _, m := range filled {
+	filled, _ := parseOrdered(s.fill(f)) // JSON by construction
+	o, _ := filled.(object)
+	for _, m := range o {
 		p = append(p, parameters{{m.name, fmt.Sprint(m.value)}}...)
 	}
 	return p
 }
 
-func fill(value any, f facts) any {
-	switch value := value.(type) {
-	case object:
-		filled := object{}
-		for _, m := range value {
-			if text, ok := m.value.(string); ok {
-				if match := placeholder.FindStringSubmatch(text); match != nil && match[0] == text && match[2] == "?" && f[match[1]] == nil {
-					continue
-				}
-			}
-			filled.add(m.name, fill(m.value, f))
-		}
-		return filled
-	case []any:
-		filled := []any{}
-		for _, element := range value {
-			filled = append(filled, fill(element, f))
-		}
-		return filled
-	case string:
-		if match := placeholder.FindStringSubmatch(value); match != nil && match[0] == value {
-			return f[match[1]]
-		}
-		return fillText(value, f)
-	}
-	return value
-}
-
 // fillText replaces the placeholders of a text.
 func fillText(text string, f facts) string {
-	return placeholder.ReplaceAllStringFunc(text, func(p string) string {
-		if known := f[strings.Trim(p, "${?}")]; known != nil {
-			return fmt.Sprint(known)
+	var b strings.Builder
+	for literal, name := range pieces(text) {
+		b.WriteString(literal)
+		if name != "" {
+			b.WriteString(f(name).String())
 		}
-		return ""
-	})
+	}
+	return b.String()
 }
+
+// pieces yields each literal of a text with the name of the placeholder after
+// it, which is "" after the last one.
+func pieces(text string) iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		for more := true; more; {
+			var literal, name string
+			literal, text, more = strings.Cut(text, "${")
+			name, text, _ = strings.Cut(text, "}")
+			more = yield(literal, strings.TrimSuffix(name, "?")) && more
+		}
+	}
+}
+
+var placeholder = regexp.MustCompile(`\$\{([a-z_]+)(\?)?\}`)
 
 // attempt matches a placeholder, and what looks like one.
 var attempt = regexp.MustCompile(`\$\{[^}]*\}?`)
@@ -184,58 +226,50 @@ func marshalJSON(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
-// resourceFacts are the placeholders in answers of resources and introspection.
-// A name that ends in _text is a number as text.
-var resourceFacts = append([]string{
-	"access_token", "token_type", "scope", "scopes", "iat", "exp", "expires_in",
-	"client_id", "client_name", "client_uri", "client_number", "client_number_text", "client_scopes", "redirect_uri", "redirect_uris",
-	"username", "name", "display_name", "first_name", "last_name", "email", "account_uuid", "account_number", "account_number_text",
-}, openFacts...)
-
-// openFacts are the placeholders that need no token.
-var openFacts = []string{"issuer", "base_url", "host"}
-
-// serverFacts are the values of openFacts.
-func (s *server) serverFacts() facts {
-	_, host, _ := strings.Cut(s.url(""), "://")
-	return facts{"issuer": s.issuer(), "base_url": s.url(""), "host": host}
+// appendText appends a text as JSON, with &, < and > as they are.
+func appendText(b []byte, text string) []byte {
+	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r >= 0x7f || r == '"' || r == '\\' }) {
+		escaped, _ := marshalJSON(text) // text always succeeds
+		return append(b, escaped...)
+	}
+	return append(append(append(b, '"'), text...), '"')
 }
 
-// bearerFacts are the values of resourceFacts for a token.
-func (s *server) bearerFacts(b *bearer, tokenType string, now unixTime) facts {
-	f := s.serverFacts()
-	set := func(name, value string) {
-		if value != "" {
-			f[name] = value
+// within returns a text as JSON has it between quotation marks.
+func within(text string) string {
+	quoted := appendText(nil, text)
+	return string(quoted[1 : len(quoted)-1])
+}
+
+// parseOrdered parses JSON, with objects as object and numbers as json.Number.
+func parseOrdered(data []byte) (any, error) {
+	if !json.Valid(data) { // find out why
+		return nil, json.Unmarshal(data, new(any))
+	}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber()
+	return decodeOrdered(decoder), nil
+}
+
+// decodeOrdered decodes one value of valid JSON.
+func decodeOrdered(decoder *json.Decoder) any {
+	token, _ := decoder.Token()
+	switch token {
+	case json.Delim('{'):
+		o := object{}
+		for decoder.More() {
+			name, _ := decoder.Token()
+			o.add(name.(string), decodeOrdered(decoder))
 		}
+		decoder.Token() // }
+		return o
+	case json.Delim('['):
+		list := []any{}
+		for decoder.More() {
+			list = append(list, decodeOrdered(decoder))
+		}
+		decoder.Token() // ]
+		return list
 	}
-	set("access_token", b.text)
-	set("token_type", tokenType)
-	set("scope", b.scope)
-	f["scopes"] = strings.Fields(b.scope)
-	f["iat"] = b.issued
-	if b.expires != 0 {
-		f["exp"], f["expires_in"] = b.expires, b.expires-now
-	}
-	set("client_id", b.client.ClientID)
-	set("client_name", b.client.displayName())
-	set("client_uri", b.client.URI)
-	f["client_number"] = accountNumber("client " + b.client.ClientID)
-	f["client_number_text"] = fmt.Sprint(f["client_number"])
-	f["client_scopes"] = strings.Fields(b.client.Scope)
-	set("redirect_uri", strings.Join(b.client.RedirectURIs, "\n"))
-	f["redirect_uris"] = append([]string{}, b.client.RedirectURIs...) // never null
-	if u := b.user; u != nil {
-		first, last, _ := strings.Cut(u.displayName(), " ")
-		set("username", u.Username)
-		set("name", u.Name)
-		set("display_name", u.displayName())
-		set("first_name", first)
-		set("last_name", last)
-		set("email", u.Email)
-		set("account_uuid", accountUUID(u.Username).String())
-		f["account_number"] = accountNumber(u.Username)
-		f["account_number_text"] = fmt.Sprint(f["account_number"])
-	}
-	return f
+	return token
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"go/ast"
 	"go/parser"
@@ -298,7 +299,7 @@ func TestProfileCheck(t *testing.T) {
 		{"required registration parameter that is none", `"endpoints": {`, `"registration": {"required": ["name"], "answer": {}}, "endpoints": {"registration": ["/register"],`, "registration.required[0]", `"name" is unknown; expected one of client_name, client_uri, redirect_uris, scope`},
 		{"length of a registration parameter that is none", `"endpoints": {`, `"registration": {"max_length": {"name": 3}, "answer": {}}, "endpoints": {"registration": ["/register"],`, "registration.max_length.name", "unknown key; expected one of client_name"},
 		{"registration scope outside the list", `"endpoints": {`, `"registration": {"scope": "track steal", "answer": {}}, "endpoints": {"registration": ["/register"],`, "registration.scope", `"steal" is not in the list of scopes`},
-		{"unknown placeholder in the registration answer", `"endpoints": {`, `"registration": {"answer": {"id": "${id}"}}, "endpoints": {"registration": ["/register"],`, "registration.answer", "${id} is unknown here; expected one of client_id, client_secret"},
+		{"unknown placeholder in the registration answer", `"endpoints": {`, `"registration": {"answer": {"id": "${id}"}}, "endpoints": {"registration": ["/register"],`, "registration.answer", "${id} is unknown here; expected one of base_url, client_id, client_name"},
 		{"registration endpoint without registration", `"revoke":`, `"registration": ["/register"], "revoke":`, "registration", "set both or neither"},
 		{"introspection endpoint without answer", `"revoke":`, `"introspect": ["/look"], "revoke":`, "introspection_answer", "must be an object"},
 		{"implicit grant without answer", `"refresh_token"],`, `"refresh_token", "implicit"],`, "implicit_answer", "must be an object"},
@@ -335,7 +336,7 @@ func TestProfileCheck(t *testing.T) {
 		{"placeholder in capitals", `${email?}`, `${Email}`, "resources[0].answer", "${Email} is not a placeholder"},
 		{"placeholder without an end", `${display_name}`, `${display_name`, "resources[0].answer", "${display_name is not a placeholder"},
 		{"placeholder within another", `There is no ${parameter}`, `There is no ${no${parameter}`, "errors[3].description", "${no${parameter} is not a placeholder"},
-		{"placeholder that needs a user", `"needs": "user"`, `"needs": "nothing"`, "resources[0].answer", "${account_number} is unknown here; expected one of issuer, base_url, host"},
+		{"placeholder that needs a user", `"needs": "user"`, `"needs": "nothing"`, "resources[0].answer", "${account_number} is unknown here; expected one of base_url, host, issuer"},
 		{"placeholder in a token header", `vnd.parcels+json`, `${scope}`, "token_headers.Content-Type", "cannot have placeholders such as ${scope}"},
 		{"R200 type of JSON that is none", `"token_answer":`, `"json_type": "text/html", "token_answer":`, "json_type", "must be application/json, perhaps with a charset"},
 		{"header that has no name", `"Content-Type":`, `"":`, "token_headers.", "is not a valid header"},
@@ -476,7 +477,7 @@ func TestErrorReasons(t *testing.T) {
 // has a member decides it.
 func TestProfileRules(t *testing.T) {
 	t.Parallel()
-	problem := &shape{object{{"problem", "${error}"}}}
+	problem := new(newShape(object{{"problem", "${error}"}}))
 	i := startProfile(t, "rfc6749", func(s *server) {
 		s.profile.Errors = errorRules{
 			{Status: 402, Description: "Something is wrong.", Body: problem, Headers: map[string]string{"X-One": "1", "X-Two": "2", "X-Three": "3"}},
@@ -484,7 +485,7 @@ func TestProfileRules(t *testing.T) {
 			{When: []string{"unknown code"}, Error: "unknown_code", Headers: map[string]string{"x-three": ""}},
 			{At: []string{"revoke"}, Status: 409},
 			{At: []string{"token"}, When: []string{"missing code", "missing redirect_uri"}, Description: "There is no ${parameter}."},
-			{At: []string{"token"}, Body: &shape{object{{"error", "${error}"}, {"text", "${description}"}}}},
+			{At: []string{"token"}, Body: new(newShape(object{{"error", "${error}"}, {"text", "${description}"}}))},
 		}
 	})
 	testAnswers(t, i, []answerCase{
@@ -533,6 +534,38 @@ func TestServerFailures(t *testing.T) {
 						t.Errorf("%s: %v is told as %d %s, %s", endpoint, err, told.Status, told.Code, told.Description)
 					}
 				}
+			}
+		})
+	}
+}
+
+// TestShape fills answers; every value that a placeholder can have is a row.
+func TestShape(t *testing.T) {
+	t.Parallel()
+	f := func(name string) fact {
+		return map[string]fact{
+			"word": text("a"), "quoted": text("\"\\\n<&>\u2028é\xff"), "empty": text(""), "number": number(-7),
+			"list": list([]string{"a", "b\""}), "nobody": list(nil),
+		}[name]
+	}
+	for _, c := range []struct{ name, shape, want string }{
+		{"literals", `{"a": [1, 2.50, true, null, {}], "b<&>": "\u00e9\""}`, `{"a":[1,2.50,true,null,{}],"b<&>":"é\""}`},
+		{"values", `{"a": "${word}", "b": "${number}", "c": "${list}", "d": "${nobody}"}`, `{"a":"a","b":-7,"c":["a","b\""],"d":[]}`},
+		{"escapes", `["${quoted}", "a ${quoted}"]`, `["\"\\\n<&>\u2028é\ufffd","a \"\\\n<&>\u2028é\ufffd"]`},
+		{"no value", `{"a": "${empty}", "b": "${unknown}"}`, `{"a":null,"b":null}`},
+		{"the first member is left out", `{"a": "${empty?}", "b": "${word?}", "c": 1}`, `{"b":"a","c":1}`},
+		{"all members are left out", `{"a": {"b": "${empty?}", "c": "${unknown?}"}, "d": "${empty?}"}`, `{"a":{}}`},
+		{"an element is never left out", `["${empty?}", "${word?}"]`, `[null,"a"]`},
+		{"within a text", `["${word}${number}", "a ${list} {", "${empty?}."]`, `["a-7","a [a b\"] {","."]`},
+		{"a text alone", `"${word}"`, `"a"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var s shape
+			if err := json.Unmarshal([]byte(c.shape), &s); err != nil {
+				t.Fatal(err)
+			}
+			if got := string(s.fill(f)); got != c.want {
+				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})
 	}

@@ -23,7 +23,21 @@ type registration struct {
 }
 
 // registrationFacts are the placeholders of the registration's answer.
-var registrationFacts = []string{"client_id", "client_secret", "client_name", "client_uri", "client_number", "client_number_text", "client_scopes", "redirect_uri", "redirect_uris", "scope", "issuer"}
+var registrationFacts = func() factsOf[registered] {
+	all := factsOf[registered]{
+		"client_secret": func(r registered) fact { return text(r.secret) },
+		"scope":         func(r registered) fact { return text(r.Scope) },
+	}
+	addFacts(all, serverFacts, func(r registered) *server { return r.server })
+	return addFacts(all, clientFacts, func(r registered) *client { return r.client })
+}()
+
+// registered is a new client and its secret.
+type registered struct {
+	*client
+	server *server
+	secret string
+}
 
 // registrationMembers are what clients can register about themselves.
 var registrationMembers = []string{"client_name", "client_uri", "redirect_uris", "scope"}
@@ -38,9 +52,7 @@ func (s *server) handleRegistration(w http.ResponseWriter, r *http.Request, x *e
 		return err
 	}
 	x.clientID = c.ClientID
-	f := s.bearerFacts(&bearer{client: c, scope: c.Scope}, "", x.now)
-	f["client_secret"] = secret
-	return s.writeJSON(w, http.StatusOK, s.profile.Registration.Answer.fill(f))
+	return s.writeJSON(w, http.StatusOK, s.profile.Registration.Answer.fill(registrationFacts.of(registered{c, s, secret})))
 }
 
 func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, error) {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"net"
 	"net/http"
 	"slices"
@@ -179,7 +178,7 @@ func TestIssuerAsGiven(t *testing.T) {
 			i := startProfile(t, profile).behind("http://as.example/")
 			for _, resource := range i.server.profile.Resources {
 				i.server.autoApprove = "alice"
-				filled := fmt.Sprint(resource.Answer.fill(i.server.serverFacts()))
+				filled := string(resource.Answer.fill(serverFacts.of(i.server)))
 				if strings.Contains(filled, "example//") {
 					t.Errorf("%s: %s", profile, filled)
 				}

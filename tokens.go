@@ -68,7 +68,7 @@ var accessTokenRefusals = refusals{
 func (s *server) handleResource(into *resource) handler {
 	return func(w http.ResponseWriter, r *http.Request, x *exchange) error {
 		if into.Needs == "nothing" {
-			return s.writeJSON(w, http.StatusOK, into.Answer.fill(s.serverFacts()))
+			return s.writeJSON(w, http.StatusOK, into.Answer.fill(serverFacts.of(s)))
 		}
 		b, err := s.bearerToken(r, x, into)
 		switch {
@@ -79,7 +79,7 @@ func (s *server) handleResource(into *resource) handler {
 		case len(into.Scopes) > 0 && !slices.ContainsFunc(into.Scopes, func(scope string) bool { return covers(b.scope, scope) }):
 			return insufficientScope(rfc6750("3.1"), scopeInsufficient, "the token does not have the scope that this resource needs")
 		}
-		return s.writeJSON(w, http.StatusOK, into.Answer.fill(s.bearerFacts(b, s.profile.TokenType, x.now)))
+		return s.writeJSON(w, http.StatusOK, into.Answer.fill(resourceFacts.of(described{b, s, s.profile.TokenType, x.now})))
 	}
 }
 
@@ -109,7 +109,7 @@ func (s *server) handleIntrospect(w http.ResponseWriter, r *http.Request, x *exc
 	if b == nil || b.client.ID != c.ID && !c.resourceServer() {
 		return s.writeJSON(w, http.StatusOK, object{{"active", false}})
 	}
-	return s.writeJSON(w, http.StatusOK, s.profile.IntrospectionAnswer.fill(s.bearerFacts(b, tokenType, x.now)))
+	return s.writeJSON(w, http.StatusOK, s.profile.IntrospectionAnswer.fill(resourceFacts.of(described{b, s, tokenType, x.now})))
 }
 
 // describeToken returns what a live access or refresh token stands for, or
