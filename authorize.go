@@ -20,7 +20,7 @@ import (
 type authorizationRequest struct {
 	query  string // as received, in printable ASCII
 	values values
-	faulty map[string]reason
+	faulty map[string]*oauthError
 
 	// Known before anything may be sent to the redirect URI.
 	client          *client
@@ -59,10 +59,10 @@ func (s *server) parseClientAndRedirectURI(q query) (*authorizationRequest, erro
 	if q.err != nil {
 		return nil, q.err
 	}
-	v, faulty := newValues(q.values)
+	v, faulty := newValues(q.values, rfc6749("3.1"))
 	for _, name := range []string{"client_id", "redirect_uri"} {
-		if fault, found := faulty[name]; found {
-			return nil, faultyParameter(rfc6749("3.1"), name, fault)
+		if err := faulty[name]; err != nil {
+			return nil, err
 		}
 	}
 	if v["client_id"] == "" {
@@ -115,7 +115,7 @@ func (a *authorizationRequest) parseParameters(p *profile) error {
 			a.prompt = append(a.prompt, prompt)
 		}
 	}
-	if err := checkFaulty(rfc6749("3.1"), a.faulty); err != nil {
+	if err := checkFaulty(a.faulty); err != nil {
 		return err
 	}
 	switch a.responseType {
@@ -199,14 +199,19 @@ func (a *authorizationRequest) parseCodeChallenge(p *profile) error {
 // handleAuthorize is the authorization endpoint (RFC 6749 §3.1). It finds the
 // client and the user, asks the user, and redirects back to the client.
 func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	if r.Method == http.MethodPost {
-		return s.handleAuthorizePost(w, r, x)
+	if x.wrong != nil && r.Method == http.MethodPost {
+		return x.wrong
 	}
-	request, err := s.parseClientAndRedirectURI(x.query)
+	request, err := s.parseClientAndRedirectURI(x.authorizationQuery())
 	if err != nil {
 		return err
 	}
 	x.asks(request)
+	if r.Method == http.MethodPost {
+		// The same by GET, for which sign-in, reload and the back button work.
+		seeOther(w, r.URL.EscapedPath()+"?"+request.query)
+		return nil
+	}
 	invalid := request.parseParameters(s.profile)
 
 	if d, err := s.decidedBeforehand(request, x); d != nil || err != nil {
@@ -262,29 +267,17 @@ func (a *authorizationRequest) refusedUnasked(v *visitor, err error) error {
 	return sentBack{err, a}
 }
 
-// handleAuthorizePost redirects a request by POST (RFC 6749 §3.1) to the same by
-// GET, for which sign-in, reload and the back button work. A parameter in both
-// URL and body is a duplicate.
-func (s *server) handleAuthorizePost(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	if x.wrong != nil {
-		return x.wrong
+// authorizationQuery is the authorization request of an exchange. A parameter in
+// both URL and body is a duplicate.
+func (x *exchange) authorizationQuery() query {
+	if x.method != http.MethodPost {
+		return x.query
 	}
-	request, err := s.parseClientAndRedirectURI(x.queryAndForm())
-	if err != nil {
-		return err
-	}
-	x.asks(request)
-	seeOther(w, r.URL.EscapedPath()+"?"+request.query)
-	return nil
-}
-
-// queryAndForm is the authorization request of a POST.
-func (m *sent) queryAndForm() query {
-	all := maps.Clone(m.query.values)
-	for name, values := range m.form {
+	all := maps.Clone(x.query.values)
+	for name, values := range x.form {
 		all[name] = slices.Concat(all[name], values)
 	}
-	return query{all.Encode(), all, m.query.err}
+	return query{all.Encode(), all, x.query.err}
 }
 
 // decision is the user's answer to an authorization request.
@@ -431,14 +424,13 @@ func (s *server) approve(w http.ResponseWriter, x *exchange, request *authorizat
 	g.Consented = true
 	x.username = u.Username
 	x.about(g.key.id())
-	var answer parameters
-	var err error
+	issue := s.newCode
 	if request.responseType == "token" {
-		answer, err = s.implicitGrant(request, g, x)
-	} else {
-		answer, err = s.issueCode(request, g, x)
+		issue = s.implicitGrant
 	}
-	if err != nil {
+	issued, answer := issue(request, g, x)
+	issued.answers = request.pending
+	if err := s.store.issue(issued); err != nil {
 		return request.decisionRefused(err)
 	}
 	if request.state != "" {
@@ -448,18 +440,20 @@ func (s *server) approve(w http.ResponseWriter, x *exchange, request *authorizat
 	return nil
 }
 
-// issueCode issues an authorization code, with all that the exchange will check
-// (RFC 6749 §4.1.2, RFC 7636 §4.4).
-func (s *server) issueCode(request *authorizationRequest, g *grant, x *exchange) (parameters, error) {
+// newCode makes an authorization code, with all that the exchange will check, and
+// the parameters of the redirect (RFC 6749 §4.1.2, RFC 7636 §4.4).
+func (s *server) newCode(request *authorizationRequest, g *grant, x *exchange) (issuance, parameters) {
 	c := s.profile.CodeFormat.newCredential(claims{})
 	x.about(c.id)
-	code := &authorizationCode{
-		oneTime:       oneTime{stored: c.stored(), Grant: g.key, Expires: x.now.after(s.profile.CodeLifetime)},
+	code := &oneTime{
+		stored:        c.stored(),
+		Grant:         g.key,
+		Expires:       x.now.after(s.profile.CodeLifetime), // at most ten minutes (RFC 6749 §4.1.2)
 		RedirectURI:   request.sentRedirectURI,
 		CodeChallenge: request.codeChallenge,
 	}
 	g.Expires = later(g.Expires, code.Expires)
-	return parameters{{"code", c.String()}}, s.store.issue(issuance{grant: g, code: code, answers: request.pending})
+	return issuance{grant: g, code: code}, parameters{{"code", c.text}}
 }
 
 // redirect sends the browser back to the client: the one place where a

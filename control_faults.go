@@ -332,14 +332,10 @@ func (s *server) stageError(f *stagedFault, found *route, w http.ResponseWriter,
 // authorizationQuery is the authorization request in a request to the
 // authorization endpoint or from its consent page.
 func authorizationQuery(x *exchange) query {
-	switch {
-	case x.form.Has("request"):
+	if x.form.Has("request") {
 		return parseQuery(x.form.Get("request"))
-	case x.method == http.MethodPost:
-		return x.queryAndForm()
-	default:
-		return x.query
 	}
+	return x.authorizationQuery()
 }
 
 // claimedClient is the client_id that a request names, unchecked: in the

@@ -73,7 +73,7 @@ func (s *server) logRequest(x *exchange, took time.Duration) {
 		Status:           x.status,
 		Error:            shorten(x.error),
 		ErrorDescription: shorten(x.errorDescription),
-		Section:          x.section(),
+		Section:          x.section,
 		Fault:            x.fault,
 		Milliseconds:     float64(took.Microseconds()) / 1000,
 		ids:              x.ids,

@@ -147,7 +147,7 @@ func FuzzValues(f *testing.F) {
 		if (q.err != nil) != (err != nil) {
 			t.Fatalf("parseQuery: %v; url.ParseQuery: %v", q.err, err)
 		}
-		v, faulty := newValues(q.values)
+		v, faulty := newValues(q.values, "")
 		for name, value := range v {
 			if sent := form[name]; len(sent) != 1 || sent[0] != value || value == "" {
 				t.Errorf("%s is %q, and %q was sent", name, value, sent)
@@ -170,7 +170,7 @@ func FuzzValues(f *testing.F) {
 		for name, value := range v {
 			again.Set(name, value)
 		}
-		if w, faulty := newValues(parseQuery(again.Encode()).values); len(faulty) > 0 || len(w) != len(v) {
+		if w, faulty := newValues(parseQuery(again.Encode()).values, ""); len(faulty) > 0 || len(w) != len(v) {
 			t.Errorf("%q becomes %q, %q, %v", v, w, faulty, err)
 		}
 	})

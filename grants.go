@@ -38,7 +38,7 @@ func (s *server) grantToken(r *http.Request, x *exchange) (*tokenAnswer, error) 
 		return nil, unsupportedGrantType(rfc6749("5.2"), grantTypeUnsupported, "grant_type must be one of "+strings.Join(s.profile.tokenGrants(), ", ")).about("grant_type")
 	}
 	x.grantType = grantType
-	incomplete := s.checkParameters(grantType, body)
+	incomplete := s.checkRequired(grantType, body)
 	if incomplete != nil && s.profile.ParametersFirst {
 		return nil, incomplete
 	}
@@ -70,21 +70,22 @@ func (s *server) grantToken(r *http.Request, x *exchange) (*tokenAnswer, error) 
 	}
 }
 
-// checkParameters refuses a token request without a parameter that its grant needs.
-func (s *server) checkParameters(grantType string, body values) error {
-	var required []string
-	var rule section
-	switch grantType {
-	case "authorization_code":
-		required, rule = []string{"code"}, rfc6749("4.1.3")
-	case "password":
-		required, rule = []string{"username", "password"}, rfc6749("4.3.2")
-	case "refresh_token":
-		required, rule = []string{"refresh_token"}, rfc6749("6")
-	}
-	for _, name := range append(required, s.profile.RequiredParameters[grantType]...) {
+// requiredParameters are what each grant needs, by the section that says so.
+var requiredParameters = map[string]struct {
+	rule  section
+	names []string
+}{
+	"authorization_code": {rfc6749("4.1.3"), []string{"code"}},
+	"password":           {rfc6749("4.3.2"), []string{"username", "password"}},
+	"refresh_token":      {rfc6749("6"), []string{"refresh_token"}},
+}
+
+// checkRequired refuses a token request without a parameter that its grant needs.
+func (s *server) checkRequired(grantType string, body values) error {
+	required := requiredParameters[grantType]
+	for _, name := range slices.Concat(required.names, s.profile.RequiredParameters[grantType]) {
 		if body[name] == "" {
-			return missing(rule, name)
+			return missing(required.rule, name)
 		}
 	}
 	return nil
@@ -122,7 +123,7 @@ var tokenFacts = factsOf[*tokenAnswer]{
 func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*tokenAnswer, error) {
 	presented, _ := s.profile.CodeFormat.parse(body["code"])
 	var answer *tokenAnswer
-	err := s.store.redeemCode(presented, x.now, func(code *authorizationCode, spend func() (*grant, error)) (issued issuance, err error) {
+	err := s.store.redeem(bucketCodes, presented, x.now, func(code *oneTime, spend func() (*grant, error)) (issued issuance, err error) {
 		x.about(code.Grant.id())
 		// The code was issued to this client.
 		if code.Grant.client() != c.ID {
@@ -135,7 +136,7 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 		if err := checkCodeVerifier(code.CodeChallenge, body["code_verifier"]); err != nil {
 			return issued, err
 		}
-		// The code works once, and until it expires (RFC 6749 §4.1.2).
+		// The code works once, and for ten minutes at most (RFC 6749 §4.1.2).
 		g, err := spend()
 		if err != nil {
 			return issued, err
@@ -212,15 +213,14 @@ func checkCodeVerifier(challenge, verifier string) error {
 	return nil
 }
 
-// implicitGrant issues an access token, never a refresh token, and returns the
-// parameters of the redirect (RFC 6749 §4.2.2).
+// implicitGrant makes an access token, never a refresh token, and the parameters
+// of the redirect (RFC 6749 §4.2.2).
 //
 // Deviation: RFC 9700 §2.1.2 advises against it; a client must register it by name.
-func (s *server) implicitGrant(request *authorizationRequest, g *grant, x *exchange) (parameters, error) {
+func (s *server) implicitGrant(request *authorizationRequest, g *grant, x *exchange) (issuance, parameters) {
 	issued, answer := s.newAccessToken(g, request.client, request.scope, x.now, s.profile.AccessTokenLifetime)
 	x.about(issued.access.id)
-	issued.answers = request.pending
-	return s.profile.ImplicitAnswer.parameters(tokenFacts.of(answer)), s.store.issue(issued)
+	return issued, s.profile.ImplicitAnswer.parameters(tokenFacts.of(answer))
 }
 
 // passwordGrant takes the user's password from the client (RFC 6749 §4.3).
@@ -293,7 +293,7 @@ func (s *server) issueForClient(c *client, scope string, x *exchange, lifetime s
 func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenAnswer, error) {
 	presented, _ := s.profile.RefreshTokenFormat.parse(body["refresh_token"])
 	var answer *tokenAnswer
-	err := s.store.rotateRefreshToken(presented, x.now, func(token *refreshToken, spend func() (*grant, error)) (issued issuance, err error) {
+	err := s.store.redeem(bucketRefresh, presented, x.now, func(token *oneTime, spend func() (*grant, error)) (issued issuance, err error) {
 		x.about(token.Grant.id())
 		// The token was issued to this client.
 		if token.Grant.client() != c.ID {
@@ -357,10 +357,7 @@ func (s *server) newTokens(g *grant, c *client, scope string, now unixTime, life
 	if c.mayUse("refresh_token", s.profile) {
 		presented := s.profile.RefreshTokenFormat.newCredential(claims{})
 		expires := earlier(now.after(s.profile.RefreshTokenLifetime), g.Issued.after(s.profile.GrantLifetime))
-		issued.refresh = &refreshToken{
-			oneTime: oneTime{stored: presented.stored(), Grant: g.key, Issued: now, Expires: expires},
-			Access:  issued.access.id,
-		}
+		issued.refresh = &oneTime{stored: presented.stored(), Grant: g.key, Issued: now, Expires: expires, Access: issued.access.id}
 		g.Refreshable = true
 		answer.refreshToken = presented.String()
 		g.Expires = later(g.Expires, expires)

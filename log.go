@@ -155,7 +155,7 @@ func (s *server) record(x *exchange, took time.Duration) {
 	add("fault", x.fault)
 	add("error", x.error)
 	add("error_description", x.errorDescription)
-	add("section", string(x.section()))
+	add("section", string(x.section))
 	if x.failure != nil {
 		level = slog.LevelError
 		add("failure", x.failure.Error())

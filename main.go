@@ -24,7 +24,6 @@
 // That is the core. The rest can be skipped:
 //
 //	errors_reasons.go      what can be wrong, in one list
-//	lifetimes.go           seconds and moments
 //	store_*.go             users and clients, transactions, the file, the sweeper
 //	users.go               users, passwords, guess limits, browser sessions, RFC 6749 §10.10, §10.12
 //	metadata.go            the issuer and what it tells of itself, RFC 8414

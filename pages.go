@@ -367,7 +367,7 @@ func (s *server) handleOutOfBand(w http.ResponseWriter, r *http.Request, x *exch
 		return err
 	}
 	presented, _ := s.profile.CodeFormat.parse(x.query.values.Get("code"))
-	b, err := s.store.code(presented, x.now)
+	b, err := s.store.unused(bucketCodes, presented, x.now)
 	switch {
 	case errors.Is(err, errStorage):
 		return err

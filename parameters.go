@@ -18,22 +18,22 @@ import (
 // values are the parameters of a request: each once, none empty.
 type values map[string]string
 
-// newValues checks each parameter. One that occurs twice (RFC 6749 §3.1, §3.2)
-// or has forbidden characters (RFC 6749 Appendix A) is left out, and faulty says
-// what is wrong with it.
-func newValues(form url.Values) (v values, faulty map[string]reason) {
-	v, faulty = values{}, map[string]reason{}
+// newValues checks each parameter. One that occurs twice, which rule forbids (RFC
+// 6749 §3.1, §3.2), or has forbidden characters (RFC 6749 Appendix A) is left out,
+// and faulty says what is wrong with it.
+func newValues(form url.Values, rule section) (v values, faulty map[string]*oauthError) {
+	v, faulty = values{}, map[string]*oauthError{}
 	for name, all := range form {
 		isClean := isText(all[0]) || isCredential[name]
 		switch {
 		case !isParameter[name] && (len(all) > 1 || !isClean):
 			// An unknown parameter is ignored (RFC 6749 §3.1).
 		case len(all) > 1:
-			faulty[name] = parameterTwice
+			faulty[name] = invalidRequest(rule, parameterTwice, name+" occurs more than once").about(name)
 		case all[0] == "":
 			// An empty one counts as not sent (RFC 6749 §3.1).
 		case !isClean:
-			faulty[name] = parameterNotText
+			faulty[name] = invalidRequest(rfc6749Appendix("A"), parameterNotText, name+" has control characters or is not UTF-8").about(name)
 		default:
 			v[name] = all[0]
 		}
@@ -41,11 +41,12 @@ func newValues(form url.Values) (v values, faulty map[string]reason) {
 	return v, faulty
 }
 
-// parameterFaults describe what can be wrong with a single parameter.
-var parameterFaults = map[reason]string{
-	parameterTwice:     "occurs more than once",
-	parameterNotText:   "has control characters or is not UTF-8",
-	parameterNotString: "must be a string",
+// checkFaulty returns the error of the first faulty parameter, or nil.
+func checkFaulty(faulty map[string]*oauthError) error {
+	for _, name := range slices.Sorted(maps.Keys(faulty)) {
+		return faulty[name]
+	}
+	return nil
 }
 
 // sent is what a request says, parsed once.
@@ -106,23 +107,6 @@ func isText(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
-// checkFaulty refuses what newValues found faulty. rule is the section that
-// forbids repeated parameters.
-func checkFaulty(rule section, faulty map[string]reason) error {
-	if len(faulty) == 0 {
-		return nil
-	}
-	name := slices.Min(slices.Collect(maps.Keys(faulty)))
-	return faultyParameter(rule, name, faulty[name])
-}
-
-func faultyParameter(rule section, name string, fault reason) error {
-	if fault == parameterNotText {
-		rule = rfc6749Appendix("A")
-	}
-	return invalidRequest(rule, fault, name+" "+parameterFaults[fault]).about(name)
-}
-
 // isParameter has the parameters that some endpoint knows.
 var isParameter = map[string]bool{
 	"access_token": true, "client_id": true, "client_secret": true, "code": true, "code_challenge": true,
@@ -137,13 +121,13 @@ func (m *sent) body() (values, error) {
 	if m.wrong != nil {
 		return nil, m.wrong
 	}
-	v, faulty := newValues(m.form)
+	v, faulty := newValues(m.form, rfc6749("3.2"))
 	for name := range m.lists {
 		if isParameter[name] {
-			faulty[name] = parameterNotString
+			faulty[name] = invalidRequest(rfc6749("3.2"), parameterNotString, name+" must be a string").about(name)
 		}
 	}
-	return v, checkFaulty(rfc6749("3.2"), faulty)
+	return v, checkFaulty(faulty)
 }
 
 // bodyTypes are the kinds of body that a profile may take, by media type.
@@ -167,14 +151,7 @@ func parseBody(r *http.Request, kinds []string, otherEmpty bool) (form url.Value
 		if otherEmpty {
 			return nil, nil, nil
 		}
-		var types []string
-		for mediaType, kind := range bodyTypes {
-			if slices.Contains(kinds, kind) {
-				types = append(types, mediaType)
-			}
-		}
-		slices.Sort(types)
-		return nil, nil, otherMediaType(mediaType, types...)
+		return nil, nil, otherMediaType(mediaType, kinds)
 	}
 	body, err := readBody(r)
 	if err != nil {
@@ -208,8 +185,9 @@ func parseBody(r *http.Request, kinds []string, otherEmpty bool) (form url.Value
 	return form, lists, nil
 }
 
-// otherMediaType refuses a body because of its media type.
-func otherMediaType(sent string, wanted ...string) error {
+// otherMediaType refuses a body that is of none of the kinds.
+func otherMediaType(sent string, kinds []string) error {
+	wanted := slices.DeleteFunc(slices.Sorted(maps.Keys(bodyTypes)), func(t string) bool { return !slices.Contains(kinds, bodyTypes[t]) })
 	description := "the body must be " + strings.Join(wanted, " or ")
 	switch {
 	case sent == "":

@@ -259,7 +259,7 @@ func isTrue(value string) bool {
 func (p *profile) withoutSignIn(query string) string {
 	var kept []string
 	for pair := range strings.SplitSeq(query, "&") {
-		v, _ := newValues(parseQuery(pair).values)
+		v, _ := newValues(parseQuery(pair).values, "")
 		if v["prompt"] != "" {
 			rest := slices.DeleteFunc(strings.Fields(v["prompt"]), func(value string) bool { return value == "login" || value == "select_account" })
 			pair = parameters{{"prompt", strings.Join(rest, " ")}}.encode()

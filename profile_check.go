@@ -114,6 +114,9 @@ func (p *profile) checkScopes(all *memberErrors) {
 	}
 }
 
+// maxLifetime is the longest lifetime of a token, in seconds: a hundred years.
+const maxLifetime seconds = 100 * 365 * 24 * 60 * 60
+
 // checkCredentials checks how codes and tokens look and how long they live.
 func (p *profile) checkCredentials(all *memberErrors) {
 	refreshes := slices.Contains(p.Grants, "refresh_token")

@@ -207,7 +207,8 @@ type exchange struct {
 
 	// The answer.
 	status                  int
-	refusal                 *oauthError // the rule behind an error
+	refusal                 *oauthError // before a profile words it
+	section                 section     // the rule behind it
 	failure                 error       // behind a refusal that tells no details
 	error, errorDescription string      // as sent, in the profile's words
 
@@ -238,18 +239,11 @@ func (x *exchange) asks(request *authorizationRequest) {
 // refused notes an error that is about to be written.
 func (x *exchange) refused(err error) *oauthError {
 	x.refusal = asOAuthError(err)
+	x.section = x.refusal.Section
 	if x.refusal.Status >= 500 {
 		x.failure = err
 	}
 	return x.refusal
-}
-
-// section is the rule behind an error, or "".
-func (x *exchange) section() section {
-	if x.refusal == nil {
-		return ""
-	}
-	return x.refusal.Section
 }
 
 // ServeHTTP answers a request.

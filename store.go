@@ -5,9 +5,63 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/google/uuid"
+	bolt "go.etcd.io/bbolt"
 )
+
+// store is the bbolt file. Its verbs are OAuth's, one transaction each.
+type store struct {
+	db *bolt.DB
+
+	mu      sync.Mutex
+	waiting []*update     // not yet taken by a leader
+	lead    chan struct{} // full while a caller of update leads
+
+	sweepAt  int    // the index in mortals where the sweeper continues
+	sweepKey []byte // and the key there; nil: the first
+
+	fault func() error // for tests: the error of the next write, or nil
+}
+
+// unixTime counts whole seconds since 1970, the NumericDate of RFC 7519 §2. The
+// server dates everything in whole seconds, so that expires_in, exp and the moment
+// of expiry agree. As an expiry, 0 means never.
+type unixTime int64
+
+// seconds is a lifetime; 0 means forever.
+type seconds int64
+
+// after returns when something of this lifetime, issued at t, expires.
+func (t unixTime) after(lifetime seconds) unixTime {
+	if lifetime == 0 {
+		return 0
+	}
+	return t + unixTime(lifetime)
+}
+
+func (t unixTime) expired(now unixTime) bool { return t != 0 && t <= now }
+
+// UTC is the time for pages to format.
+func (t unixTime) UTC() time.Time { return time.Unix(int64(t), 0).UTC() }
+
+// later returns the later of two expiries.
+func later(a, b unixTime) unixTime {
+	if a == 0 || b == 0 {
+		return 0
+	}
+	return max(a, b)
+}
+
+// earlier returns the earlier of two expiries.
+func earlier(a, b unixTime) unixTime {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
+}
 
 // grantKey names a grant: user, client and the grant's own id, 16 bytes each,
 // so that all that a user granted to a client is one run of keys.
@@ -59,27 +113,21 @@ type stored struct {
 	Hash []byte    `json:"hash"`
 }
 
-// oneTime is a credential that works once. The record of a used one stays, so that
-// a second use is noticed.
+// oneTime is a credential that works once: an authorization code (RFC 6749 §4.1.2)
+// or a refresh token (RFC 6749 §1.5). The record of a used one stays, so that a
+// second use is noticed.
 type oneTime struct {
 	stored
 	Grant   grantKey `json:"grant"`
 	Issued  unixTime `json:"iat,omitempty"`
 	Expires unixTime `json:"exp,omitempty"`
 	Used    bool     `json:"used,omitempty"`
-}
 
-// authorizationCode is the code of RFC 6749 §4.1.2 and what it is bound to.
-type authorizationCode struct {
-	oneTime
+	// What a code is bound to.
 	RedirectURI   string `json:"redirect_uri,omitempty"` // as in the authorization request; empty if it had none
 	CodeChallenge string `json:"code_challenge,omitempty"`
-}
 
-// refreshToken is the refresh token of RFC 6749 §1.5.
-type refreshToken struct {
-	oneTime
-	Access uuid.UUID `json:"access"` // the access token issued beside it
+	Access uuid.UUID `json:"access,omitzero"` // issued beside a refresh token
 }
 
 // accessToken hangs on a grant. One from the client credentials grant hangs only
@@ -103,12 +151,17 @@ func (a *accessToken) client() uuid.UUID {
 	return a.Client
 }
 
+// clientNamed returns a client, or nil.
+func (s *store) clientNamed(clientID string) (*client, error) {
+	return view(s, func(t *tx) (*client, error) { return read[client](t, bucketClients, []byte(clientID)) })
+}
+
 // issuance is what one transaction issues; members that are nil are not issued.
 type issuance struct {
 	grant   *grant
-	code    *authorizationCode
+	code    *oneTime
 	access  *accessToken
-	refresh *refreshToken
+	refresh *oneTime
 	answers *pendingConsent // the request that the user was asked about
 	ends    *uuid.UUID      // an access token that ends with this
 }
@@ -141,7 +194,6 @@ var (
 func (s *stored) setKey(key []byte)      { copy(s.id[:], key) }
 func (g *grant) setKey(key []byte)       { copy(g.key[:], key) }
 func (s *stored) isOf(c credential) bool { return c.is(s.Hash) }
-func (o *oneTime) once() *oneTime        { return o }
 
 // find returns the record of a credential, or nil: an unknown id and a wrong
 // secret are the same.
@@ -250,29 +302,17 @@ func (t *tx) spend(o *oneTime, now unixTime) (*grant, error) {
 	return b.grant, nil
 }
 
-// redeem is what a grant does with a code or a refresh token of type R, in one
-// transaction: it refuses, or calls spend and returns what it issues on the
-// grant. A refusal before that changes nothing.
-type redeem[R any] func(record R, spend func() (*grant, error)) (issuance, error)
-
-// redeemCode exchanges a code for what is issued on its grant (RFC 6749 §4.1.3).
-func (s *store) redeemCode(c credential, now unixTime, redeem redeem[*authorizationCode]) error {
-	return redeemOnce(s, bucketCodes, c, now, redeem)
-}
-
-// rotateRefreshToken exchanges a refresh token for what is issued on its grant
-// (RFC 6749 §6).
-func (s *store) rotateRefreshToken(c credential, now unixTime, redeem redeem[*refreshToken]) error {
-	return redeemOnce(s, bucketRefresh, c, now, redeem)
-}
-
-func redeemOnce[T any, R onceOnly[T]](s *store, bucket []byte, c credential, now unixTime, redeem redeem[R]) error {
+// redeem exchanges a code (RFC 6749 §4.1.3) or a refresh token (RFC 6749 §6) for
+// what is issued on its grant, in one transaction. check refuses, or calls spend
+// and returns what to issue. A refusal before that changes nothing.
+func (s *store) redeem(bucket []byte, c credential, now unixTime,
+	check func(record *oneTime, spend func() (*grant, error)) (issuance, error)) error {
 	return s.update(func(t *tx) error {
-		record, err := find[T, R](t, bucket, c)
+		record, err := find[oneTime](t, bucket, c)
 		if record == nil {
 			return cmp.Or(err, errUnknown)
 		}
-		issued, err := redeem(record, func() (*grant, error) { return t.spend(R(record).once(), now) })
+		issued, err := check(record, func() (*grant, error) { return t.spend(record, now) })
 		if err == nil && issued.ends != nil {
 			err = t.endAccess(*issued.ends)
 		}
@@ -284,13 +324,6 @@ func redeemOnce[T any, R onceOnly[T]](s *store, bucket []byte, c credential, now
 	})
 }
 
-// onceOnly is a record of type T that works once.
-type onceOnly[T any] interface {
-	*T
-	isOf(credential) bool
-	once() *oneTime
-}
-
 // revokeToken ends an access token alone, or a refresh token with all that
 // hangs on its grant (RFC 7009 §2.1). access and refresh are the same text, read
 // as either kind. check gets the client that the token was issued to, and may
@@ -300,7 +333,7 @@ type onceOnly[T any] interface {
 // drop one that leaked and go on.
 func (s *store) revokeToken(access, refresh credential, check func(client uuid.UUID) error) error {
 	return s.update(func(t *tx) error {
-		token, err := find[refreshToken](t, bucketRefresh, refresh)
+		token, err := find[oneTime](t, bucketRefresh, refresh)
 		if err != nil {
 			return err
 		}
@@ -379,24 +412,15 @@ func (s *store) accessToken(c credential, now unixTime) (*bearer, error) {
 	})
 }
 
-// code returns what a code that can be redeemed stands for; errors as
-// accessToken's, and errReused.
-func (s *store) code(c credential, now unixTime) (*bearer, error) {
-	return lookUp[authorizationCode](s, bucketCodes, c, now)
-}
-
-// refreshToken returns what a live refresh token stands for; errors as code's.
-func (s *store) refreshToken(c credential, now unixTime) (*bearer, error) {
-	return lookUp[refreshToken](s, bucketRefresh, c, now)
-}
-
-func lookUp[T any, R onceOnly[T]](s *store, bucket []byte, c credential, now unixTime) (*bearer, error) {
+// unused returns what a code or a refresh token that can be redeemed stands for;
+// errors as accessToken's, and errReused.
+func (s *store) unused(bucket []byte, c credential, now unixTime) (*bearer, error) {
 	return view(s, func(t *tx) (*bearer, error) {
-		record, err := find[T, R](t, bucket, c)
+		record, err := find[oneTime](t, bucket, c)
 		if record == nil {
 			return nil, cmp.Or(err, errUnknown)
 		}
-		b, err := t.live(R(record).once(), now)
+		b, err := t.live(record, now)
 		if b != nil {
 			b.text = c.text
 		}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -25,25 +24,13 @@ var (
 
 const memory = ":memory:"
 
-// store is the bbolt file. Its verbs are OAuth's, one transaction each.
-type store struct {
-	db *bolt.DB
-
-	mu      sync.Mutex
-	waiting []*update     // not yet taken by a leader
-	lead    chan struct{} // full while a caller of update leads
-
-	sweepAt  int    // the index in mortals where the sweeper continues
-	sweepKey []byte // and the key there; nil: the first
-
-	fault func() error // for tests: the error of the next write, or nil
-}
+// lockTime is how long to wait for another process to close the file.
+const lockTime = time.Second
 
 // openStore opens the database at path, and makes it if nothing is there. It
 // refuses a file that is not a whole grantling database, and leaves it unchanged.
-// It waits at most a second for another process to close the file.
 func openStore(path string) (*store, error) {
-	db, err := openDatabase(path, realTime().Add(time.Second))
+	db, err := openDatabase(path)
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, fmt.Errorf("database %s is in use by another process", path)
@@ -53,41 +40,35 @@ func openStore(path string) (*store, error) {
 	return &store{db: db, lead: make(chan struct{}, 1)}, nil
 }
 
-func openDatabase(path string, deadline time.Time) (*bolt.DB, error) {
+func openDatabase(path string) (*bolt.DB, error) {
 	if path == memory {
 		return makeDatabase(path, &bolt.Options{NoSync: true, NoFreelistSync: true, FreelistType: bolt.FreelistMapType, OpenFile: openUnlinked})
 	}
 	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
-		if err := createDatabase(path, deadline); err != nil {
+		if err := createDatabase(path); err != nil {
 			return nil, err
 		}
 	}
-	if err := checkDatabase(path, deadline); err != nil {
+	if err := checkDatabase(path); err != nil {
 		return nil, err
 	}
-	return openBolt(path, &bolt.Options{Timeout: until(deadline), FreelistType: bolt.FreelistMapType})
-}
-
-// until is the time left before deadline, at least a millisecond, because bbolt
-// takes 0 for no limit.
-func until(deadline time.Time) time.Duration {
-	return max(deadline.Sub(realTime()), time.Millisecond)
+	return openBolt(path, &bolt.Options{FreelistType: bolt.FreelistMapType})
 }
 
 func (s *store) close() error { return s.db.Close() }
 
 // createDatabase makes the file under another name and renames it when it is
 // complete. A process that is killed leaves no database or a complete one.
-func createDatabase(path string, deadline time.Time) error {
+func createDatabase(path string) error {
 	making := path + ".new"
 	if info, err := os.Lstat(making); err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("%s, the temporary file that it is made in, is not a regular file", making)
 	}
-	db, err := makeDatabase(making, &bolt.Options{Timeout: until(deadline)})
+	db, err := makeDatabase(making, &bolt.Options{})
 	if err != nil && !errors.Is(err, bolterrors.ErrTimeout) && !errors.Is(err, errForeign) {
 		// An earlier start was killed, or ran out of space, and left half a file.
 		os.Remove(making)
-		if db, err = makeDatabase(making, &bolt.Options{Timeout: until(deadline)}); err != nil {
+		if db, err = makeDatabase(making, &bolt.Options{}); err != nil {
 			os.Remove(making)
 		}
 	}
@@ -146,18 +127,17 @@ func makeDatabase(file string, options *bolt.Options) (*bolt.DB, error) {
 
 // checkDatabase checks the file without writing to it. bbolt would make a database
 // of an empty file, and fail later on a truncated one.
-func checkDatabase(path string, deadline time.Time) error {
+func checkDatabase(path string) error {
 	info, err := os.Stat(path)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if !info.Mode().IsRegular() {
+	case !info.Mode().IsRegular():
 		return errors.New("it is not a regular file")
-	}
-	if info.Size() == 0 {
+	case info.Size() == 0:
 		return errors.New("it is empty (0 bytes): it was truncated, or was never a database; remove it to start over")
 	}
-	db, err := openBolt(path, &bolt.Options{Timeout: until(deadline), ReadOnly: true})
+	db, err := openBolt(path, &bolt.Options{ReadOnly: true})
 	if cause := new(fs.PathError); err != nil && !errors.Is(err, bolterrors.ErrTimeout) && !errors.As(err, &cause) {
 		return fmt.Errorf("it is not a database, or a damaged one (%w): restore a backup, or remove it to start over", err)
 	}
@@ -200,8 +180,9 @@ func checkWhole(path string, tx *bolt.Tx) error {
 	return nil
 }
 
-// openBolt is bolt.Open with errors instead of panics.
+// openBolt is bolt.Open with errors instead of panics, and a limit of time.
 func openBolt(path string, options *bolt.Options) (db *bolt.DB, err error) {
+	options.Timeout = lockTime
 	err = guarded(func() error {
 		db, err = bolt.Open(path, 0o600, options)
 		return err

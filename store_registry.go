@@ -193,11 +193,6 @@ func (s *store) deleteUser(username string) error {
 	})
 }
 
-// clientNamed returns a client, or nil.
-func (s *store) clientNamed(clientID string) (*client, error) {
-	return view(s, func(t *tx) (*client, error) { return read[client](t, bucketClients, []byte(clientID)) })
-}
-
 // deleteClient removes a client. Everything issued to it is dead, as with deleteUser.
 func (s *store) deleteClient(clientID string) error {
 	return s.update(func(t *tx) error { t.deleteClient(clientID); return nil })

@@ -24,8 +24,8 @@ var mortals = []struct {
 	dead   func(t *tx, bucket, key, value []byte, now unixTime) (bool, error)
 }{
 	{bucketGrants, dead[grant]},
-	{bucketCodes, dead[authorizationCode]},
-	{bucketRefresh, dead[refreshToken]},
+	{bucketCodes, dead[oneTime]},
+	{bucketRefresh, dead[oneTime]},
 	{bucketAccess, dead[accessToken]},
 	{bucketAnswered, dead[answered]},
 	{bucketSessions, dead[session]},

@@ -920,7 +920,7 @@ func TestDatabaseMode(t *testing.T) {
 	t.Run("R176 umask 000", func(t *testing.T) {
 		if path := os.Getenv("GRANTLING_TEST_MODE"); path != "" {
 			// Made so, not mended when it is opened.
-			if err := createDatabase(path, realTime().Add(time.Second)); err != nil {
+			if err := createDatabase(path); err != nil {
 				t.Fatal(err)
 			}
 			return
@@ -1141,7 +1141,7 @@ func TestSweep(t *testing.T) {
 					g := i.server.newGrant(u, c, "read", now)
 					issued, _ := i.server.newTokens(g, c, "read", now, 3600)
 					presented := newCredential()
-					issued.code = &authorizationCode{oneTime: oneTime{stored: presented.stored(), Grant: g.key, Expires: now.after(600), Used: true}}
+					issued.code = &oneTime{stored: presented.stored(), Grant: g.key, Expires: now.after(600), Used: true}
 					if err := i.server.store.issue(issued); err != nil {
 						t.Error(err)
 					}

@@ -121,7 +121,7 @@ func (s *server) describeToken(text string, now unixTime) (b *bearer, tokenType 
 		}
 	}
 	if c, ok := s.profile.RefreshTokenFormat.parse(text); ok && !errors.Is(err, errStorage) {
-		b, err = s.store.refreshToken(c, now)
+		b, err = s.store.unused(bucketRefresh, c, now)
 	}
 	if errors.Is(err, errStorage) {
 		return nil, "", err
