@@ -362,13 +362,11 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 	expires, _ := strconv.ParseInt(form["expires"], 10, 64)
 	pending := pendingConsent{id, form["asked"], unixTime(expires), form["request"]}
 	if v.user == nil || !sameMAC(pending.mac(v), form["mac"]) {
-		return outOfDate("You have signed in or out since it was asked. Go back to the application and start again.",
-			accessDenied(rfc6749("10.12"), formOfAnotherSignIn, "this form belongs to another sign-in"))
+		return accessDenied(rfc6749("10.12"), formOfAnotherSignIn, "this form belongs to another sign-in")
 	}
 	x.username = v.user.Username
 	if pending.expires.expired(x.now) {
-		return outOfDate("It was asked more than half an hour ago. Go back to the application and start again.",
-			invalidRequest(rfc6749("4.1.1"), consentExpired, "this request has expired"))
+		return invalidRequest(rfc6749("4.1.1"), consentExpired, "this request has expired")
 	}
 	request, err := s.parseClientAndRedirectURI(parseQuery(pending.query))
 	if err != nil {
@@ -377,8 +375,7 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 	x.asks(request)
 	switch invalid := request.parseParameters(s.profile); {
 	case invalid == nil && request.asked() != pending.asked, invalid != nil && request.sentRedirectURI == "":
-		return outOfDate("The application has changed since it was asked. Go back to the application and start again.",
-			invalidRequest(rfc6749("4.1.1"), clientChanged, "the client has changed since the user was asked"))
+		return invalidRequest(rfc6749("4.1.1"), clientChanged, "the client has changed since the user was asked")
 	case invalid != nil:
 		return sentBack{invalid, request}
 	}
@@ -387,11 +384,6 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 	}
 	request.pending = &pending
 	return s.decide(w, x, request, &decision{v.user, form["decision"] == "deny"})
-}
-
-// outOfDate tells the user why the answer no longer counts.
-func outOfDate(text string, err *oauthError) error {
-	return err.helped(help{Heading: "This question is out of date", Text: text})
 }
 
 // decide does what the user decided.
@@ -411,8 +403,7 @@ func (s *server) decide(w http.ResponseWriter, x *exchange, request *authorizati
 // client already has an answer.
 func (a *authorizationRequest) decisionRefused(err error) error {
 	if errors.Is(err, errAnswered) {
-		return invalidRequest(rfc6749("4.1.1"), answeredAlready, "this request has been answered already").
-			helped(help{Heading: "You have answered already", Text: "Your first answer has been sent to the application. If you are still here, go back to the application and start again."})
+		return invalidRequest(rfc6749("4.1.1"), answeredAlready, "this request has been answered already")
 	}
 	return sentBack{err, a}
 }

@@ -41,13 +41,6 @@ type oauthError struct {
 	Reason      reason // what exactly is wrong
 	Parameter   string // that it is about, or member of a registration; "": none
 	Detail      string // the scope token or the grant type that it is about; "": none
-	Help        help   // for the person at the browser; zero: there is nothing to do
-}
-
-// help tells a person what has happened and what to do about it.
-type help struct {
-	Heading, Text string
-	Path, Link    string // of a page of this server to go on to, and the words of the link
 }
 
 func (e *oauthError) Error() string {
@@ -64,12 +57,6 @@ func (e *oauthError) about(parameter string, detail ...string) *oauthError {
 // with gives the error another status than its code has.
 func (e *oauthError) with(status int) *oauthError {
 	e.Status = status
-	return e
-}
-
-// helped adds what the person at the browser can do about the error.
-func (e *oauthError) helped(h help) *oauthError {
-	e.Help = h
 	return e
 }
 

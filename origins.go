@@ -19,8 +19,7 @@ func isAddressed(host string, names ...string) bool {
 // misdirected refuses a request for another host. A web page could let its own
 // name resolve to this machine, and would then have this server's origin.
 func (s *server) misdirected() error {
-	return misdirectedRequest(rfc9110("7.4"), hostUnknown, "Host must be localhost, a loopback address, the host of the issuer "+s.issuer()+" or one of -control-host").
-		helped(help{Heading: "This server does not use this name", Text: "It listens on this machine only. Open " + s.issuer() + " instead, or start it with this name as -control-host."})
+	return misdirectedRequest(rfc9110("7.4"), hostUnknown, "Host must be localhost, a loopback address, the host of the issuer "+s.issuer()+" or one of -control-host")
 }
 
 // allowAnyOrigin lets web pages of any origin read the answer, and reports

@@ -23,7 +23,8 @@ var templateFiles embed.FS
 var pages = parsePages()
 
 func parsePages() map[string]*template.Template {
-	base := template.Must(template.ParseFS(templateFiles, "templates/base.html")).Option("missingkey=error")
+	base := template.New("base.html").Option("missingkey=error").Funcs(template.FuncMap{"has": slices.Contains[[]string]})
+	template.Must(base.ParseFS(templateFiles, "templates/base.html"))
 	names, err := fs.Glob(templateFiles, "templates/*.html")
 	if err != nil {
 		panic(err) // the pattern is good
@@ -90,6 +91,8 @@ type page struct {
 type pageData map[string]any
 
 func (p page) Base() string      { return p.s.base } // path of the issuer
+func (p page) Issuer() string    { return p.s.issuer() }
+func (p page) Endpoint() string  { return p.x.endpoint } // that it is part of, or ""
 func (p page) Profile() *profile { return p.s.profile }
 
 // User is who is signed in, or nil.
@@ -182,12 +185,9 @@ func (s *server) handleStart(w http.ResponseWriter, r *http.Request, x *exchange
 	}
 	s.keepCookie(w, v)
 	return s.writePage(w, x, http.StatusOK, "start.html", pageData{
-		"Issuer":    s.issuer(),
 		"Endpoints": s.endpointRows(),
 		"Examples":  examples,
 		"UserInfo":  s.advertised("userinfo"),
-		// There are tokens that stand for no user.
-		"Nobody": slices.Contains(s.profile.Grants, "client_credentials") && !s.profile.ClientActsForOwner,
 	})
 }
 
@@ -372,8 +372,7 @@ func (s *server) handleOutOfBand(w http.ResponseWriter, r *http.Request, x *exch
 	case errors.Is(err, errStorage):
 		return err
 	case err != nil, s.autoApprove == "" && (v.user == nil || v.user.ID != b.user.ID):
-		return invalidRequest(rfc6749("4.1.2"), noCodeToShow, "there is no code here that is good and yours: it may have been used or have expired").
-			helped(help{Heading: "There is no code here", Text: "It may have been used or have expired. Go back to the application and start again."})
+		return invalidRequest(rfc6749("4.1.2"), noCodeToShow, "there is no code here that is good and yours: it may have been used or have expired")
 	}
 	x.clientID, x.username = b.client.ClientID, b.user.Username
 	return s.writePage(w, x, http.StatusOK, "code.html", pageData{
@@ -381,35 +380,4 @@ func (s *server) handleOutOfBand(w http.ResponseWriter, r *http.Request, x *exch
 		"Name":    b.client.displayName(),
 		"Minutes": (b.expires - x.now + 59) / 60,
 	})
-}
-
-// expectations are what the parameters of an authorization request must be.
-var expectations = map[string]string{
-	"client_id":             "the client_id of an application registered here",
-	"redirect_uri":          "one of the redirect URIs that the application registered, character by character; only the port of http on a loopback host may differ",
-	"response_type":         "code; or token, if the application is registered for the implicit grant and the redirect URI is not out of band",
-	"scope":                 "scopes that this server has and the application is registered for, separated by single spaces; leave it out for the default",
-	"code_challenge":        "the SHA-256 hash of the code_verifier in base64url without padding: 43 characters",
-	"code_challenge_method": "S256",
-	"response_mode":         "query for response_type code, fragment for token; or leave it out",
-	"prompt":                "none, login, consent or select_account; or leave it out",
-}
-
-// Expected is what the parameter must be in a profile, or "".
-func (e *oauthError) Expected(p *profile) string {
-	implicit := slices.Contains(p.Grants, "implicit")
-	switch {
-	case e.Reason == parameterTwice:
-		return "at most once"
-	case e.Reason == parameterNotText:
-		return "text in UTF-8 without control characters"
-	case e.Reason == grantTypeNotRegistered:
-		return "one whose grant the application is registered for"
-	case e.Parameter == "response_type" && !implicit:
-		return "code"
-	case e.Parameter == "response_mode" && (!implicit || p.ImplicitInQuery):
-		return "query; or leave it out"
-	default:
-		return expectations[e.Parameter]
-	}
 }

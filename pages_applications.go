@@ -74,8 +74,7 @@ const (
 
 // noApplication answers for another user's application as for none.
 func noApplication() error {
-	return notFound(rfc9110("15.5.5"), noSuchApplication, "you have no such application").
-		helped(help{"You have no such application", "It may have been deleted already.", "/account/applications", "Your applications"})
+	return notFound(rfc9110("15.5.5"), noSuchApplication, "you have no such application")
 }
 
 // handleApplications lists the user's applications.

@@ -304,8 +304,7 @@ func (v *visitor) formToken() string { return v.mac("form") }
 
 func (v *visitor) checkFormToken(token string) error {
 	if !sameMAC(v.formToken(), token) {
-		return accessDenied(rfc6749("10.12"), formOfAnotherSignIn, "this form is from another sign-in, or the browser does not keep cookies").
-			helped(help{Heading: "This form is out of date", Text: "You have signed in or out since it was loaded, or your browser does not keep cookies. Go back, reload the page and try again."})
+		return accessDenied(rfc6749("10.12"), formOfAnotherSignIn, "this form is from another sign-in, or the browser does not keep cookies")
 	}
 	return nil
 }
