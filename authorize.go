@@ -227,7 +227,7 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 	if v.user != nil {
 		x.username = v.user.Username
 	}
-	ask := signIn{Username: request.values["login_hint"], Continue: r.URL.EscapedPath() + "?" + request.query}
+	ask := signInPage{Username: request.values["login_hint"], Continue: r.URL.EscapedPath() + "?" + request.query}
 	switch {
 	// An anonymous browser is not redirected with an error: the link may be made
 	// only to send it elsewhere (RFC 9700 §4.11.2).
@@ -354,10 +354,7 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 	if err != nil {
 		return err
 	}
-	v, err := s.visitor(r, x)
-	if err != nil {
-		return err
-	}
+	v := x.visitor
 	id, _ := uuid.Parse(form["id"])
 	expires, _ := strconv.ParseInt(form["expires"], 10, 64)
 	pending := pendingConsent{id, form["asked"], unixTime(expires), form["request"]}

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
-	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -231,14 +230,14 @@ func (s *server) passwordGrant(c *client, body values, r *http.Request, x *excha
 	if err != nil {
 		return nil, err
 	}
-	u, err := s.checkPassword(r.Context(), body["username"], body["password"], source(r), x.now)
-	switch wait := (tooManyTries)(0); {
-	case errors.As(err, &wait):
-		return nil, tooManyGuesses(invalidGrant, rfc6749("4.3.2"), int(wait))
-	case errors.Is(err, errWrongPassword):
-		return nil, invalidGrant(rfc6749("5.2"), passwordWrong, "the username or the password is wrong")
+	u, wait, err := s.checkPassword(r.Context(), body["username"], body["password"], source(r), x.now)
+	switch {
 	case err != nil:
 		return nil, err
+	case wait > 0:
+		return nil, tooManyGuesses(invalidGrant, rfc6749("4.3.2"), wait)
+	case u == nil:
+		return nil, invalidGrant(rfc6749("5.2"), passwordWrong, "the username or the password is wrong")
 	}
 	x.username = u.Username
 	return s.issueForUser(u, c, scope, x, s.profile.AccessTokenLifetime)

@@ -175,15 +175,11 @@ func (s *server) endpointRows() []endpointRow {
 
 // handleStart shows what runs here and how to try it.
 func (s *server) handleStart(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	v, err := s.visitor(r, x)
+	examples, err := s.startExamples(x.visitor)
 	if err != nil {
 		return err
 	}
-	examples, err := s.startExamples(v)
-	if err != nil {
-		return err
-	}
-	s.keepCookie(w, v)
+	s.keepCookie(w, x.visitor)
 	return s.writePage(w, x, http.StatusOK, "start.html", pageData{
 		"Endpoints": s.endpointRows(),
 		"Examples":  examples,
@@ -197,122 +193,6 @@ func (s *server) advertised(endpoint string) string {
 		return s.url(paths[0])
 	}
 	return ""
-}
-
-// signIn is what the sign-in page shows.
-type signIn struct {
-	Username  string // filled in
-	Continue  string // local target once signed in
-	Problem   string
-	OutOfDate bool // the form was, and the user is signed in already
-
-	// Set by writeSignIn.
-	Client *client // who asks, or nil
-	Host   string  // where the browser goes then
-}
-
-func (s *server) writeSignIn(w http.ResponseWriter, x *exchange, status int, shown signIn) error {
-	s.keepCookie(w, x.visitor)
-	path, query, _ := strings.Cut(shown.Continue, "?")
-	if found, _, ok := s.findRoute("GET", path); ok && found.endpoint == "authorize" {
-		if request, err := s.parseClientAndRedirectURI(parseQuery(query)); err == nil {
-			shown.Client, shown.Host = request.client, redirectHost(request.redirectURI)
-		}
-	}
-	return s.writePage(w, x, status, "login.html", shown)
-}
-
-// keepCookie gives a browser that has no cookie the one that its forms are bound to.
-func (s *server) keepCookie(w http.ResponseWriter, v *visitor) {
-	if v.new {
-		s.setCookie(w, v.cookie.String())
-	}
-}
-
-// handleLogin is the sign-in page and its form.
-func (s *server) handleLogin(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	v, err := s.visitor(r, x)
-	if err != nil {
-		return err
-	}
-	if r.Method != http.MethodPost {
-		return s.writeSignIn(w, x, http.StatusOK, signIn{Continue: s.localTarget(x.query.values.Get("continue"))})
-	}
-	form, err := x.body()
-	if err != nil {
-		return err
-	}
-	again := signIn{Username: form["username"], Continue: s.localTarget(form["continue"])}
-	if err := v.checkFormToken(form["form_token"]); err != nil {
-		// Forged, or open while the user signed in elsewhere.
-		if again.OutOfDate = v.user != nil; v.user == nil {
-			again.Problem = "This page was out of date, or your browser does not keep cookies. Sign in again."
-		}
-		return s.writeSignIn(w, x, x.refused(err).Status, again)
-	}
-	u, err := s.checkPassword(r.Context(), form["username"], form["password"], source(r), x.now)
-	wait := tooManyTries(0)
-	switch {
-	case errors.As(err, &wait):
-		err = tooManyGuesses(accessDenied, rfc6749("10.10"), int(wait))
-		again.Problem = "Too many failed tries. Wait a minute and try again."
-	case errors.Is(err, errWrongPassword):
-		err = accessDenied(rfc6749("3.1"), passwordWrong, errWrongPassword.Error()).with(http.StatusUnprocessableEntity)
-		again.Problem = "The username or the password is wrong."
-	case err != nil:
-		return err
-	default:
-		x.username = u.Username
-		if err := s.signIn(w, v, u, x.now); err != nil {
-			return err
-		}
-		seeOther(w, again.Continue)
-		return nil
-	}
-	refused := x.refused(err)
-	setRetryAfter(w, refused)
-	return s.writeSignIn(w, x, refused.Status, again)
-}
-
-// localTarget returns target if it is a page of this server to which a
-// sign-in may lead, and the start page otherwise.
-func (s *server) localTarget(target string) string {
-	u, err := url.ParseRequestURI(target)
-	if err == nil && u.Scheme == "" && u.Host == "" {
-		if found, _, ok := s.findRoute("GET", u.Path); ok && u.EscapedPath() == u.Path && (found.form || found.endpoint == "authorize") {
-			return target
-		}
-	}
-	return s.base + "/"
-}
-
-// handleLogout ends the session, here and not only in the browser. From the
-// consent page it leads back to the request, for another user.
-func (s *server) handleLogout(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	v, err := s.visitor(r, x)
-	if err != nil {
-		return err
-	}
-	form, err := x.body()
-	if err != nil {
-		return err
-	}
-	if err := v.checkFormToken(form["form_token"]); err != nil {
-		return err
-	}
-	if v.session != nil {
-		x.username = v.user.Username
-		if err := s.store.deleteSession(v.session); err != nil {
-			return err
-		}
-	}
-	s.setCookie(w, "")
-	next := s.base + "/"
-	if request := form["request"]; request != "" {
-		next = s.base + s.profile.Endpoints["authorize"][0] + "?" + request
-	}
-	seeOther(w, next)
-	return nil
 }
 
 // writeConsent asks the user.
@@ -362,16 +242,12 @@ func redirectHost(uri string) string {
 // shows only a good code, and only to the user that it was issued for: a link
 // to this page cannot talk anyone into another user's code.
 func (s *server) handleOutOfBand(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	v, err := s.visitor(r, x)
-	if err != nil {
-		return err
-	}
 	presented, _ := s.profile.CodeFormat.parse(x.query.values.Get("code"))
 	b, err := s.store.unused(bucketCodes, presented, x.now)
 	switch {
 	case errors.Is(err, errStorage):
 		return err
-	case err != nil, s.autoApprove == "" && (v.user == nil || v.user.ID != b.user.ID):
+	case err != nil, s.autoApprove == "" && (x.visitor.user == nil || x.visitor.user.ID != b.user.ID):
 		return invalidRequest(rfc6749("4.1.2"), noCodeToShow, "there is no code here that is good and yours: it may have been used or have expired")
 	}
 	x.clientID, x.username = b.client.ClientID, b.user.Username

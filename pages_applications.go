@@ -15,34 +15,6 @@ import (
 	"github.com/google/uuid"
 )
 
-// account guards an account page: a visitor who is not signed in gets the
-// sign-in page, and a form counts only with its token (RFC 6749 §10.12).
-func (s *server) account(handle handler) handler {
-	return func(w http.ResponseWriter, r *http.Request, x *exchange) error {
-		v, err := s.visitor(r, x)
-		if err != nil {
-			return err
-		}
-		if v.user == nil {
-			status := http.StatusOK
-			if r.Method == http.MethodPost {
-				status = http.StatusForbidden
-			}
-			return s.writeSignIn(w, x, status, signIn{Continue: s.localTarget(r.URL.RequestURI())})
-		}
-		x.username = v.user.Username
-		if r.Method == http.MethodPost {
-			if x.wrong != nil {
-				return x.wrong
-			}
-			if err := v.checkFormToken(x.form.Get("form_token")); err != nil {
-				return err
-			}
-		}
-		return handle(w, r, x)
-	}
-}
-
 // maxApplications is how many applications a user may register.
 const maxApplications = 50
 

@@ -125,7 +125,7 @@ func (s *server) newRoutes() map[string][]*route {
 	bodies := s.profile.Bodies
 	for _, r := range []route{
 		{endpoint: "authorize", methods: "GET, POST", handle: s.handleAuthorize, fail: s.writeAuthorizationError},
-		{endpoint: "oob", methods: "GET", handle: s.handleOutOfBand, fail: s.writeErrorPage},
+		{endpoint: "oob", methods: "GET", handle: s.visited(s.handleOutOfBand), fail: s.writeErrorPage},
 		{endpoint: "token", methods: "POST", handle: s.handleToken, fail: s.writeError, bodies: bodies, anyone: true},
 		{endpoint: "revoke", methods: "POST", handle: s.handleRevoke, fail: s.writeError, bodies: bodies, anyone: true},
 		{endpoint: "introspect", methods: "POST", handle: s.handleIntrospect, fail: s.writeError, bodies: bodies},
@@ -144,13 +144,13 @@ func (s *server) newRoutes() map[string][]*route {
 	page := func(path, methods string, handle handler) {
 		add(route{methods: methods, handle: handle, fail: s.writeErrorPage, form: true}, s.base+path)
 	}
-	page("/", "GET", s.handleStart)
+	page("/", "GET", s.visited(s.handleStart))
 	if s.base != "" {
-		page("", "GET", s.handleStart) // the URL that the command prints
+		page("", "GET", s.visited(s.handleStart)) // the URL that the command prints
 	}
-	page("/login", "GET, POST", s.handleLogin)
-	page("/logout", "POST", s.handleLogout)
-	add(route{endpoint: "authorize", methods: "POST", handle: s.handleConsent, fail: s.writeAuthorizationError, form: true}, s.base+"/consent") // the second half of the endpoint
+	page("/login", "GET, POST", s.visited(s.handleLogin))
+	page("/logout", "POST", s.visited(s.handleLogout))
+	add(route{endpoint: "authorize", methods: "POST", handle: s.visited(s.handleConsent), fail: s.writeAuthorizationError, form: true}, s.base+"/consent") // the second half of the endpoint
 	page("/account/applications", "GET", s.account(s.handleApplications))
 	page("/account/applications/new", "GET, POST", s.account(s.handleNewApplication))
 	page("/account/applications/edit", "GET, POST", s.account(s.handleEditApplication))

@@ -308,7 +308,7 @@ func (s *store) session(c credential, now unixTime) (live *session, owner *user,
 			return nil, err
 		}
 		u, err := read[user](t, bucketUsers, []byte(record.Username))
-		if u == nil || u.ID != record.User || !bytes.Equal(u.Password.mark(), record.PasswordMark) {
+		if u == nil || u.ID != record.User || !bytes.Equal(u.Password.Salt, record.PasswordMark) {
 			return nil, err
 		}
 		owner = u

@@ -7,12 +7,9 @@ import (
 	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base64"
-	"errors"
 	"maps"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -35,7 +32,7 @@ func (u *user) displayName() string { return cmp.Or(u.Name, u.Username) }
 
 // passwordHash is PBKDF2-HMAC-SHA-256 (RFC 8018 §5.2).
 type passwordHash struct {
-	Salt   []byte `json:"salt"`
+	Salt   []byte `json:"salt"` // different for each password that is set
 	Rounds int    `json:"rounds"`
 	Hash   []byte `json:"hash"`
 }
@@ -64,21 +61,11 @@ func (p passwordHash) derive(password string) []byte {
 
 func (p passwordHash) matches(password string) bool { return hmac.Equal(p.Hash, p.derive(password)) }
 
-// mark is different for each password that is set.
-func (p passwordHash) mark() []byte { return p.Salt }
-
 // newPassword returns a password of 80 random bits, in four groups for people to type.
 func newPassword() string {
 	text := strings.ToLower(rand.Text())
 	return text[:4] + "-" + text[4:8] + "-" + text[8:12] + "-" + text[12:16]
 }
-
-var errWrongPassword = errors.New("the username or the password is wrong")
-
-// tooManyTries is an error with the seconds to wait.
-type tooManyTries int
-
-func (tooManyTries) Error() string { return "too many failed tries" }
 
 // How many wrong passwords one source may send in a minute, for one user and for
 // all users. Hashing takes time (RFC 6749 §10.10).
@@ -90,11 +77,12 @@ const (
 	sourceTries   = 100
 )
 
-// checkPassword returns the user with this password. An unknown username takes
-// the same time and the same number of tries.
-func (s *server) checkPassword(ctx context.Context, username, password, source string, now unixTime) (*user, error) {
+// checkPassword returns the user with this password, or nil; wait is how many
+// seconds to wait for another try. An unknown username takes the same time and the
+// same number of tries.
+func (s *server) checkPassword(ctx context.Context, username, password, source string, now unixTime) (u *user, wait int, err error) {
 	if utf8.RuneCountInString(username) > maxUsername || utf8.RuneCountInString(password) > maxPassword {
-		return nil, errWrongPassword
+		return nil, 0, nil
 	}
 	// Wait before counting a try: a visitor who hangs up while waiting uses none.
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -103,31 +91,31 @@ func (s *server) checkPassword(ctx context.Context, username, password, source s
 	case s.hashing <- struct{}{}:
 		defer func() { <-s.hashing }()
 	case <-ctx.Done():
-		return nil, temporarilyUnavailable(serverBusy, "too many people are signing in; try again in a moment")
+		return nil, 0, temporarilyUnavailable(serverBusy, "too many people are signing in; try again in a moment")
 	}
 	// Count the source first, so that it cannot fill the limiter with usernames.
 	if wait := s.passwords.try(source, sourceTries, now); wait > 0 {
-		return nil, tooManyTries(wait)
+		return nil, wait, nil
 	}
 	guess := username + "\x00" + source
 	if wait := s.passwords.try(guess, passwordTries, now); wait > 0 {
 		s.passwords.giveBack(source) // nothing was hashed
-		return nil, tooManyTries(wait)
+		return nil, wait, nil
 	}
-	u, err := s.store.userNamed(username)
+	u, err = s.store.userNamed(username)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	candidate := passwordHash{Salt: make([]byte, 16), Rounds: s.hashRounds, Hash: make([]byte, sha256.Size)}
 	if u != nil {
 		candidate = u.Password
 	}
 	if !candidate.matches(password) || u == nil {
-		return nil, errWrongPassword
+		return nil, 0, nil
 	}
 	s.passwords.forget(guess)
 	s.passwords.giveBack(source)
-	return u, nil
+	return u, 0, nil
 }
 
 // In characters.
@@ -135,6 +123,27 @@ const (
 	maxUsername = 255
 	maxPassword = 1024
 )
+
+// secretTries is how many wrong secrets one source may send for one client in a minute.
+const secretTries = 50
+
+// source is where a request came from, for counting tries: this machine, an IPv6
+// network (RFC 6177), or an address. Headers that claim another are ignored.
+func source(r *http.Request) string {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	address := from.Addr().Unmap()
+	if address.IsLoopback() {
+		return "loopback"
+	}
+	if address.Is6() {
+		network, _ := address.Prefix(64)
+		return network.String()
+	}
+	return address.String()
+}
 
 // limiter counts tries by key in a window of time, a minute in its zero value. It
 // holds at most maxKeys. An attacker who fills it makes it forget some keys, but
@@ -212,103 +221,6 @@ func (l *limiter) clear() {
 	l.tries = nil
 }
 
-// visitor is the browser behind a request. Each has a cookie. Before the sign-in
-// it is a random value that the server does not store.
-type visitor struct {
-	cookie  credential
-	new     bool // the browser does not have the cookie yet
-	session *session
-	user    *user // nil: not signed in
-}
-
-// cookieName is the name of the session cookie. It has port and path in it,
-// because browsers send cookies to all ports of a host, and __Host- cookies to all
-// paths: so two servers on one host do not sign out each other's users.
-func (s *server) cookieName() string {
-	u, _ := url.Parse(s.issuer()) // checkIssuer found no error
-	name := "grantling-" + url.QueryEscape(u.Port()+s.base)
-	if s.https() {
-		return "__Host-" + name // RFC 6265bis §4.1.3.2
-	}
-	return name
-}
-
-// sessionLifetime is how long a sign-in lasts.
-const sessionLifetime seconds = 12 * 60 * 60
-
-// visitor returns who sends the request, and notes it on the exchange. Without a
-// live session nobody is signed in.
-func (s *server) visitor(r *http.Request, x *exchange) (v *visitor, err error) {
-	v = &visitor{new: true}
-	if cookies := r.CookiesNamed(s.cookieName()); len(cookies) == 1 {
-		if c, ok := cookieFormat.parse(cookies[0].Value); ok {
-			v = &visitor{cookie: c}
-			v.session, v.user, err = s.store.session(c, x.now)
-		}
-	}
-	if v.new {
-		v.cookie = cookieFormat.newCredential(claims{})
-	}
-	x.visitor = v
-	return v, err
-}
-
-func (s *server) setCookie(w http.ResponseWriter, value string) {
-	c := &http.Cookie{
-		Name:     s.cookieName(),
-		Value:    value,
-		Path:     "/",
-		Secure:   s.https(),
-		HttpOnly: true,
-		SameSite: http.SameSiteLaxMode,
-	}
-	if value == "" {
-		c.MaxAge = -1
-	}
-	http.SetCookie(w, c)
-}
-
-// signIn makes a session for the user and gives the browser a new cookie. Forms
-// that were made with the old one stop working.
-func (s *server) signIn(w http.ResponseWriter, v *visitor, u *user, now unixTime) error {
-	c := cookieFormat.newCredential(claims{})
-	live := &session{
-		stored:       c.stored(),
-		User:         u.ID,
-		Username:     u.Username,
-		PasswordMark: u.Password.mark(),
-		Expires:      now.after(sessionLifetime),
-	}
-	if err := s.store.putSession(live, v.session); err != nil {
-		return err
-	}
-	s.setCookie(w, c.String())
-	return nil
-}
-
-// mac is a MAC with the visitor's cookie as key, which only that browser knows.
-func (v *visitor) mac(parts ...string) string {
-	m := hmac.New(sha256.New, []byte(v.cookie.text))
-	for _, part := range parts {
-		m.Write([]byte(part))
-		m.Write([]byte{0})
-	}
-	return base64.RawURLEncoding.EncodeToString(m.Sum(nil))
-}
-
-func sameMAC(a, b string) bool { return hmac.Equal([]byte(a), []byte(b)) }
-
-// formToken proves that a form comes from a page of this server in this browser
-// (RFC 6749 §10.12).
-func (v *visitor) formToken() string { return v.mac("form") }
-
-func (v *visitor) checkFormToken(token string) error {
-	if !sameMAC(v.formToken(), token) {
-		return accessDenied(rfc6749("10.12"), formOfAnotherSignIn, "this form is from another sign-in, or the browser does not keep cookies")
-	}
-	return nil
-}
-
 // accountUUID identifies an account in services that use UUIDs. It is the same on
 // every server.
 func accountUUID(username string) uuid.UUID {
@@ -323,25 +235,4 @@ func accountNumber(username string) uint64 {
 		n = n<<8 | uint64(b)
 	}
 	return n + 1
-}
-
-// secretTries is how many wrong secrets one source may send for one client in a minute.
-const secretTries = 50
-
-// source is where a request came from, for counting tries: this machine, an IPv6
-// network (RFC 6177), or an address. Headers that claim another are ignored.
-func source(r *http.Request) string {
-	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	address := from.Addr().Unmap()
-	if address.IsLoopback() {
-		return "loopback"
-	}
-	if address.Is6() {
-		network, _ := address.Prefix(64)
-		return network.String()
-	}
-	return address.String()
 }

@@ -508,7 +508,7 @@ func TestPassword(t *testing.T) {
 		got := inParallel(passwordTries+5, func(int) int {
 			ctx, hangUp := context.WithTimeout(t.Context(), 20*time.Millisecond)
 			defer hangUp()
-			_, err := i.server.checkPassword(ctx, "alice", "guess", "127.0.0.1", unixTime(i.server.clock.now().Unix()))
+			_, _, err := i.server.checkPassword(ctx, "alice", "guess", "127.0.0.1", unixTime(i.server.clock.now().Unix()))
 			return asOAuthError(err).Status
 		})
 		if got[http.StatusServiceUnavailable] != passwordTries+5 {
@@ -598,7 +598,7 @@ func TestPassword(t *testing.T) {
 			t.Error("no Retry-After")
 		}
 		now := unixTime(i.server.clock.now().Unix())
-		if _, err := i.server.checkPassword(t.Context(), "alice", "wonderland", "192.0.2.1", now); err != nil {
+		if u, _, err := i.server.checkPassword(t.Context(), "alice", "wonderland", "192.0.2.1", now); u == nil {
 			t.Errorf("from another source: %v", err)
 		}
 		i.advance(time.Duration(wait) * time.Second)
@@ -620,7 +620,7 @@ func TestPassword(t *testing.T) {
 		i := start(t, func(s *server) { s.hashRounds = 300 }) // not all at once
 		now := unixTime(i.server.clock.now().Unix())
 		refused := inParallel(sourceTries+50, func(int) int {
-			if _, err := i.server.checkPassword(t.Context(), "alice", "wonderland", "loopback", now); err != nil {
+			if u, _, err := i.server.checkPassword(t.Context(), "alice", "wonderland", "loopback", now); u == nil {
 				return asOAuthError(err).Status
 			}
 			return 0
