@@ -23,7 +23,9 @@ var templateFiles embed.FS
 var pages = parsePages()
 
 func parsePages() map[string]*template.Template {
-	base := template.New("base.html").Option("missingkey=error").Funcs(template.FuncMap{"has": slices.Contains[[]string]})
+	base := template.New("base.html").Option("missingkey=error").Funcs(template.FuncMap{
+		"has": slices.Contains[[]string], "name": (*client).displayName, "public": (*client).public,
+	})
 	template.Must(base.ParseFS(templateFiles, "templates/base.html"))
 	names, err := fs.Glob(templateFiles, "templates/*.html")
 	if err != nil {
@@ -175,14 +177,14 @@ func (s *server) endpointRows() []endpointRow {
 
 // handleStart shows what runs here and how to try it.
 func (s *server) handleStart(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	examples, err := s.startExamples(x.visitor)
+	clients, err := s.clientsToTry(x.visitor)
 	if err != nil {
 		return err
 	}
 	s.keepCookie(w, x.visitor)
 	return s.writePage(w, x, http.StatusOK, "start.html", pageData{
 		"Endpoints": s.endpointRows(),
-		"Examples":  examples,
+		"Examples":  s.examples(x.visitor, clients, ""),
 		"UserInfo":  s.advertised("userinfo"),
 	})
 }
@@ -210,9 +212,6 @@ func (s *server) writeConsent(w http.ResponseWriter, x *exchange, pending pendin
 }
 
 // What templates show of a client.
-
-func (c *client) DisplayName() string { return c.displayName() }
-func (c *client) Public() bool        { return c.public() }
 
 // Host is that of the website which the client says is its own.
 func (c *client) Host() string { return redirectHost(c.URI) }
@@ -253,7 +252,7 @@ func (s *server) handleOutOfBand(w http.ResponseWriter, r *http.Request, x *exch
 	x.clientID, x.username = b.client.ClientID, b.user.Username
 	return s.writePage(w, x, http.StatusOK, "code.html", pageData{
 		"Code":    presented.String(),
-		"Name":    b.client.displayName(),
+		"Client":  b.client,
 		"Minutes": (b.expires - x.now + 59) / 60,
 	})
 }

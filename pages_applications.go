@@ -45,9 +45,7 @@ const (
 )
 
 // noApplication answers for another user's application as for none.
-func noApplication() error {
-	return notFound(rfc9110("15.5.5"), noSuchApplication, "you have no such application")
-}
+var noApplication = notFound(rfc9110("15.5.5"), noSuchApplication, "you have no such application")
 
 // handleApplications lists the user's applications.
 func (s *server) handleApplications(w http.ResponseWriter, r *http.Request, x *exchange) error {
@@ -76,10 +74,11 @@ type applicationForm struct {
 	Problems []problem // of single fields, in their order
 }
 
-// problem is what is wrong with a field, which people call Label.
+// problem is what is wrong with a field.
 type problem struct {
-	Field, Label, Text string
-	First              bool // in the form
+	Field, Text string
+	Number      int  // of the redirect URI that it is about; 0: the whole field
+	First       bool // in the form
 }
 
 // Wrong is what is wrong with a field, or nil.
@@ -91,12 +90,7 @@ func (f applicationForm) Wrong(field string) *problem {
 	return &f.Problems[n]
 }
 
-func (f applicationForm) Public() bool              { return f.public() }
-func (f applicationForm) OutOfBand() bool           { return slices.Contains(f.RedirectURIs, outOfBand) }
-func (f applicationForm) HasGrant(name string) bool { return slices.Contains(f.GrantTypes, name) }
-func (f applicationForm) HasScope(name string) bool {
-	return slices.Contains(strings.Fields(f.Scope), name)
-}
+func (f applicationForm) HasScope(name string) bool { return covers(f.Scope, name) }
 
 // RedirectText has a line for each redirect URI; out of band has a field of its own.
 func (f applicationForm) RedirectText() string {
@@ -177,9 +171,9 @@ func (f applicationForm) client(p *profile, existing *client) (*client, string, 
 	description := strings.ReplaceAll(f.Description, "\n", " ")
 	problems.add(!isTextOf(500, description) || !isOpen(description), "description", "must be text of at most 500 characters, none of them invisible")
 	problems.add(len(strings.Join(f.RedirectURIs, "\n")) > maxRedirectURIs, "redirect_uris", "are longer than 4096 characters together")
-	problems.add((f.HasGrant("authorization_code") || f.HasGrant("implicit")) && len(f.RedirectURIs) == 0,
+	problems.add((slices.Contains(f.GrantTypes, "authorization_code") || slices.Contains(f.GrantTypes, "implicit")) && len(f.RedirectURIs) == 0,
 		"redirect_uris", "are missing: grants that go through the browser need at least one, or out of band")
-	problems.add(f.public() && f.HasGrant("client_credentials"),
+	problems.add(f.public() && slices.Contains(f.GrantTypes, "client_credentials"),
 		"grant_types", "cannot include client credentials for a public application (RFC 6749 §4.4)")
 	// One without any would be a resource server, which sees the tokens of all.
 	problems.add(len(f.GrantTypes) == 0 && (existing == nil || !existing.resourceServer()), "grant_types", "are missing: tick at least one")
@@ -192,30 +186,18 @@ func (f applicationForm) client(p *profile, existing *client) (*client, string, 
 	return c, secret, nil
 }
 
-// tell notes what is wrong with the form, one thing a field, in the words of
-// the page.
+// tell notes what is wrong with the form, one thing a field.
 func (f *applicationForm) tell(all memberErrors) {
-	for _, field := range []problem{
-		{Field: "client_name", Label: "name"},
-		{Field: "client_uri", Label: "website"},
-		{Field: "description", Label: "description"},
-		{Field: "redirect_uris", Label: "redirect URIs"},
-		{Field: "grant_types", Label: "grants"},
-		{Field: "scope", Label: "scope"},
-	} {
-		n := slices.IndexFunc(all, func(m memberError) bool {
-			return m.member == field.Field || strings.HasPrefix(m.member, field.Field+"[")
-		})
+	for _, field := range []string{"client_name", "client_uri", "description", "redirect_uris", "grant_types", "scope"} {
+		n := slices.IndexFunc(all, func(m memberError) bool { return m.member == field || strings.HasPrefix(m.member, field+"[") })
 		if n < 0 {
 			continue
 		}
-		field.Text = fmt.Sprintf("The %s %v.", field.Label, all[n].error)
-		var index int
-		if _, err := fmt.Sscanf(all[n].member, "redirect_uris[%d]", &index); err == nil {
-			field.Text = fmt.Sprintf("Redirect URI %d %v.", index+1, all[n].error)
+		p := problem{Field: field, Text: all[n].error.Error(), First: f.Problems == nil}
+		if _, err := fmt.Sscanf(all[n].member, "redirect_uris[%d]", &p.Number); err == nil {
+			p.Number++ // people count from 1
 		}
-		field.First = f.Problems == nil
-		f.Problems = append(f.Problems, field)
+		f.Problems = append(f.Problems, p)
 	}
 }
 
@@ -243,9 +225,9 @@ func (s *server) writeForm(w http.ResponseWriter, x *exchange, c *client, f appl
 	default:
 		return err
 	}
-	shown := pageData{"Client": c, "Form": f, "Grants": s.profile.grantTypes(), "Scopes": s.profile.Scopes, "Done": x.query.values.Get("done"), "Examples": nil}
+	shown := pageData{"Client": c, "Form": f, "Grants": s.profile.shownGrants(), "Scopes": s.profile.Scopes, "Done": x.query.values.Get("done"), "Examples": nil}
 	if c != nil {
-		shown["Examples"] = s.examples(x.visitor, c, "")
+		shown["Examples"] = s.examplesOf(x.visitor, c, "")
 	}
 	return s.writePage(w, x, status, "application.html", shown)
 }
@@ -278,18 +260,14 @@ func (s *server) handleNewApplication(w http.ResponseWriter, r *http.Request, x 
 // writeRegistered shows an application's secret, this once, and how to use it.
 func (s *server) writeRegistered(w http.ResponseWriter, x *exchange, c *client, secret, what string) error {
 	return s.writePage(w, x, http.StatusOK, "registered.html", pageData{
-		"Client": c, "Secret": secret, "What": what, "Examples": s.examples(x.visitor, c, secret),
+		"Client": c, "Secret": secret, "What": what, "Examples": s.examplesOf(x.visitor, c, secret),
 	})
 }
 
 // changeApplication changes the user's application, or deletes it if change
 // returns nil.
 func (s *server) changeApplication(x *exchange, clientID string, change func(*client) (*client, error)) error {
-	err := s.store.changeClient(x.username, clientID, change)
-	if errors.Is(err, errUnknown) {
-		return noApplication()
-	}
-	return err
+	return refusals{errUnknown: noApplication}.of(s.store.changeClient(x.username, clientID, change))
 }
 
 // errChanged keeps a form from undoing what another one has just done.
@@ -312,7 +290,7 @@ func (s *server) handleEditApplication(w http.ResponseWriter, r *http.Request, x
 	case err != nil:
 		return err
 	case c == nil || c.Owner != x.username:
-		return noApplication()
+		return noApplication
 	}
 	x.clientID = c.ClientID
 	if r.Method != http.MethodPost {

@@ -32,8 +32,8 @@ func newDemo(p *profile) (c *client, secret string) {
 // profile that it may use. It is nil if there is none.
 func (s *server) demoExample(demo *client, secret string) *example {
 	alice := &visitor{cookie: credential{text: newClientSecret()}, user: &user{Username: "alice"}}
-	for _, e := range s.examples(alice, demo, secret) {
-		if e.Name != "refresh_token" { // another grant must come first
+	for _, e := range s.examplesOf(alice, demo, secret) {
+		if e.Grant != "refresh_token" { // another grant must come first
 			return &e
 		}
 	}

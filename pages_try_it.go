@@ -10,28 +10,18 @@ import (
 	"strings"
 )
 
-// grantType is a grant type as people choose it.
-type grantType struct {
-	Name, Title, Hint string
-	Old               bool // RFC 9700 advises against it
-}
-
-// grantTypes are those of the profile.
-func (p *profile) grantTypes() []grantType {
-	return slices.DeleteFunc([]grantType{
-		{"authorization_code", "Authorization code", "people sign in here and allow access", false},
-		{"refresh_token", "Refresh token", "new access tokens without asking again", false},
-		{"client_credentials", "Client credentials", "the application acts for itself; confidential applications only", false},
-		{"implicit", "Implicit", "the token travels in the redirect", true},
-		{"password", "Password", "the application sees the password", true},
-	}, func(g grantType) bool { return !slices.Contains(p.Grants, g.Name) })
+// shownGrants are the grants of the profile as pages list them: those that RFC
+// 9700 advises against come last.
+func (p *profile) shownGrants() []string {
+	return slices.DeleteFunc([]string{"authorization_code", "refresh_token", "client_credentials", "implicit", "password"},
+		func(grant string) bool { return !slices.Contains(p.Grants, grant) })
 }
 
 // example is how to try a grant: a URL to open in the browser, a command for
 // the shell, or first one and then the other. Words in capitals are for the
 // reader to replace.
 type example struct {
-	grantType
+	Grant    string
 	URL      string
 	Link     string // URL as seen from here
 	ClientID string // "": no client may use the grant, and Link leads to where one is registered
@@ -53,16 +43,23 @@ func (e example) Lines() string {
 	return strings.Join(e.command, " \\\n     ")
 }
 
-// examples show the visitor the grants that a client may use. secret may be
-// empty.
-func (s *server) examples(v *visitor, c *client, secret string) []example {
-	var all []example
-	for _, g := range s.profile.grantTypes() {
-		if s.canTry(c, g.Name) {
-			all = append(all, s.example(v, g, c, secret))
+// examples show the visitor all grants of the profile, each with the first of the
+// clients that can use it. secret may be empty.
+func (s *server) examples(v *visitor, clients []*client, secret string) (all []example) {
+	for _, grant := range s.profile.shownGrants() {
+		n := slices.IndexFunc(clients, func(c *client) bool { return s.canTry(c, grant) })
+		if n < 0 {
+			all = append(all, example{Grant: grant, Link: s.base + "/account/applications/new"})
+		} else {
+			all = append(all, s.example(v, grant, clients[n], secret))
 		}
 	}
 	return all
+}
+
+// examplesOf show the visitor the grants that one client can use.
+func (s *server) examplesOf(v *visitor, c *client, secret string) []example {
+	return slices.DeleteFunc(s.examples(v, []*client{c}, secret), func(e example) bool { return e.ClientID == "" })
 }
 
 // canTry reports whether a client may use a grant, has a redirect URI where
@@ -91,45 +88,26 @@ func (c *client) exampleURI(grantType string) string {
 // may ask for it.
 const maxLooked = 200
 
-// startExamples show the visitor all grants of the profile, each with a client
-// that may use it and that the visitor may know of: the demo client, the
-// visitor's own, or one that fixtures brought without an owner.
-func (s *server) startExamples(v *visitor) ([]example, error) {
-	known, err := s.store.clientsOf("", maxLooked)
-	if err != nil {
-		return nil, err
-	}
-	known = slices.DeleteFunc(known, func(c *client) bool { return c.RegisteredBy != operator })
+// clientsToTry are the clients that the start page tells a visitor of: the demo
+// client, the visitor's own, and those that fixtures brought without an owner.
+func (s *server) clientsToTry(v *visitor) ([]*client, error) {
+	owners := []string{""}
 	if v.user != nil {
-		own, err := s.store.clientsOf(v.user.Username, maxLooked)
-		if err != nil {
-			return nil, err
-		}
-		known = append(own, known...)
+		owners = []string{v.user.Username, ""}
 	}
 	demo, err := s.store.clientNamed("demo")
-	if err != nil {
-		return nil, err
+	known := []*client{demo}
+	for _, owner := range owners {
+		owned, failed := s.store.clientsOf(owner, maxLooked)
+		known, err = append(known, owned...), cmp.Or(err, failed)
 	}
-	if demo != nil {
-		known = append([]*client{demo}, known...)
-	}
-	var all []example
-	for _, g := range s.profile.grantTypes() {
-		n := slices.IndexFunc(known, func(c *client) bool { return s.canTry(c, g.Name) })
-		if n < 0 {
-			all = append(all, example{grantType: g, Link: s.base + "/account/applications/new"})
-		} else {
-			all = append(all, s.example(v, g, known[n], ""))
-		}
-	}
-	return all, nil
+	return slices.DeleteFunc(known, func(c *client) bool { return c == nil || c.Owner == "" && c.RegisteredBy != operator }), err
 }
 
 // example shows the visitor how a client uses a grant.
-func (s *server) example(v *visitor, g grantType, c *client, secret string) example {
-	redirectURI := c.exampleURI(g.Name)
-	e := example{grantType: g, ClientID: c.ClientID, Host: redirectHost(redirectURI)}
+func (s *server) example(v *visitor, grant string, c *client, secret string) example {
+	redirectURI := c.exampleURI(grant)
+	e := example{Grant: grant, ClientID: c.ClientID, Host: redirectHost(redirectURI)}
 	var scope parameters // none where there is nothing to ask for
 	if text := s.exampleScope(c); text != "" {
 		scope = parameters{{"scope", text}}
@@ -142,8 +120,8 @@ func (s *server) example(v *visitor, g grantType, c *client, secret string) exam
 		e.URL = s.advertised("authorize") + "?" + slices.Concat(request, scope, pkce).encode()
 		e.Link = strings.TrimPrefix(e.URL, s.origin())
 	}
-	run := func(body ...parameters) { e.command = s.tokenCommand(c, g.Name, secret, slices.Concat(body...)) }
-	switch g.Name {
+	run := func(body ...parameters) { e.command = s.tokenCommand(c, grant, secret, slices.Concat(body...)) }
+	switch grant {
 	case "authorization_code":
 		// 43 characters that only this browser can know (RFC 7636 §4.1), and
 		// the same when the page is reloaded between the two steps.
