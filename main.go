@@ -25,16 +25,16 @@
 //
 //	errors_reasons.go      what can be wrong, in one list
 //	store_*.go             users and clients, transactions, the file, the sweeper
-//	users.go               users, passwords, guess limits, browser sessions, RFC 6749 §10.10, §10.12
+//	users.go               users, passwords, guess limits, RFC 6749 §10.10
 //	metadata.go            the issuer and what it tells of itself, RFC 8414
-//	origins.go             which hosts and origins may call
-//	pages.go, pages_*.go   what people see
+//	origins.go             which hosts and origins may call, and what browsers may do with answers
+//	pages.go, pages_*.go   what people see; their sign-in and its sessions, RFC 6749 §10.12
 //	profile.go, profile_*  what differs between services, as data
 //	registration.go        clients that register themselves, and what may be registered, RFC 7591
 //	control.go, control_*  the control API for test suites: faults, and the request log
 //	fixtures.go            users and clients from a file
 //	document.go            JSON files whose errors name line and key
-//	start.go, log.go       what a start makes and prints, and the log
+//	banner.go, log.go      what a start stores and prints, and the log
 package main
 
 import (
@@ -83,8 +83,6 @@ type options struct {
 
 // usageError is a mistake of the caller: exit status 2.
 type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
 
 // run is the command: it returns when ctx is done and requests in flight have
 // been answered, with the exit status.

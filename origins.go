@@ -22,6 +22,22 @@ func (s *server) misdirected() error {
 	return misdirectedRequest(rfc9110("7.4"), hostUnknown, "Host must be localhost, a loopback address, the host of the issuer "+s.issuer()+" or one of -control-host")
 }
 
+// setDefaults sets the header of every answer. Assets replace Cache-Control.
+func setDefaults(header http.Header) {
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("X-Frame-Options", "DENY")
+	header.Set("Referrer-Policy", "same-origin") // no-referrer would send Origin: null with the forms
+	header.Set("Content-Security-Policy", contentSecurityPolicy)
+	header.Set("Cache-Control", "no-store") // RFC 6749 §5.1
+	header.Set("Pragma", "no-cache")
+}
+
+// contentSecurityPolicy has no form-action: browsers would apply it to the
+// redirect that answers a form too, and that may lead to the client. The one
+// script adds buttons that copy, and ignores a second press; every page works
+// without it.
+const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+
 // allowAnyOrigin lets web pages of any origin read the answer, and reports
 // whether the request was only a preflight. found is nil for an unknown path.
 func (s *server) allowAnyOrigin(w http.ResponseWriter, r *http.Request, found *route, methods string) (isPreflight bool) {

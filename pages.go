@@ -70,18 +70,6 @@ func (s *server) handleAsset(w http.ResponseWriter, r *http.Request, x *exchange
 	return nil
 }
 
-func (s *server) handleHealth(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Write([]byte("ok\n"))
-	return nil
-}
-
-// contentSecurityPolicy has no form-action: browsers would apply it to the
-// redirect that answers a form too, and that may lead to the client. The one
-// script adds buttons that copy, and ignores a second press; every page works
-// without it.
-const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
-
 // page is what every template gets.
 type page struct {
 	s    *server
@@ -109,10 +97,10 @@ func (p page) Asset(name string) string { return p.s.base + "/" + name + "?" + a
 // Current is the aria-current of a link to a page: page where this is that
 // page, and true where this is one of those below it.
 func (p page) Current(path string) string {
-	switch rest, below := strings.CutPrefix(p.x.path, p.s.base+path); {
-	case below && rest == "":
+	switch path = p.s.base + path; {
+	case p.x.path == path:
 		return "page"
-	case below && rest[0] == '/':
+	case strings.HasPrefix(p.x.path, path+"/"):
 		return "true"
 	default:
 		return ""
