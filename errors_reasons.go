@@ -4,135 +4,126 @@ package main
 // to. Every error of the protocol has one.
 type reason string
 
-const (
+var reasons []reason // all of them, in this order
+
+func newReason(text string) reason {
+	reasons = append(reasons, reason(text))
+	return reason(text)
+}
+
+var (
 	// Requests.
-	parameterMissing     reason = "missing"
-	parameterTwice       reason = "parameter twice"
-	parameterNotText     reason = "parameter not text"
-	parameterNotString   reason = "parameter not a string"
-	queryMalformed       reason = "query malformed"
-	requestTooLong       reason = "request too long"
-	bodyMalformed        reason = "body malformed"
-	bodyIncomplete       reason = "body incomplete"
-	bodyTooLarge         reason = "body too large"
-	bodyCompressed       reason = "body compressed"
-	mediaTypeUnsupported reason = "media type not supported"
-	methodUnsupported    reason = "method not supported"
-	hostUnknown          reason = "unknown host"
-	noSuchPage           reason = "unknown page"
-	noOpenIDProvider     reason = "no OpenID Provider"
+	parameterMissing     = newReason("missing")
+	parameterTwice       = newReason("parameter twice")
+	parameterNotText     = newReason("parameter not text")
+	parameterNotString   = newReason("parameter not a string")
+	queryMalformed       = newReason("query malformed")
+	requestTooLong       = newReason("request too long")
+	bodyMalformed        = newReason("body malformed")
+	bodyIncomplete       = newReason("body incomplete")
+	bodyTooLarge         = newReason("body too large")
+	bodyCompressed       = newReason("body compressed")
+	mediaTypeUnsupported = newReason("media type not supported")
+	methodUnsupported    = newReason("method not supported")
+	hostUnknown          = newReason("unknown host")
+	noSuchPage           = newReason("unknown page")
+	noOpenIDProvider     = newReason("no OpenID Provider")
 
 	// Clients.
-	clientMissing          reason = "client missing"
-	unknownClient          reason = "unknown client"
-	clientSecretMissing    reason = "client secret missing"
-	clientSecretWrong      reason = "client secret wrong"
-	clientSecretNotEncoded reason = "client secret not encoded"
-	secretOfPublicClient   reason = "secret of a public client"
-	publicClient           reason = "public client"
-	anotherScheme          reason = "another authentication scheme"
-	basicMalformed         reason = "Basic credentials malformed"
-	credentialsDiffer      reason = "credentials differ"
-	twoAuthentications     reason = "two authentications"
-	guessedTooOften        reason = "too many tries"
-	grantTypeUnsupported   reason = "grant type not supported"
-	grantTypeNotRegistered reason = "grant type not registered"
-	clientWithoutOwner     reason = "client without owner"
+	clientMissing          = newReason("client missing")
+	unknownClient          = newReason("unknown client")
+	clientSecretMissing    = newReason("client secret missing")
+	clientSecretWrong      = newReason("client secret wrong")
+	clientSecretNotEncoded = newReason("client secret not encoded")
+	secretOfPublicClient   = newReason("secret of a public client")
+	publicClient           = newReason("public client")
+	anotherScheme          = newReason("another authentication scheme")
+	basicMalformed         = newReason("Basic credentials malformed")
+	credentialsDiffer      = newReason("credentials differ")
+	twoAuthentications     = newReason("two authentications")
+	guessedTooOften        = newReason("too many tries")
+	grantTypeUnsupported   = newReason("grant type not supported")
+	grantTypeNotRegistered = newReason("grant type not registered")
+	clientWithoutOwner     = newReason("client without owner")
 
 	// The authorization endpoint.
-	redirectURINotRegistered      reason = "redirect URI not registered"
-	redirectURINoLongerRegistered reason = "redirect URI no longer registered"
-	redirectURINeeded             reason = "redirect URI needed"
-	noRedirectURI                 reason = "client without redirect URI"
-	responseTypeUnsupported       reason = "response type not supported"
-	responseModeWrong             reason = "response mode wrong"
-	tokenOutOfBand                reason = "access token out of band"
-	promptNoneNotAlone            reason = "prompt none not alone"
-	loginNeeded                   reason = "sign-in needed"
-	consentNeeded                 reason = "consent needed"
-	consentExpired                reason = "consent page expired"
-	clientChanged                 reason = "client changed"
-	decisionMissing               reason = "decision missing"
-	answeredAlready               reason = "answered already"
-	userDenied                    reason = "denied by the user"
-	approverGone                  reason = "unknown user of -auto-approve"
-	formOfAnotherSite             reason = "form of another site"
-	formOfAnotherSignIn           reason = "form of another sign-in"
-	noCodeToShow                  reason = "no code to show"
-	noSuchApplication             reason = "unknown application"
+	redirectURINotRegistered      = newReason("redirect URI not registered")
+	redirectURINoLongerRegistered = newReason("redirect URI no longer registered")
+	redirectURINeeded             = newReason("redirect URI needed")
+	noRedirectURI                 = newReason("client without redirect URI")
+	responseTypeUnsupported       = newReason("response type not supported")
+	responseModeWrong             = newReason("response mode wrong")
+	tokenOutOfBand                = newReason("access token out of band")
+	promptNoneNotAlone            = newReason("prompt none not alone")
+	loginNeeded                   = newReason("sign-in needed")
+	consentNeeded                 = newReason("consent needed")
+	consentExpired                = newReason("consent page expired")
+	clientChanged                 = newReason("client changed")
+	decisionMissing               = newReason("decision missing")
+	answeredAlready               = newReason("answered already")
+	userDenied                    = newReason("denied by the user")
+	approverGone                  = newReason("unknown user of -auto-approve")
+	formOfAnotherSite             = newReason("form of another site")
+	formOfAnotherSignIn           = newReason("form of another sign-in")
+	noCodeToShow                  = newReason("no code to show")
+	noSuchApplication             = newReason("unknown application")
 
 	// Scope.
-	scopeMalformed          reason = "scope malformed"
-	scopeTooLong            reason = "scope too long"
-	scopeSeparator          reason = "scope separator wrong"
-	unknownScope            reason = "unknown scope"
-	scopeNotRegistered      reason = "scope not registered"
-	scopeNoLongerRegistered reason = "scope no longer registered"
-	scopeNotGranted         reason = "scope not granted"
-	noDefaultScope          reason = "no default scope"
+	scopeMalformed          = newReason("scope malformed")
+	scopeTooLong            = newReason("scope too long")
+	scopeSeparator          = newReason("scope separator wrong")
+	unknownScope            = newReason("unknown scope")
+	scopeNotRegistered      = newReason("scope not registered")
+	scopeNoLongerRegistered = newReason("scope no longer registered")
+	scopeNotGranted         = newReason("scope not granted")
+	noDefaultScope          = newReason("no default scope")
 
 	// PKCE.
-	pkceMissing              reason = "PKCE missing"
-	challengeMalformed       reason = "code challenge malformed"
-	methodWithoutChallenge   reason = "code challenge method without challenge"
-	methodNotS256            reason = "code challenge method not S256"
-	verifierMalformed        reason = "code verifier malformed"
-	verifierWithoutChallenge reason = "code verifier without challenge"
-	verifierWrong            reason = "code verifier wrong"
+	pkceMissing              = newReason("PKCE missing")
+	challengeMalformed       = newReason("code challenge malformed")
+	methodWithoutChallenge   = newReason("code challenge method without challenge")
+	methodNotS256            = newReason("code challenge method not S256")
+	verifierMalformed        = newReason("code verifier malformed")
+	verifierWithoutChallenge = newReason("code verifier without challenge")
+	verifierWrong            = newReason("code verifier wrong")
 
 	// Grants.
-	unknownCode                 reason = "unknown code"
-	codeUsed                    reason = "code used"
-	codeExpired                 reason = "code expired"
-	codeRevoked                 reason = "code revoked"
-	codeOfAnotherClient         reason = "code of another client"
-	redirectURIDiffers          reason = "redirect URI differs"
-	passwordWrong               reason = "password wrong"
-	unknownRefreshToken         reason = "unknown refresh token"
-	refreshTokenUsed            reason = "refresh token used"
-	refreshTokenExpired         reason = "refresh token expired"
-	refreshTokenRevoked         reason = "refresh token revoked"
-	refreshTokenOfAnotherClient reason = "refresh token of another client"
+	unknownCode                 = newReason("unknown code")
+	codeUsed                    = newReason("code used")
+	codeExpired                 = newReason("code expired")
+	codeRevoked                 = newReason("code revoked")
+	codeOfAnotherClient         = newReason("code of another client")
+	redirectURIDiffers          = newReason("redirect URI differs")
+	passwordWrong               = newReason("password wrong")
+	unknownRefreshToken         = newReason("unknown refresh token")
+	refreshTokenUsed            = newReason("refresh token used")
+	refreshTokenExpired         = newReason("refresh token expired")
+	refreshTokenRevoked         = newReason("refresh token revoked")
+	refreshTokenOfAnotherClient = newReason("refresh token of another client")
 
 	// Access tokens.
-	tokenMissing         reason = "token missing"
-	twoAccessTokens      reason = "two access tokens"
-	unknownToken         reason = "unknown token"
-	tokenExpired         reason = "token expired"
-	tokenRevoked         reason = "token revoked"
-	tokenOfAnotherClient reason = "token of another client"
-	tokenWithoutUser     reason = "token without user"
-	scopeInsufficient    reason = "scope insufficient"
+	tokenMissing         = newReason("token missing")
+	twoAccessTokens      = newReason("two access tokens")
+	unknownToken         = newReason("unknown token")
+	tokenExpired         = newReason("token expired")
+	tokenRevoked         = newReason("token revoked")
+	tokenOfAnotherClient = newReason("token of another client")
+	tokenWithoutUser     = newReason("token without user")
+	scopeInsufficient    = newReason("scope insufficient")
 
 	// Registration.
-	metadataInvalid          reason = "metadata invalid"
-	metadataTooLong          reason = "metadata too long"
-	redirectURIMalformed     reason = "redirect URI malformed"
-	redirectURIRelative      reason = "redirect URI relative"
-	redirectURIFragment      reason = "redirect URI with fragment"
-	redirectURIParameter     reason = "redirect URI with a parameter of the answer"
-	redirectURIWithoutScheme reason = "redirect URI without scheme"
-	redirectURIScheme        reason = "redirect URI scheme"
-	redirectURIInsecure      reason = "redirect URI insecure"
+	metadataInvalid          = newReason("metadata invalid")
+	metadataTooLong          = newReason("metadata too long")
+	redirectURIMalformed     = newReason("redirect URI malformed")
+	redirectURIRelative      = newReason("redirect URI relative")
+	redirectURIFragment      = newReason("redirect URI with fragment")
+	redirectURIParameter     = newReason("redirect URI with a parameter of the answer")
+	redirectURIWithoutScheme = newReason("redirect URI without scheme")
+	redirectURIScheme        = newReason("redirect URI scheme")
+	redirectURIInsecure      = newReason("redirect URI insecure")
 
 	// The server's own failures.
-	serverBusy    reason = "server busy"
-	storageFailed reason = "storage failed"
-	serverFailed  reason = "server failed"
+	serverBusy    = newReason("server busy")
+	storageFailed = newReason("storage failed")
+	serverFailed  = newReason("server failed")
 )
-
-// reasons are all reasons, in this order.
-var reasons = []reason{
-	parameterMissing, parameterTwice, parameterNotText, parameterNotString, queryMalformed, requestTooLong, bodyMalformed, bodyIncomplete, bodyTooLarge,
-	bodyCompressed, mediaTypeUnsupported, methodUnsupported, hostUnknown, noSuchPage, noOpenIDProvider, clientMissing, unknownClient, clientSecretMissing,
-	clientSecretWrong, clientSecretNotEncoded, secretOfPublicClient, publicClient, anotherScheme, basicMalformed, credentialsDiffer, twoAuthentications,
-	guessedTooOften, grantTypeUnsupported, grantTypeNotRegistered, clientWithoutOwner, redirectURINotRegistered, redirectURINoLongerRegistered,
-	redirectURINeeded, noRedirectURI, responseTypeUnsupported, responseModeWrong, tokenOutOfBand, promptNoneNotAlone, loginNeeded, consentNeeded,
-	consentExpired, clientChanged, decisionMissing, answeredAlready, userDenied, approverGone, formOfAnotherSite, formOfAnotherSignIn, noCodeToShow,
-	noSuchApplication, scopeMalformed, scopeTooLong, scopeSeparator, unknownScope, scopeNotRegistered, scopeNoLongerRegistered, scopeNotGranted,
-	noDefaultScope, pkceMissing, challengeMalformed, methodWithoutChallenge, methodNotS256, verifierMalformed, verifierWithoutChallenge, verifierWrong,
-	unknownCode, codeUsed, codeExpired, codeRevoked, codeOfAnotherClient, redirectURIDiffers, passwordWrong, unknownRefreshToken, refreshTokenUsed,
-	refreshTokenExpired, refreshTokenRevoked, refreshTokenOfAnotherClient, tokenMissing, twoAccessTokens, unknownToken, tokenExpired, tokenRevoked,
-	tokenOfAnotherClient, tokenWithoutUser, scopeInsufficient, metadataInvalid, metadataTooLong, redirectURIMalformed, redirectURIRelative, redirectURIFragment,
-	redirectURIParameter, redirectURIWithoutScheme, redirectURIScheme, redirectURIInsecure, serverBusy, storageFailed, serverFailed,
-}
