@@ -196,11 +196,7 @@ func (s *server) listVerbs(*http.Request, *exchange) (any, error) {
 		names.add(n.name, n.what+" ("+n.endpoint+")")
 	}
 	for _, name := range s.profile.having(slices.Concat(endpointNames, resourceNames)) {
-		at := s.url(s.profile.paths(name)[0])
-		if name == "metadata" {
-			at = s.origin() + s.profile.paths(name)[0] + s.base // RFC 8414 §3.1
-		}
-		endpoints.add(name, at)
+		endpoints.add(name, s.advertised(name))
 	}
 	return object{{"requests", requests}, {"faults", names}, {"endpoints", endpoints}}, nil
 }

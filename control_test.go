@@ -1002,8 +1002,8 @@ func TestControlIssuer(t *testing.T) {
 		for body, want := range map[string]string{
 			`{"issuer":"http://localhost:1/tenant"}`: "issuer: must have the same path as before: none",
 			`{}`:                                     "issuer: is missing",
-			`{"issuer":"localhost:1"}`:               `issuer "localhost:1" is not a URL with https:// or http://`,
-			`{"issuer":"http://localhost:1/?a"}`:     `issuer "http://localhost:1/?a" has a query or a fragment (RFC 8414 §2)`,
+			`{"issuer":"localhost:1"}`:               `issuer "localhost:1": is not a URL with https:// or http://`,
+			`{"issuer":"http://localhost:1/?a"}`:     `issuer "http://localhost:1/?a": has a query or a fragment (RFC 8414 §2)`,
 			`{"issuer":1}`:                           "body:1: issuer: must be a string",
 		} {
 			if r := i.control("POST", "issuer", body); r.StatusCode != http.StatusBadRequest || r.json["error"] != want {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -31,27 +30,23 @@ func (s *server) setIssuer(issuer string) error {
 //
 // Deviation: it may be http on any host. A service on a laptop has no certificate.
 func checkIssuer(issuer string) (*url.URL, error) {
+	var all memberErrors
+	refuse := func(isWrong bool, problem string) { all.add(isWrong, fmt.Sprintf("issuer %q", issuer), problem) }
+	refuse(strings.ContainsFunc(issuer, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), "has spaces or control characters")
 	u, err := url.Parse(issuer)
-	switch {
-	case strings.ContainsFunc(issuer, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }):
-		return nil, fmt.Errorf("issuer %q has spaces or control characters", issuer)
-	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
-		return nil, fmt.Errorf("issuer %q is not a URL with https:// or http://", issuer)
-	case strings.Contains(issuer+"/", "/.well-known/"):
-		return nil, fmt.Errorf("issuer %q is the URL of a metadata document; the issuer has no /.well-known/ (RFC 8414 §3)", issuer)
-	case u.RawQuery != "" || u.ForceQuery || strings.Contains(issuer, "#"):
-		return nil, fmt.Errorf("issuer %q has a query or a fragment (RFC 8414 §2)", issuer)
-	case u.User != nil:
-		return nil, fmt.Errorf("issuer %q contains a user name", issuer)
-	case !isASCII(u.Host):
-		return nil, fmt.Errorf("issuer %q has a host that is not ASCII: write it as xn--… (RFC 5890 §2.3.2.1)", issuer)
-	case u.Path != "" && u.Path != "/" && (!isPath(u.Path) || u.RawPath != "" || strings.ContainsAny(u.Path, "{}")):
-		return nil, fmt.Errorf("issuer %q has a path with //, dots or characters that must be encoded", issuer)
+	if err != nil {
+		u = new(url.URL)
 	}
-	if port, err := strconv.Atoi(u.Port()); u.Port() != "" && (err != nil || port > 65535) {
-		return nil, fmt.Errorf("issuer %q has a port above 65535", issuer)
-	}
-	return u, nil
+	refuse(u.Host == "" || u.Scheme != "https" && u.Scheme != "http", "is not a URL with https:// or http://")
+	refuse(strings.Contains(issuer+"/", "/.well-known/"), "is the URL of a metadata document; the issuer has no /.well-known/ (RFC 8414 §3)")
+	refuse(u.RawQuery != "" || u.ForceQuery || strings.Contains(issuer, "#"), "has a query or a fragment (RFC 8414 §2)")
+	refuse(u.User != nil, "contains a user name")
+	refuse(!isASCII(u.Host), "has a host that is not ASCII: write it as xn--… (RFC 5890 §2.3.2.1)")
+	isClean := isPath(u.Path) && u.RawPath == "" && !strings.ContainsAny(u.Path, "{}")
+	refuse(u.Path != "" && u.Path != "/" && !isClean, "has a path with //, dots or characters that must be encoded")
+	port, err := strconv.Atoi(cmp.Or(u.Port(), "0"))
+	refuse(err != nil || port > 65535, "has a port above 65535")
+	return u, all.first()
 }
 
 // url is the URL of a path of this server. A slash at the end of the issuer
@@ -68,10 +63,23 @@ func (s *server) issuerHost() string {
 
 func (s *server) https() bool { return strings.HasPrefix(s.issuer(), "https://") }
 
+// advertised is the URL of an endpoint at its first path, or "" if the profile
+// has none.
+func (s *server) advertised(endpoint string) string {
+	switch paths := s.profile.paths(endpoint); {
+	case len(paths) == 0:
+		return ""
+	case endpoint == "metadata":
+		return s.origin() + paths[0] + s.base // RFC 8414 §3.1
+	default:
+		return s.url(paths[0])
+	}
+}
+
 // handleMetadata describes the server (RFC 8414 §2). It leaves out what neither
 // the profile nor any client uses.
 func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	grantTypes := []string{}
+	grantTypes, responseTypes, responseModes := []string{}, []string{}, []string{}
 	for _, grantType := range s.profile.Grants {
 		if grantType == "password" || grantType == "implicit" { // a client must name these; see mayUse
 			if named, err := s.store.anyNames(grantType); err != nil {
@@ -81,42 +89,35 @@ func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *excha
 			}
 		}
 		grantTypes = append(grantTypes, grantType)
-	}
-	responseTypes, responseModes := []string{}, []string{}
-	if slices.Contains(grantTypes, "authorization_code") {
-		responseTypes, responseModes = append(responseTypes, "code"), append(responseModes, "query")
-	}
-	if slices.Contains(grantTypes, "implicit") {
-		responseTypes = append(responseTypes, "token")
-		if !s.profile.ImplicitInQuery {
-			responseModes = append(responseModes, "fragment")
+		switch {
+		case grantType == "authorization_code":
+			responseTypes, responseModes = append(responseTypes, "code"), append(responseModes, "query")
+		case grantType == "implicit" && s.profile.ImplicitInQuery:
+			responseTypes = append(responseTypes, "token")
+		case grantType == "implicit":
+			responseTypes, responseModes = append(responseTypes, "token"), append(responseModes, "fragment")
 		}
 	}
-	confidential := []string{"client_secret_basic", "client_secret_post"}
-	all := append(confidential[:2:2], "none")
-
 	o := object{{"issuer", s.issuer()}}
-	add := func(name, endpoint string) {
-		if paths := s.profile.paths(endpoint); len(paths) > 0 {
-			o.add(name, s.url(paths[0]))
+	add := func(name, endpoint string, authentication ...string) {
+		if at := s.advertised(endpoint); at != "" {
+			o.add(name, at)
+			if authentication != nil {
+				o.add(name+"_auth_methods_supported", authentication)
+			}
 		}
 	}
 	add("authorization_endpoint", "authorize")
-	add("token_endpoint", "token")
+	add("token_endpoint", "token", "client_secret_basic", "client_secret_post", "none")
+	add("revocation_endpoint", "revoke", "client_secret_basic", "client_secret_post", "none")
+	add("introspection_endpoint", "introspect", "client_secret_basic", "client_secret_post")
+	add("userinfo_endpoint", "userinfo")
 	if scopes := s.profile.scopeNames(); len(scopes) > 0 {
 		o.add("scopes_supported", scopes)
 	}
 	o.add("response_types_supported", responseTypes)
 	o.add("response_modes_supported", responseModes)
 	o.add("grant_types_supported", grantTypes)
-	o.add("token_endpoint_auth_methods_supported", all)
-	if add("revocation_endpoint", "revoke"); len(s.profile.Endpoints["revoke"]) > 0 {
-		o.add("revocation_endpoint_auth_methods_supported", all)
-	}
-	if add("introspection_endpoint", "introspect"); len(s.profile.Endpoints["introspect"]) > 0 {
-		o.add("introspection_endpoint_auth_methods_supported", confidential)
-	}
-	add("userinfo_endpoint", "userinfo")
 	o.add("code_challenge_methods_supported", []string{"S256"})
 	o.add("authorization_response_iss_parameter_supported", s.profile.Iss)
 	o.add("prompt_values_supported", []string{"none", "login", "consent", "select_account"})
@@ -130,8 +131,8 @@ func (s *server) handleNotFound(w http.ResponseWriter, r *http.Request, x *excha
 		return
 	}
 	description := "this is an OAuth 2.0 server, not an OpenID Provider"
-	if paths := s.profile.Endpoints["metadata"]; len(paths) > 0 {
-		description += "; its metadata is at " + s.origin() + paths[0] + s.base
+	if at := s.advertised("metadata"); at != "" {
+		description += "; its metadata is at " + at
 	}
 	s.writeError(w, x, notFound(rfc8414("3"), noOpenIDProvider, description))
 }

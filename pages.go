@@ -177,14 +177,6 @@ func (s *server) handleStart(w http.ResponseWriter, r *http.Request, x *exchange
 	})
 }
 
-// advertised is the URL of an endpoint, or "" if the profile has none.
-func (s *server) advertised(endpoint string) string {
-	if paths := s.profile.paths(endpoint); len(paths) > 0 {
-		return s.url(paths[0])
-	}
-	return ""
-}
-
 // writeConsent asks the user.
 func (s *server) writeConsent(w http.ResponseWriter, x *exchange, pending pendingConsent) error {
 	return s.writePage(w, x, http.StatusOK, "consent.html", pageData{

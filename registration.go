@@ -47,48 +47,54 @@ const registrationTries = 1000
 
 // handleRegistration makes a confidential client.
 func (s *server) handleRegistration(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	c, secret, err := s.registerClient(r, x)
+	if x.wrong != nil {
+		return x.wrong
+	}
+	if wait := s.registrations.try(source(r), registrationTries, x.now); wait > 0 {
+		return tooManyGuesses(unavailable, section("RFC 7591 §5"), wait)
+	}
+	metadata, err := s.profile.parseClientMetadata(x.form, x.lists)
 	if err != nil {
+		return err
+	}
+	c, secret := newClient(metadata, s.profile, nil)
+	c.RegisteredBy = itself
+	if err := s.store.register(nil, []*client{c}); err != nil {
 		return err
 	}
 	x.clientID = c.ClientID
 	return s.writeJSON(w, http.StatusOK, s.profile.Registration.Answer.fill(registrationFacts.of(registered{c, s, secret})))
 }
 
-func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, error) {
-	g := s.profile.Registration
-	if x.wrong != nil {
-		return nil, "", x.wrong
-	}
-	if wait := s.registrations.try(source(r), registrationTries, x.now); wait > 0 {
-		return nil, "", tooManyGuesses(unavailable, section("RFC 7591 §5"), wait)
-	}
-	// A list is text with one element a line or, as in Ruby on Rails, several
-	// parameters whose names end in [].
+// parseClientMetadata reads what a client says about itself (RFC 7591 §2). A list
+// is text with one element a line or, as in Ruby on Rails, several parameters whose
+// names end in [].
+func (p *profile) parseClientMetadata(form url.Values, lists map[string]bool) (*clientFixture, error) {
+	g := p.Registration
 	value := func(name string) string {
 		parameter := g.Parameters[name]
-		return strings.Join(slices.Concat(x.form[parameter], x.form[parameter+"[]"]), "\n")
+		return strings.Join(slices.Concat(form[parameter], form[parameter+"[]"]), "\n")
 	}
-	refused := func(name string, why reason, description string) error {
-		return invalidClientMetadata(section("RFC 7591 §3.2.2"), why, g.Parameters[name]+" "+description).about(name)
+	refused := func(name string, why reason, problem string) error {
+		return invalidClientMetadata(section("RFC 7591 §3.2.2"), why, g.Parameters[name]+" "+problem).about(name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(g.Parameters)) {
 		parameter := g.Parameters[name]
-		if texts, isList := x.lists[parameter]; isList && !(texts && (name == "redirect_uris" || name == "scope")) {
-			return nil, "", refused(name, metadataInvalid, "must be a string")
+		if texts, isList := lists[parameter]; isList && !(texts && (name == "redirect_uris" || name == "scope")) {
+			return nil, refused(name, metadataInvalid, "must be a string")
 		}
-		if n := len(x.form[parameter]); n > 1 || n == 1 && x.form.Has(parameter+"[]") {
-			return nil, "", refused(name, parameterTwice, "occurs more than once")
+		if n := len(form[parameter]); n > 1 || n == 1 && form.Has(parameter+"[]") {
+			return nil, refused(name, parameterTwice, "occurs more than once")
 		}
 	}
 	for _, name := range g.Required {
 		if strings.TrimSpace(value(name)) == "" {
-			return nil, "", refused(name, parameterMissing, "is missing")
+			return nil, refused(name, parameterMissing, "is missing")
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(g.MaxLength)) {
 		if utf8.RuneCountInString(value(name)) > g.MaxLength[name] {
-			return nil, "", refused(name, metadataTooLong, "is too long")
+			return nil, refused(name, metadataTooLong, "is too long")
 		}
 	}
 	f := &clientFixture{
@@ -98,22 +104,21 @@ func (s *server) registerClient(r *http.Request, x *exchange) (*client, string, 
 		RedirectURIs: strings.Fields(value("redirect_uris")),
 		Scope:        cmp.Or(strings.ReplaceAll(value("scope"), "\n", " "), g.Scope),
 	}
-	if wrong := f.problems(s.profile); len(wrong) > 0 {
+	if wrong := f.problems(p); len(wrong) > 0 {
 		name, _, _ := strings.Cut(wrong[0].member, "[")
-		var problem uriProblem
-		if errors.As(wrong[0].error, &problem) {
-			return nil, "", refused(name, problem.why, problem.text)
-		}
-		return nil, "", refused(name, metadataInvalid, wrong[0].error.Error())
+		problem := uriProblem{metadataInvalid, wrong[0].error.Error()}
+		errors.As(wrong[0].error, &problem)
+		return nil, refused(name, problem.why, problem.text)
 	}
-	c, secret := newClient(f, s.profile, nil)
-	c.RegisteredBy = itself
-	return c, secret, s.store.register(nil, []*client{c})
+	return f, nil
 }
 
 // answerParameters are what the server adds to a redirect URI. The URI must not
 // have them itself.
 var answerParameters = []string{"code", "state", "iss", "error", "error_description", "access_token", "token_type", "expires_in", "scope"}
+
+// browserSchemes are schemes that browsers handle themselves.
+var browserSchemes = []string{"about", "blob", "chrome", "data", "file", "filesystem", "ftp", "javascript", "jar", "resource", "vbscript", "view-source", "ws", "wss"}
 
 // uriProblem is why a redirect URI cannot be registered.
 type uriProblem struct {
@@ -123,55 +128,44 @@ type uriProblem struct {
 
 func (p uriProblem) Error() string { return p.text }
 
-// browserSchemes are schemes that browsers handle themselves.
-var browserSchemes = []string{"about", "blob", "chrome", "data", "file", "filesystem", "ftp", "javascript", "jar", "resource", "vbscript", "view-source", "ws", "wss"}
-
 // checkRedirectURI refuses redirect URIs that cannot work or are dangerous
 // (RFC 6749 §3.1.2, RFC 8252 §7, RFC 9700 §2.6). The error is a uriProblem.
-func checkRedirectURI(uri string, p *profile) error {
+func checkRedirectURI(uri string, p *profile) (first error) {
 	if uri == outOfBand {
 		return nil
 	}
-	u, err := url.Parse(uri)
-	switch {
-	case len(uri) > 2048:
-		return uriProblem{metadataTooLong, "is longer than 2048 characters"}
-	case strings.ContainsFunc(uri, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("\\\"<>^`{|}", r) }):
-		return uriProblem{redirectURIMalformed, "has characters that a URI cannot have"}
-	case strings.Contains(uri, "#"):
-		return uriProblem{redirectURIFragment, "has a fragment (RFC 6749 §3.1.2)"}
-	case err != nil || u.Scheme == "":
-		return uriProblem{redirectURIRelative, "is not an absolute URI (RFC 6749 §3.1.2)"}
-	}
-	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return uriProblem{redirectURIMalformed, "has a malformed query"}
-	}
-	for _, name := range answerParameters {
-		if query.Has(name) {
-			return uriProblem{redirectURIParameter, "has a parameter " + name + ", which the server adds itself"}
+	refuse := func(isWrong bool, why reason, text string) {
+		if isWrong && first == nil {
+			first = uriProblem{why, text}
 		}
 	}
-	if !isASCII(u.Host) {
-		return uriProblem{redirectURIMalformed, "has a host that is not ASCII: write it as xn--… (RFC 5890 §2.3.2.1)"}
+	notInURIs := func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("\\\"<>^`{|}", r) }
+	refuse(len(uri) > 2048, metadataTooLong, "is longer than 2048 characters")
+	refuse(strings.ContainsFunc(uri, notInURIs), redirectURIMalformed, "has characters that a URI cannot have")
+	refuse(strings.Contains(uri, "#"), redirectURIFragment, "has a fragment (RFC 6749 §3.1.2)")
+	u, err := url.Parse(uri)
+	if err != nil {
+		u = new(url.URL)
 	}
-	switch web := u.Scheme == "https" || u.Scheme == "http"; {
-	case web && u.Hostname() == "":
-		return uriProblem{redirectURIRelative, "has no host"}
-	case web && u.User != nil:
-		return uriProblem{redirectURIMalformed, "contains a user name"}
-	case web && strings.Contains(u.Host, "*"):
-		return uriProblem{redirectURIMalformed, "has a wildcard: redirect URIs are compared exactly (RFC 9700 §2.1)"}
-	case u.Scheme == "http" && !isLoopbackURI(uri) && !p.allowsHost(u.Hostname()):
-		return uriProblem{redirectURIInsecure, "is http on a host other than 127.0.0.1, [::1] and localhost: use https (RFC 9700 §2.6), or allow the host with -redirect-host"}
-	case web || strings.Contains(u.Scheme, "."):
-		return nil
-	case u.Opaque != "": // localhost:8080/cb
-		return uriProblem{redirectURIWithoutScheme, "has no scheme, or one that is neither https nor a reversed domain name such as com.example.app (RFC 8252 §7.1)"}
-	case !p.AnyScheme || slices.Contains(browserSchemes, u.Scheme):
-		return uriProblem{redirectURIScheme, "has a scheme that is neither https nor a reversed domain name such as com.example.app (RFC 8252 §7.1)"}
+	refuse(u.Scheme == "", redirectURIRelative, "is not an absolute URI (RFC 6749 §3.1.2)")
+	query, err := url.ParseQuery(u.RawQuery)
+	refuse(err != nil, redirectURIMalformed, "has a malformed query")
+	for _, name := range answerParameters {
+		refuse(query.Has(name), redirectURIParameter, "has a parameter "+name+", which the server adds itself")
 	}
-	return nil
+	refuse(!isASCII(u.Host), redirectURIMalformed, "has a host that is not ASCII: write it as xn--… (RFC 5890 §2.3.2.1)")
+	if u.Scheme == "https" || u.Scheme == "http" {
+		refuse(u.Hostname() == "", redirectURIRelative, "has no host")
+		refuse(u.User != nil, redirectURIMalformed, "contains a user name")
+		refuse(strings.Contains(u.Host, "*"), redirectURIMalformed, "has a wildcard: redirect URIs are compared exactly (RFC 9700 §2.1)")
+		refuse(u.Scheme == "http" && !isLoopbackURI(uri) && !p.allowsHost(u.Hostname()), redirectURIInsecure,
+			"is http on a host other than 127.0.0.1, [::1] and localhost: use https (RFC 9700 §2.6), or allow the host with -redirect-host")
+	} else if !strings.Contains(u.Scheme, ".") {
+		const neither = "that is neither https nor a reversed domain name such as com.example.app (RFC 8252 §7.1)"
+		refuse(u.Opaque != "", redirectURIWithoutScheme, "has no scheme, or one "+neither) // localhost:8080/cb
+		refuse(!p.AnyScheme || slices.Contains(browserSchemes, u.Scheme), redirectURIScheme, "has a scheme "+neither)
+	}
+	return first
 }
 
 // allowsHost reports whether the operator allows http redirect URIs on a host.
