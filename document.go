@@ -305,6 +305,9 @@ func (e *memberErrors) oneOf(member, word string, known []string) {
 //	from:"1" to:"600"    it is a number in this range; without to there is no upper end
 //	text:"255"           it is text of at most this many characters
 //	rule:"RFC 6749 §3"   the section that the range comes from
+//	empty:"false"        a list that is there has elements
+//	facts:"a b"          placeholders in it have one of these names
+//	headers:"true"       it is an object of header fields
 //
 // Absent values pass unless they are required. $grants instead of words stands
 // for the list of that name in wordLists.
@@ -317,6 +320,9 @@ func tagProblems(value any) (all memberErrors) {
 func (e *memberErrors) check(path string, v reflect.Value, tag reflect.StructTag) {
 	switch v = reflect.Indirect(v); v.Kind() {
 	case reflect.Struct:
+		if s, isShape := v.Interface().(shape); isShape {
+			e.checkFacts(path, s.value, tag)
+		}
 		for _, field := range reflect.VisibleFields(v.Type()) {
 			if key := jsonKey(field); key != "" {
 				e.checkField(below(path, key), v.FieldByIndex(field.Index), field.Tag)
@@ -327,6 +333,9 @@ func (e *memberErrors) check(path string, v reflect.Value, tag reflect.StructTag
 			e.check(index(path, i), v.Index(i), tag)
 		}
 	case reflect.Map:
+		if tag.Get("headers") == "true" {
+			e.checkHeaders(path, v.Interface().(map[string]string))
+		}
 		for member := v.MapRange(); member.Next(); {
 			at := below(path, member.Key().String())
 			if known := words(tag.Get("keys")); len(known) > 0 && !slices.Contains(known, member.Key().String()) {
@@ -335,6 +344,7 @@ func (e *memberErrors) check(path string, v reflect.Value, tag reflect.StructTag
 			e.check(at, member.Value(), tag)
 		}
 	case reflect.String:
+		e.checkFacts(path, v.String(), tag)
 		if known := words(tag.Get("one")); len(known) > 0 {
 			e.oneOf(path, v.String(), known)
 		}
@@ -361,7 +371,7 @@ func (e *memberErrors) checkField(path string, v reflect.Value, tag reflect.Stru
 	case v.IsZero() && !required:
 	case v.IsZero() && !v.CanInt():
 		e.add(true, path, "is missing")
-	case required && v.Kind() == reflect.Slice && v.Len() == 0:
+	case (required || tag.Get("empty") == "false") && v.Kind() == reflect.Slice && v.Len() == 0:
 		e.add(true, path, "is empty")
 	default:
 		e.check(path, v, tag)

@@ -108,7 +108,10 @@ func (p page) Current(path string) string {
 }
 
 // Describe is what people are told that a scope token allows, or "".
-func (p page) Describe(token string) string { return p.s.profile.describeScope(token) }
+func (p page) Describe(token string) string {
+	found, _ := p.s.profile.findScope(token)
+	return found.Description
+}
 
 func (s *server) writePage(w http.ResponseWriter, x *exchange, status int, name string, shown any) error {
 	var b bytes.Buffer

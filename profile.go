@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"embed"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -34,7 +35,7 @@ type profile struct {
 	TokenScopeIgnored bool     `json:"token_scope_ignored"` // the token endpoint ignores scope
 	// RequiredParameters of token requests, by grant type, in addition to those of
 	// RFC 6749.
-	RequiredParameters    map[string][]string `json:"required_parameters"`
+	RequiredParameters    map[string][]string `json:"required_parameters" one:"$parameters"`
 	ParametersFirst       bool                `json:"parameters_first"`          // required parameters are checked before the client
 	RedirectURINotNeeded  bool                `json:"redirect_uri_not_needed"`   // at the token endpoint; one that is sent is still compared (RFC 6749 §4.1.3)
 	OtherSchemesIgnored   bool                `json:"other_schemes_ignored"`     // an Authorization header that is not Basic does not count as client authentication
@@ -69,13 +70,13 @@ type profile struct {
 
 	// Answers.
 	JSONType            string            `json:"json_type"` // Content-Type of JSON
-	TokenAnswer         shape             `json:"token_answer"`
-	ImplicitAnswer      shape             `json:"implicit_answer"` // each member a parameter of the redirect (RFC 6749 §4.2.2)
-	TokenHeaders        map[string]string `json:"token_headers"`
-	IntrospectionAnswer shape             `json:"introspection_answer"`
-	RevocationAnswer    *shape            `json:"revocation_answer"` // absent: {}
+	TokenAnswer         shape             `json:"token_answer" facts:"$token facts"`
+	ImplicitAnswer      shape             `json:"implicit_answer" facts:"$token facts"` // each member a parameter of the redirect (RFC 6749 §4.2.2)
+	TokenHeaders        map[string]string `json:"token_headers" headers:"true" facts:""`
+	IntrospectionAnswer shape             `json:"introspection_answer" facts:"$resource facts"`
+	RevocationAnswer    *shape            `json:"revocation_answer" facts:""` // absent: {}
 	Registration        *registration     `json:"registration"`
-	BasicChallenge      string            `json:"basic_challenge"` // WWW-Authenticate where HTTP Basic failed (RFC 6749 §5.2)
+	BasicChallenge      string            `json:"basic_challenge" text:"255"` // WWW-Authenticate where HTTP Basic failed (RFC 6749 §5.2)
 
 	Errors errorRules `json:"errors"`
 }
@@ -91,27 +92,28 @@ type resource struct {
 	Endpoint string   `json:"endpoint" required:"true" one:"$resources"` // instance needs no token
 	Paths    []string `json:"paths" required:"true"`
 	Needs    string   `json:"needs" required:"true" one:"user token nothing"`
-	Scopes   []string `json:"scopes"`  // one of them is needed; none: any token will do
-	Schemes  []string `json:"schemes"` // of the Authorization header; default Bearer (RFC 6750 §2.1)
-	Query    []string `json:"query"`   // parameters that may carry the token instead (RFC 6750 §2.3)
-	Answer   shape    `json:"answer"`
+	Scopes   []string `json:"scopes"`                // one of them is needed; none: any token will do
+	Schemes  []string `json:"schemes" empty:"false"` // of the Authorization header; default Bearer (RFC 6750 §2.1)
+	Query    []string `json:"query"`                 // parameters that may carry the token instead (RFC 6750 §2.3)
+	Answer   shape    `json:"answer" facts:"$resource facts"`
 }
 
 // loadProfile reads an embedded profile by its name, or a file. Errors name
 // file, line and key.
 func loadProfile(name string) (*profile, error) {
-	file := "profiles/" + name + ".json"
-	data, err := profileFiles.ReadFile(file)
-	if err != nil {
-		file = name
-		if data, err = os.ReadFile(name); err != nil {
-			if !strings.ContainsAny(name, "./\\") {
-				return nil, fmt.Errorf("profile %s: unknown profile; expected a file or one of %s", name, strings.Join(profileNames(), ", "))
-			}
-			return nil, fmt.Errorf("profile: %w", err)
-		}
+	embedded := "profiles/" + name + ".json"
+	if data, err := profileFiles.ReadFile(embedded); err == nil {
+		return parseProfile(embedded, data)
 	}
-	return parseProfile(file, data)
+	data, err := os.ReadFile(name)
+	switch {
+	case err == nil:
+		return parseProfile(name, data)
+	case strings.ContainsAny(name, "./\\"):
+		return nil, fmt.Errorf("profile: %w", err)
+	default:
+		return nil, fmt.Errorf("profile %s: unknown profile; expected a file or one of %s", name, strings.Join(profileNames(), ", "))
+	}
 }
 
 func parseProfile(file string, data []byte) (*profile, error) {
@@ -164,6 +166,14 @@ var wordLists = map[string][]string{
 	"client grants":   slices.Concat(grantNames, foreignGrants),
 	"registration":    registrationMembers,
 	"error endpoints": slices.Concat(endpointNames, resourceNames),
+	"parameters":      slices.Sorted(maps.Keys(isParameter)),
+
+	// Placeholders.
+	"server facts":       serverFacts.names(),
+	"token facts":        tokenFacts.names(),
+	"resource facts":     resourceFacts.names(),
+	"registration facts": registrationFacts.names(),
+	"error facts":        toldFacts.names(),
 }
 
 // The words that a profile may use.
@@ -195,28 +205,36 @@ func (p *profile) tokenGrants() []string {
 	return slices.DeleteFunc(slices.Clone(p.Grants), func(grant string) bool { return grant == "implicit" })
 }
 
-// canonicalScope returns scope tokens in the profile's spelling, each once.
-// unknown is the first that the profile does not have, or "".
-func (p *profile) canonicalScope(tokens []string) (canonical []string, unknown string) {
-	for _, token := range tokens {
-		for _, s := range p.Scopes {
-			if p.ScopesIgnoreCase && strings.EqualFold(s.Name, token) {
-				token = s.Name
-			}
-		}
-		if unknown == "" && !p.hasScope(token) {
-			unknown = token
-		}
-		if !slices.Contains(canonical, token) {
-			canonical = append(canonical, token)
+// findScope returns the scope of a token, or false if the profile does not have
+// it. Without a list of scopes it has every token.
+func (p *profile) findScope(token string) (found scope, ok bool) {
+	for _, s := range p.Scopes {
+		if s.Name == token || p.ScopesIgnoreCase && strings.EqualFold(s.Name, token) {
+			return s, true
 		}
 	}
-	return canonical, unknown
+	return scope{Name: token}, len(p.Scopes) == 0
 }
 
 // hasScope reports whether the profile has a scope token in this spelling.
 func (p *profile) hasScope(token string) bool {
-	return len(p.Scopes) == 0 || slices.Contains(p.scopeNames(), token)
+	found, ok := p.findScope(token)
+	return ok && found.Name == token
+}
+
+// canonicalScope returns scope tokens in the profile's spelling, each once.
+// unknown is the first that the profile does not have, or "".
+func (p *profile) canonicalScope(tokens []string) (canonical []string, unknown string) {
+	for _, token := range tokens {
+		found, ok := p.findScope(token)
+		if !ok {
+			unknown = cmp.Or(unknown, token)
+		}
+		if !slices.Contains(canonical, found.Name) {
+			canonical = append(canonical, found.Name)
+		}
+	}
+	return canonical, unknown
 }
 
 func (p *profile) scopeNames() []string {
@@ -230,14 +248,6 @@ func (p *profile) scopeNames() []string {
 // defaultScope is the scope of a request without one; see grantableScope.
 func (p *profile) defaultScope() string {
 	return *cmp.Or(p.DefaultScope, new(string))
-}
-
-// describeScope is what the consent page says about a scope token.
-func (p *profile) describeScope(token string) string {
-	if i := slices.Index(p.scopeNames(), token); i >= 0 {
-		return p.Scopes[i].Description
-	}
-	return ""
 }
 
 // remembers reports whether a grant means that the user need not be asked for a
@@ -264,11 +274,8 @@ func (p *profile) withoutSignIn(query string) string {
 			rest := slices.DeleteFunc(strings.Fields(v["prompt"]), func(value string) bool { return value == "login" || value == "select_account" })
 			pair = parameters{{"prompt", strings.Join(rest, " ")}}.encode()
 		}
-		isDemand := false
-		for name := range v {
-			isDemand = p.PromptParameters[name] == "login"
-		}
-		if !isDemand {
+		isDemand := func(name string) bool { return p.PromptParameters[name] == "login" }
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(v)), isDemand) {
 			kept = append(kept, pair)
 		}
 	}

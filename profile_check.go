@@ -6,56 +6,64 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 )
 
 // problems returns what is wrong with a profile: what the tags of its fields
-// find, and what needs more than a tag.
-func (p *profile) problems() (all memberErrors) {
-	all = tagProblems(p)
+// find, and what takes more than a tag.
+func (p *profile) problems() memberErrors {
+	all := tagProblems(p)
 	p.checkPaths(&all)
 	p.checkResources(&all)
 	p.checkGrants(&all)
 	p.checkScopes(&all)
 	p.checkCredentials(&all)
 	p.checkAnswers(&all)
-	for i := range p.Errors {
-		p.Errors[i].check(index("errors", i), &all)
+	for i, rule := range p.Errors {
+		for j, when := range rule.When {
+			all.add(!isErrorSubject(when), index(index("errors", i)+".when", j), fmt.Sprintf("%q is not a code, a reason, or a reason followed by a parameter or grant type; codes: %q; reasons: %q", when, slices.Sorted(maps.Keys(statusOf)), reasons))
+		}
+		all.add(!isErrorText(rule.Error), index("errors", i)+".error", "has characters that RFC 6749 §5.2 does not allow")
 	}
 	return all
 }
 
-// checkPaths refuses paths that the server cannot route.
+// checkPaths refuses paths that the server cannot route. It asks the route table
+// for the methods of each endpoint, and for the paths of the server's own pages.
 func (p *profile) checkPaths(all *memberErrors) {
 	for _, required := range []string{"authorize", "token", "oob"} {
 		all.add(len(p.Endpoints[required]) == 0, "endpoints."+required, "has no path")
 	}
+	methods, isOwn := make(map[string]string), make(map[string]bool)
+	for at, routes := range (&server{profile: p}).newRoutes() {
+		for _, r := range routes {
+			if r.form {
+				isOwn[at] = true
+			} else {
+				methods[r.endpoint] = r.methods
+			}
+		}
+	}
 	taken := make(map[string]string) // by method and path
-	take := func(member, at string, methods ...string) {
+	take := func(member, endpoint, at string) {
 		all.add(!isPath(at), member, fmt.Sprintf("%q is not a path", at))
-		all.add(slices.Contains(ownPaths, at) || strings.HasPrefix(at, controlPath), member, at+" is a path of the server itself")
-		for _, method := range methods {
+		all.add(isOwn[at] || strings.HasPrefix(at, controlPath), member, at+" is a path of the server itself")
+		for method := range strings.SplitSeq(methods[endpoint], ", ") {
 			other := taken[method+at]
 			all.add(other != "", member, at+" is already the path of "+other)
 			taken[method+at] = member
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.Endpoints)) {
-		methods := []string{"POST"}
-		switch name {
-		case "authorize":
-			methods = []string{"GET", "POST"}
-		case "metadata", "oob":
-			methods = []string{"GET"}
-		}
 		for i, at := range p.Endpoints[name] {
-			take(index("endpoints."+name, i), at, methods...)
+			take(index("endpoints."+name, i), name, at)
 		}
 	}
 	for i, r := range p.Resources {
 		for j, at := range r.Paths {
-			take(index(index("resources", i)+".paths", j), at, "GET")
+			take(index(index("resources", i)+".paths", j), r.Endpoint, at)
 		}
 	}
 }
@@ -69,12 +77,9 @@ func isPath(at string) bool {
 func (p *profile) checkResources(all *memberErrors) {
 	for i, r := range p.Resources {
 		member := index("resources", i)
-		known := resourceFacts.names()
 		if r.Needs == "nothing" {
-			known = serverFacts.names()
+			all.checkFacts(member+".answer", r.Answer.value, `facts:"$server facts"`)
 		}
-		all.checkShape(member+".answer", r.Answer.value, known)
-		all.add(r.Schemes != nil && len(r.Schemes) == 0, member+".schemes", "is empty")
 		for j, scheme := range r.Schemes {
 			all.add(!isToken(scheme), index(member+".schemes", j), "is not a scheme (RFC 9110 §11.1)")
 		}
@@ -85,14 +90,10 @@ func (p *profile) checkResources(all *memberErrors) {
 }
 
 func (p *profile) checkGrants(all *memberErrors) {
-	all.add(p.RedirectURINotNeeded && slices.Contains(p.RequiredParameters["authorization_code"], "redirect_uri"),
-		"redirect_uri_not_needed", "contradicts required_parameters.authorization_code")
 	for grant, parameters := range p.RequiredParameters {
-		member := "required_parameters." + grant
-		all.oneOf(member, grant, p.Grants)
-		for i, parameter := range parameters {
-			all.oneOf(index(member, i), parameter, slices.Sorted(maps.Keys(isParameter)))
-		}
+		all.oneOf("required_parameters."+grant, grant, p.Grants)
+		all.add(p.RedirectURINotNeeded && grant == "authorization_code" && slices.Contains(parameters, "redirect_uri"),
+			"redirect_uri_not_needed", "contradicts required_parameters.authorization_code")
 	}
 }
 
@@ -134,53 +135,44 @@ func (p *profile) checkCredentials(all *memberErrors) {
 }
 
 func (p *profile) checkAnswers(all *memberErrors) {
-	answer := func(member string, s shape, known []string, needed bool, has string) {
+	answer := func(member string, s shape, needed bool, has string) {
 		_, isObject := s.value.(object)
 		all.add(!isObject && (needed || s.value != nil), member, "must be an object, because the server answers with it")
-		all.checkShape(member, s.value, known)
 		mentions := func(text string) bool { return strings.Trim(text, "${?}") == has }
 		all.add(isObject && needed && has != "" && !slices.ContainsFunc(placeholders(s.value), mentions), member, "has no ${"+has+"}")
 	}
-	answer("token_answer", p.TokenAnswer, tokenFacts.names(), true, "access_token")
-	answer("implicit_answer", p.ImplicitAnswer, tokenFacts.names(), slices.Contains(p.Grants, "implicit"), "access_token")
-	answer("introspection_answer", p.IntrospectionAnswer, resourceFacts.names(), len(p.Endpoints["introspect"]) > 0, "")
-	all.add(!isText(p.BasicChallenge), "basic_challenge", "is not a valid header (RFC 9110 §5)")
+	answer("token_answer", p.TokenAnswer, true, "access_token")
+	answer("implicit_answer", p.ImplicitAnswer, slices.Contains(p.Grants, "implicit"), "access_token")
+	answer("introspection_answer", p.IntrospectionAnswer, len(p.Endpoints["introspect"]) > 0, "")
 	mediaType, _, err := mime.ParseMediaType(p.JSONType)
 	all.add(err != nil || mediaType != "application/json", "json_type", "must be application/json, perhaps with a charset")
-	all.checkHeaderShapes("token_headers", p.TokenHeaders, nil)
-	if p.RevocationAnswer != nil {
-		all.checkShape("revocation_answer", p.RevocationAnswer.value, nil)
-	}
 	all.add((p.Registration != nil) != (len(p.Endpoints["registration"]) > 0), "registration", "and endpoints.registration go together: set both or neither")
-	if p.Registration != nil {
-		all.checkShape("registration.answer", p.Registration.Answer.value, registrationFacts.names())
-	}
 }
 
-// checkShape refuses unknown placeholders, and what only looks like a placeholder.
-func (e *memberErrors) checkShape(member string, value any, known []string) {
+// checkFacts refuses unknown placeholders in the value of a shape, and what only
+// looks like a placeholder. The tag of the field lists those that are known.
+func (e *memberErrors) checkFacts(member string, value any, tag reflect.StructTag) {
+	names, isChecked := tag.Lookup("facts")
+	if !isChecked {
+		return
+	}
+	known := words(names)
 	for _, text := range placeholders(value) {
 		match := placeholder.FindStringSubmatch(text)
-		if match == nil || match[0] != text {
+		switch {
+		case match == nil || match[0] != text:
 			e.add(true, member, text+" is not a placeholder: write ${name} or ${name?}, in lower case")
-			continue
+		case len(known) == 0:
+			e.add(true, member, "cannot have placeholders such as "+text)
+		case !slices.Contains(known, match[1]):
+			e.add(true, member, fmt.Sprintf("${%s} is unknown here; expected one of %s", match[1], strings.Join(known, ", ")))
 		}
-		e.add(known == nil, member, "cannot have placeholders such as "+text)
-		e.add(known != nil && !slices.Contains(known, match[1]), member, fmt.Sprintf("${%s} is unknown here; expected one of %s", match[1], strings.Join(known, ", ")))
 	}
 }
 
 // framingHeaders say where an answer ends and how it is sent. Only the server
 // may set them (RFC 9112 §6).
 var framingHeaders = []string{"Connection", "Content-Encoding", "Content-Length", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
-
-// checkHeaderShapes is checkHeaders for values with placeholders.
-func (e *memberErrors) checkHeaderShapes(member string, headers map[string]string, known []string) {
-	e.checkHeaders(member, headers)
-	for name, value := range headers {
-		e.checkShape(member+"."+name, value, known)
-	}
-}
 
 // checkHeaders refuses malformed, repeated and framing header fields.
 func (e *memberErrors) checkHeaders(member string, headers map[string]string) {

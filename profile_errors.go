@@ -2,8 +2,6 @@ package main
 
 import (
 	"cmp"
-	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -15,16 +13,16 @@ type errorRules []errorRule
 
 // errorRule says how some errors are worded. Absent members change nothing.
 type errorRule struct {
-	At   []string `json:"at" one:"$error endpoints"` // absent: all
-	When []string `json:"when"`                      // codes, reasons, or a reason followed by a parameter or grant type; absent: every error
+	At   []string `json:"at" empty:"false" one:"$error endpoints"` // absent: all
+	When []string `json:"when" empty:"false"`                      // codes, reasons, or a reason followed by a parameter or grant type; absent: every error
 
 	Status      int               `json:"status" from:"400" to:"499" rule:"RFC 9110 §15.5"` // the client is to blame
 	Error       string            `json:"error"`
-	Description string            `json:"description"`
-	Hint        string            `json:"hint"` // left out if one of its placeholders has no value
-	Body        *shape            `json:"body"`
-	Headers     map[string]string `json:"headers"`                     // an empty one is not sent
-	By          string            `json:"by" one:"page json redirect"` // at the authorization endpoint
+	Description string            `json:"description" facts:"parameter detail"`
+	Hint        string            `json:"hint" facts:"parameter detail description"` // left out if one of its placeholders has no value
+	Body        *shape            `json:"body" facts:"$error facts"`
+	Headers     map[string]string `json:"headers" headers:"true" facts:"$error facts"` // an empty one is not sent
+	By          string            `json:"by" one:"page json redirect"`                 // at the authorization endpoint
 }
 
 // form describes the rules, for the error about a document of another form.
@@ -104,19 +102,4 @@ func isErrorSubject(when string) bool {
 		behind, found := strings.CutPrefix(when, string(why)+" ")
 		return when == string(why) || found && (isParameter[behind] || slices.Contains(slices.Concat(registrationMembers, grantNames), behind))
 	})
-}
-
-// check refuses a rule that no error can match or no answer can carry.
-func (rule *errorRule) check(member string, all *memberErrors) {
-	all.add(rule.At != nil && len(rule.At) == 0 || rule.When != nil && len(rule.When) == 0, member, "has an empty at or when; leave it out to match all")
-	for i, when := range rule.When {
-		all.add(!isErrorSubject(when), index(member+".when", i), fmt.Sprintf("%q is not a code, a reason, or a reason followed by a parameter or grant type; codes: %q; reasons: %q", when, slices.Sorted(maps.Keys(statusOf)), reasons))
-	}
-	all.add(!isErrorText(rule.Error), member+".error", "has characters that RFC 6749 §5.2 does not allow")
-	if rule.Body != nil {
-		all.checkShape(member+".body", rule.Body.value, toldFacts.names())
-	}
-	all.checkHeaderShapes(member+".headers", rule.Headers, toldFacts.names())
-	all.checkShape(member+".description", rule.Description, []string{"parameter", "detail"})
-	all.checkShape(member+".hint", rule.Hint, []string{"parameter", "detail", "description"})
 }

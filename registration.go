@@ -19,7 +19,7 @@ type registration struct {
 	Required   []string          `json:"required" one:"$registration"`    // by their names here
 	Scope      string            `json:"scope"`                           // of a client that asks for none
 	MaxLength  map[string]int    `json:"max_length" keys:"$registration"` // in characters, by their names here; absent: no limit
-	Answer     shape             `json:"answer"`
+	Answer     shape             `json:"answer" facts:"$registration facts"`
 }
 
 // registrationFacts are the placeholders of the registration's answer.

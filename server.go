@@ -101,13 +101,6 @@ type route struct {
 	form     bool                                        // its POSTs come from this server's own pages
 }
 
-// ownPaths are the paths of the pages. No profile can use them.
-var ownPaths = []string{
-	"/", "/login", "/logout", "/consent", "/style.css", "/script.js", "/icon.svg", "/healthz",
-	"/account/applications", "/account/applications/new", "/account/applications/edit", "/account/applications/regenerate",
-	"/account/applications/delete", "/account/authorized", "/account/authorized/revoke",
-}
-
 // newRoutes returns the one table of routes, by path.
 func (s *server) newRoutes() map[string][]*route {
 	routes := make(map[string][]*route)
