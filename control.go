@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -195,7 +194,7 @@ func (s *server) listVerbs(*http.Request, *exchange) (any, error) {
 	for _, n := range namedFaults {
 		names.add(n.name, n.what+" ("+n.endpoint+")")
 	}
-	for _, name := range s.profile.having(slices.Concat(endpointNames, resourceNames)) {
+	for _, name := range s.profile.having(endpointNames) {
 		endpoints.add(name, s.advertised(name))
 	}
 	return object{{"requests", requests}, {"faults", names}, {"endpoints", endpoints}}, nil
@@ -462,7 +461,7 @@ func (s *server) pickRequests(r *http.Request) ([]*loggedRequest, error) {
 		switch name {
 		case "endpoint":
 			if f.endpoint = value; value != "" && len(s.profile.paths(value)) == 0 {
-				return nil, memberError{name, unknownWord(value, s.profile.having(slices.Concat(endpointNames, resourceNames)))}
+				return nil, memberError{name, unknownWord(value, s.profile.having(endpointNames))}
 			}
 		case "client_id":
 			f.clientID = value

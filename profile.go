@@ -5,6 +5,7 @@ import (
 	"embed"
 	"fmt"
 	"maps"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -21,7 +22,7 @@ type profile struct {
 
 	// Endpoints has the paths of the protocol endpoints, by the names of the
 	// control API. Metadata and pages show the first path.
-	Endpoints map[string][]string `json:"endpoints" keys:"$endpoints"`
+	Endpoints map[string][]string `json:"endpoints" keys:"authorize oob token revoke introspect metadata registration"`
 	// Resources are what an access token gives access to, and open documents.
 	Resources []resource `json:"resources"`
 
@@ -50,8 +51,9 @@ type profile struct {
 	redirectHosts []string // hosts of http redirect URIs besides loopback: from a flag, not from the file
 
 	// Lifetimes in seconds. All are required, the last two only with the grant
-	// refresh_token. 0 is for ever, except for codes.
-	CodeLifetime         seconds `json:"code_lifetime" required:"true" from:"1" to:"600" rule:"RFC 6749 §4.1.2"` // ten minutes at most
+	// refresh_token. A code lives for ten minutes at most, as RFC 6749 §4.1.2
+	// recommends; of the others, 0 means forever.
+	CodeLifetime         seconds `json:"code_lifetime" required:"true" from:"1" to:"600" rule:"RFC 6749 §4.1.2"`
 	AccessTokenLifetime  seconds `json:"access_token_lifetime"`
 	RefreshTokenLifetime seconds `json:"refresh_token_lifetime"` // from one use to the next
 	GrantLifetime        seconds `json:"grant_lifetime"`         // from the first token to the last refresh
@@ -89,7 +91,7 @@ type scope struct {
 
 // resource is a GET endpoint that answers with facts about a token or the server.
 type resource struct {
-	Endpoint string   `json:"endpoint" required:"true" one:"$resources"` // instance needs no token
+	Endpoint string   `json:"endpoint" required:"true" one:"userinfo tokeninfo instance"` // instance needs no token
 	Paths    []string `json:"paths" required:"true"`
 	Needs    string   `json:"needs" required:"true" one:"user token nothing"`
 	Scopes   []string `json:"scopes"`                // one of them is needed; none: any token will do
@@ -119,7 +121,7 @@ func loadProfile(name string) (*profile, error) {
 func parseProfile(file string, data []byte) (*profile, error) {
 	p := &profile{TokenType: "Bearer", Iss: true, Bodies: []string{"form"}, ConsentMemory: "covered",
 		JSONType: "application/json", BasicChallenge: `Basic realm="grantling", charset="UTF-8"`,
-		AccessTokenLifetime: unsaid, RefreshTokenLifetime: unsaid, GrantLifetime: unsaid}
+		AccessTokenLifetime: -1, RefreshTokenLifetime: -1, GrantLifetime: -1} // missing
 	d, err := parseDocument(file, data, p)
 	if err != nil {
 		return nil, err
@@ -129,9 +131,6 @@ func parseProfile(file string, data []byte) (*profile, error) {
 	}
 	return p, nil
 }
-
-// unsaid marks a lifetime that is missing in the profile.
-const unsaid seconds = -1
 
 // paths returns the paths of an endpoint or a resource.
 func (p *profile) paths(endpoint string) []string {
@@ -160,13 +159,14 @@ func profileNames() []string {
 
 // wordLists are the lists that tags can name; see tagProblems.
 var wordLists = map[string][]string{
-	"endpoints":       endpointNames,
-	"resources":       resourceNames,
-	"grants":          grantNames,
-	"client grants":   slices.Concat(grantNames, foreignGrants),
-	"registration":    registrationMembers,
-	"error endpoints": slices.Concat(endpointNames, resourceNames),
-	"parameters":      slices.Sorted(maps.Keys(isParameter)),
+	"endpoints":  endpointNames,
+	"parameters": slices.Sorted(maps.Keys(isParameter)),
+	"metadata":   clientMetadata,
+	"grants":     grantNames,
+	"client grants": append(slices.Clone(grantNames), // and registered ones that no profile has
+		"urn:ietf:params:oauth:grant-type:device_code", "urn:ietf:params:oauth:grant-type:jwt-bearer",
+		"urn:ietf:params:oauth:grant-type:saml2-bearer", "urn:ietf:params:oauth:grant-type:token-exchange",
+		"urn:openid:params:grant-type:ciba"),
 
 	// Placeholders.
 	"server facts":       serverFacts.names(),
@@ -176,18 +176,11 @@ var wordLists = map[string][]string{
 	"error facts":        toldFacts.names(),
 }
 
-// The words that a profile may use.
-var (
-	endpointNames = []string{"authorize", "oob", "token", "revoke", "introspect", "metadata", "registration"}
-	resourceNames = []string{"userinfo", "tokeninfo", "instance"}
-	grantNames    = []string{"authorization_code", "implicit", "password", "client_credentials", "refresh_token"}
-	// foreignGrants are registered grant types that no profile has.
-	foreignGrants = []string{
-		"urn:ietf:params:oauth:grant-type:device_code", "urn:ietf:params:oauth:grant-type:jwt-bearer",
-		"urn:ietf:params:oauth:grant-type:saml2-bearer", "urn:ietf:params:oauth:grant-type:token-exchange",
-		"urn:openid:params:grant-type:ciba",
-	}
-)
+// endpointNames are the endpoints of the protocol, and the resources.
+var endpointNames = []string{"authorize", "oob", "token", "revoke", "introspect", "metadata", "registration", "userinfo", "tokeninfo", "instance"}
+
+// grantNames are the grants that a profile may have.
+var grantNames = []string{"authorization_code", "implicit", "password", "client_credentials", "refresh_token"}
 
 // tokenParameters are the query parameters that may carry a token, in the profile
 // or in RFC 6750 §2.3.
@@ -269,15 +262,17 @@ func isTrue(value string) bool {
 func (p *profile) withoutSignIn(query string) string {
 	var kept []string
 	for pair := range strings.SplitSeq(query, "&") {
-		v, _ := newValues(parseQuery(pair).values, "")
-		if v["prompt"] != "" {
-			rest := slices.DeleteFunc(strings.Fields(v["prompt"]), func(value string) bool { return value == "login" || value == "select_account" })
-			pair = parameters{{"prompt", strings.Join(rest, " ")}}.encode()
+		name, value, _ := strings.Cut(pair, "=")
+		name, _ = url.QueryUnescape(name)
+		value, _ = url.QueryUnescape(value)
+		switch {
+		case p.PromptParameters[name] == "login":
+			continue
+		case name == "prompt":
+			rest := slices.DeleteFunc(strings.Fields(value), func(word string) bool { return word == "login" || word == "select_account" })
+			pair = parameters{{name, strings.Join(rest, " ")}}.encode()
 		}
-		isDemand := func(name string) bool { return p.PromptParameters[name] == "login" }
-		if !slices.ContainsFunc(slices.Collect(maps.Keys(v)), isDemand) {
-			kept = append(kept, pair)
-		}
+		kept = append(kept, pair)
 	}
 	return strings.Join(kept, "&")
 }

@@ -16,9 +16,7 @@ import (
 func (p *profile) problems() memberErrors {
 	all := tagProblems(p)
 	p.checkPaths(&all)
-	p.checkResources(&all)
-	p.checkGrants(&all)
-	p.checkScopes(&all)
+	p.checkLists(&all)
 	p.checkCredentials(&all)
 	p.checkAnswers(&all)
 	for i, rule := range p.Errors {
@@ -74,44 +72,32 @@ func isPath(at string) bool {
 		!strings.ContainsFunc(at, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("?#%", r) })
 }
 
-func (p *profile) checkResources(all *memberErrors) {
-	for i, r := range p.Resources {
-		member := index("resources", i)
-		if r.Needs == "nothing" {
-			all.checkFacts(member+".answer", r.Answer.value, `facts:"$server facts"`)
-		}
-		for j, scheme := range r.Schemes {
-			all.add(!isToken(scheme), index(member+".schemes", j), "is not a scheme (RFC 9110 §11.1)")
-		}
-		for j, scope := range r.Scopes {
-			all.add(!p.hasScope(scope), index(member+".scopes", j), "is not in the list of scopes")
-		}
-	}
-}
-
-func (p *profile) checkGrants(all *memberErrors) {
-	for grant, parameters := range p.RequiredParameters {
-		all.oneOf("required_parameters."+grant, grant, p.Grants)
-		all.add(p.RedirectURINotNeeded && grant == "authorization_code" && slices.Contains(parameters, "redirect_uri"),
-			"redirect_uri_not_needed", "contradicts required_parameters.authorization_code")
-	}
-}
-
-func (p *profile) checkScopes(all *memberErrors) {
+// checkLists refuses scopes and grants that are not in the profile's own lists.
+func (p *profile) checkLists(all *memberErrors) {
 	for i, s := range p.Scopes {
 		member := index("scopes", i) + ".name"
 		tokens, err := parseScope(s.Name)
 		all.add(err != nil || len(tokens) != 1, member, fmt.Sprintf("%q is not a scope token (RFC 6749 §3.3)", s.Name))
 		all.add(slices.Index(p.scopeNames(), s.Name) != i, member, s.Name+" is already in the list")
 	}
-	listed := func(member, scope string) {
-		for token := range strings.FieldsSeq(scope) {
+	listed := func(member string, tokens ...string) {
+		for _, token := range tokens {
 			all.add(!p.hasScope(token), member, fmt.Sprintf("%q is not in the list of scopes", token))
 		}
 	}
-	listed("default_scope", p.defaultScope())
+	listed("default_scope", strings.Fields(p.defaultScope())...)
 	if p.Registration != nil {
-		listed("registration.scope", p.Registration.Scope)
+		listed("registration.scope", strings.Fields(p.Registration.Scope)...)
+	}
+	for i, r := range p.Resources {
+		for j, scope := range r.Scopes {
+			listed(index(index("resources", i)+".scopes", j), scope)
+		}
+	}
+	for grant, parameters := range p.RequiredParameters {
+		all.oneOf("required_parameters."+grant, grant, p.Grants)
+		all.add(p.RedirectURINotNeeded && grant == "authorization_code" && slices.Contains(parameters, "redirect_uri"),
+			"redirect_uri_not_needed", "contradicts required_parameters.authorization_code")
 	}
 }
 
@@ -135,6 +121,15 @@ func (p *profile) checkCredentials(all *memberErrors) {
 }
 
 func (p *profile) checkAnswers(all *memberErrors) {
+	for i, r := range p.Resources {
+		member := index("resources", i)
+		if r.Needs == "nothing" {
+			all.checkFacts(member+".answer", r.Answer.value, `facts:"$server facts"`)
+		}
+		for j, scheme := range r.Schemes {
+			all.add(!isToken(scheme), index(member+".schemes", j), "is not a scheme (RFC 9110 §11.1)")
+		}
+	}
 	answer := func(member string, s shape, needed bool, has string) {
 		_, isObject := s.value.(object)
 		all.add(!isObject && (needed || s.value != nil), member, "must be an object, because the server answers with it")

@@ -13,8 +13,8 @@ type errorRules []errorRule
 
 // errorRule says how some errors are worded. Absent members change nothing.
 type errorRule struct {
-	At   []string `json:"at" empty:"false" one:"$error endpoints"` // absent: all
-	When []string `json:"when" empty:"false"`                      // codes, reasons, or a reason followed by a parameter or grant type; absent: every error
+	At   []string `json:"at" empty:"false" one:"$endpoints"` // absent: all
+	When []string `json:"when" empty:"false"`                // codes, reasons, or a reason followed by a parameter or grant type; absent: every error
 
 	Status      int               `json:"status" from:"400" to:"499" rule:"RFC 9110 §15.5"` // the client is to blame
 	Error       string            `json:"error"`
@@ -100,6 +100,6 @@ var toldFacts = factsOf[told]{
 func isErrorSubject(when string) bool {
 	return when != "" && statusOf[when] != 0 || slices.ContainsFunc(reasons, func(why reason) bool {
 		behind, found := strings.CutPrefix(when, string(why)+" ")
-		return when == string(why) || found && (isParameter[behind] || slices.Contains(slices.Concat(registrationMembers, grantNames), behind))
+		return when == string(why) || found && (isParameter[behind] || slices.Contains(slices.Concat(clientMetadata, grantNames), behind))
 	})
 }

@@ -522,7 +522,7 @@ func TestServerFailures(t *testing.T) {
 			form := plainExchange("web", i.plainCode("web"))
 			i.server.store.close()
 			i.failing("token", form).wantAnswer(503, row.body, "Retry-After", "5")
-			for _, endpoint := range append([]string{""}, slices.Concat(endpointNames, resourceNames)...) {
+			for _, endpoint := range append([]string{""}, endpointNames...) {
 				for status, err := range map[int]error{503: errStorage, 500: errors.New("a bug")} {
 					if told := i.server.profile.tell(endpoint, asOAuthError(err)); told.Status != status || told.Code == "invalid_request" || told.hint != "" {
 						t.Errorf("%s: %v is told as %d %s, %s", endpoint, err, told.Status, told.Code, told.Description)

@@ -15,10 +15,10 @@ import (
 // registration is how clients register themselves, as RFC 7591 has it but with
 // the service's own names.
 type registration struct {
-	Parameters map[string]string `json:"parameters" keys:"$registration"` // what the service calls them
-	Required   []string          `json:"required" one:"$registration"`    // by their names here
-	Scope      string            `json:"scope"`                           // of a client that asks for none
-	MaxLength  map[string]int    `json:"max_length" keys:"$registration"` // in characters, by their names here; absent: no limit
+	Parameters map[string]string `json:"parameters" keys:"$metadata"` // what the service calls them
+	Required   []string          `json:"required" one:"$metadata"`    // by their names here
+	Scope      string            `json:"scope"`                       // of a client that asks for none
+	MaxLength  map[string]int    `json:"max_length" keys:"$metadata"` // in characters, by their names here; absent: no limit
 	Answer     shape             `json:"answer" facts:"$registration facts"`
 }
 
@@ -39,8 +39,8 @@ type registered struct {
 	secret string
 }
 
-// registrationMembers are what clients can register about themselves.
-var registrationMembers = []string{"client_name", "client_uri", "redirect_uris", "scope"}
+// clientMetadata is what clients can register about themselves (RFC 7591 §2).
+var clientMetadata = []string{"client_name", "client_uri", "redirect_uris", "scope"}
 
 // registrationTries is how many clients one source may register in a minute.
 const registrationTries = 1000
