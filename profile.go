@@ -78,7 +78,7 @@ type profile struct {
 	IntrospectionAnswer shape             `json:"introspection_answer" facts:"$resource facts"`
 	RevocationAnswer    *shape            `json:"revocation_answer" facts:""` // absent: {}
 	Registration        *registration     `json:"registration"`
-	BasicChallenge      string            `json:"basic_challenge" text:"255"` // WWW-Authenticate where HTTP Basic failed (RFC 6749 §5.2)
+	BasicChallenge      string            `json:"basic_challenge"` // WWW-Authenticate where HTTP Basic failed (RFC 6749 §5.2)
 
 	Errors errorRules `json:"errors"`
 }

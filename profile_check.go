@@ -139,6 +139,7 @@ func (p *profile) checkAnswers(all *memberErrors) {
 	answer("token_answer", p.TokenAnswer, true, "access_token")
 	answer("implicit_answer", p.ImplicitAnswer, slices.Contains(p.Grants, "implicit"), "access_token")
 	answer("introspection_answer", p.IntrospectionAnswer, len(p.Endpoints["introspect"]) > 0, "")
+	all.add(!isText(p.BasicChallenge), "basic_challenge", "is not a valid header (RFC 9110 §5)")
 	mediaType, _, err := mime.ParseMediaType(p.JSONType)
 	all.add(err != nil || mediaType != "application/json", "json_type", "must be application/json, perhaps with a charset")
 	all.add((p.Registration != nil) != (len(p.Endpoints["registration"]) > 0), "registration", "and endpoints.registration go together: set both or neither")
