@@ -63,17 +63,21 @@ func (s *server) issuerHost() string {
 
 func (s *server) https() bool { return strings.HasPrefix(s.issuer(), "https://") }
 
-// advertised is the URL of an endpoint at its first path, or "" if the profile
-// has none.
-func (s *server) advertised(endpoint string) string {
-	switch paths := s.profile.paths(endpoint); {
-	case len(paths) == 0:
-		return ""
-	case endpoint == "metadata":
-		return s.origin() + paths[0] + s.base // RFC 8414 §3.1
-	default:
-		return s.url(paths[0])
+// endpointURL is the URL of an endpoint at one of its paths. The path of the
+// metadata comes before that of the issuer (RFC 8414 §3.1).
+func (s *server) endpointURL(endpoint, path string) string {
+	if endpoint == "metadata" {
+		return s.origin() + path + s.base
 	}
+	return s.url(path)
+}
+
+// advertised is the URL of an endpoint at its first path, or "" if there is none.
+func (s *server) advertised(endpoint string) string {
+	if paths := s.profile.paths(endpoint); len(paths) > 0 {
+		return s.endpointURL(endpoint, paths[0])
+	}
+	return ""
 }
 
 // handleMetadata describes the server (RFC 8414 §2). It leaves out what neither

@@ -155,12 +155,7 @@ func (s *server) endpointRows() []endpointRow {
 			if n > 0 {
 				e.what = "Resource " + path.Base(at)
 			}
-			if e.name == "metadata" {
-				at = s.origin() + at + s.base // RFC 8414 §3.1
-			} else {
-				at = s.url(at)
-			}
-			rows = append(rows, endpointRow{e.what, e.methods, at})
+			rows = append(rows, endpointRow{e.what, e.methods, s.endpointURL(e.name, at)})
 		}
 	}
 	return rows
