@@ -23,6 +23,9 @@ type store struct {
 	sweepAt  int    // the index in mortals where the sweeper continues
 	sweepKey []byte // and the key there; nil: the first
 
+	clients cache[client]
+	users   cache[user]
+
 	fault func() error // for tests: the error of the next write, or nil
 }
 
@@ -153,7 +156,7 @@ func (a *accessToken) client() uuid.UUID {
 
 // clientNamed returns a client, or nil.
 func (s *store) clientNamed(clientID string) (*client, error) {
-	return view(s, func(t *tx) (*client, error) { return read[client](t, bucketClients, []byte(clientID)) })
+	return view(s, func(t *tx) (*client, error) { return t.client(clientID) })
 }
 
 // issuance is what one transaction issues; members that are nil are not issued.
@@ -450,7 +453,7 @@ func (t *tx) granted(key grantKey) (*bearer, error) {
 	if c == nil {
 		return nil, err
 	}
-	u, err := read[user](t, bucketUsers, []byte(g.Username))
+	u, err := t.user(g.Username)
 	if u == nil || u.ID != key.user() {
 		return nil, err
 	}
@@ -459,7 +462,7 @@ func (t *tx) granted(key grantKey) (*bearer, error) {
 
 // registered returns a client if it is still the one of that registration.
 func (t *tx) registered(clientID string, registration uuid.UUID) (*client, error) {
-	c, err := read[client](t, bucketClients, []byte(clientID))
+	c, err := t.client(clientID)
 	if c == nil || c.ID != registration {
 		return nil, err
 	}

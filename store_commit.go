@@ -8,6 +8,7 @@ import (
 	"iter"
 	"runtime"
 	"runtime/debug"
+	"sync"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -32,9 +33,9 @@ func storageError(err error) error {
 // all callers.
 type tx struct {
 	bolt   *bolt.Tx
+	store  *store
 	writes int
-	failed error        // the first write that failed
-	fault  func() error // see store
+	failed error // the first write that failed
 }
 
 // get returns the value under key, or nil.
@@ -63,8 +64,8 @@ func (t *tx) delete(bucket, key []byte) {
 // write makes one write, unless an earlier one failed.
 func (t *tx) write(write func() error) {
 	t.writes++
-	if t.failed == nil && t.fault != nil {
-		t.failed = t.fault()
+	if t.failed == nil && t.store.fault != nil {
+		t.failed = t.store.fault()
 	}
 	if t.failed == nil {
 		t.failed = write()
@@ -137,6 +138,50 @@ func read[T any](t *tx, bucket, key []byte) (*T, error) {
 	return decode[T](bucket, key, value)
 }
 
+// cache keeps parsed records by their bytes, so it is never out of date.
+type cache[T any] struct {
+	mu      sync.RWMutex
+	records map[string]*T
+}
+
+// The cache stays under 8 MB.
+const (
+	cachedRecords    = 1000
+	cachedRecordSize = 4 << 10
+)
+
+// read returns a copy of the record under key, or nil. Slices in it are shared:
+// they must not be changed in place.
+func (c *cache[T]) read(t *tx, bucket, key []byte) (*T, error) {
+	value := t.get(bucket, key)
+	c.mu.RLock()
+	known := c.records[string(value)]
+	c.mu.RUnlock()
+	if known == nil {
+		record, err := read[T](t, bucket, key)
+		if record == nil || len(value) > cachedRecordSize {
+			return record, err
+		}
+		c.mu.Lock()
+		if len(c.records)%cachedRecords == 0 {
+			c.records = make(map[string]*T)
+		}
+		c.records[string(value)] = record
+		c.mu.Unlock()
+		known = record
+	}
+	record := *known
+	return &record, nil
+}
+
+func (t *tx) client(clientID string) (*client, error) {
+	return t.store.clients.read(t, bucketClients, []byte(clientID))
+}
+
+func (t *tx) user(username string) (*user, error) {
+	return t.store.users.read(t, bucketUsers, []byte(username))
+}
+
 // all returns the records of a bucket.
 func all[T any](t *tx, bucket []byte) (records []*T, err error) {
 	for key, value := range t.scan(bucket, nil, nil) {
@@ -153,7 +198,7 @@ func all[T any](t *tx, bucket []byte) (records []*T, err error) {
 func view[T any](s *store, verb func(*tx) (T, error)) (result T, err error) {
 	failed := guarded(func() error {
 		return s.db.View(func(b *bolt.Tx) error {
-			result, err = verb(&tx{bolt: b})
+			result, err = verb(&tx{bolt: b, store: s})
 			return nil
 		})
 	})
@@ -217,7 +262,7 @@ func (s *store) commit(batch []*update) error {
 		return err
 	}
 	defer b.Rollback() // does nothing after a commit
-	t := &tx{bolt: b, fault: s.fault}
+	t := &tx{bolt: b, store: s}
 	for _, u := range batch {
 		before := t.writes
 		u.err = u.verb(t)

@@ -59,7 +59,7 @@ func (s *store) reset(users []*user, clients []*client) error {
 // name keeps the id, because tokens hang on it. The transaction decides this,
 // because the user whom the caller saw may be deleted by now.
 func (t *tx) putUser(u *user) error {
-	existing, err := read[user](t, bucketUsers, []byte(u.Username))
+	existing, err := t.user(u.Username)
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (t *tx) putUser(u *user) error {
 // that registered themselves and were issued nothing. Ids are ordered by time, so
 // that clients can be listed from the newest to the oldest.
 func (t *tx) putClient(c *client) error {
-	existing, err := read[client](t, bucketClients, []byte(c.ClientID))
+	existing, err := t.client(c.ClientID)
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (t *tx) dropUnused(left int) {
 
 // deleteClient removes a client, also one that cannot be read.
 func (t *tx) deleteClient(clientID string) {
-	if c, _ := read[client](t, bucketClients, []byte(clientID)); c != nil {
+	if c, _ := t.client(clientID); c != nil {
 		t.unlist(c)
 	}
 	t.delete(bucketClients, []byte(clientID))
@@ -155,7 +155,7 @@ func (t *tx) unlist(c *client) {
 
 // userNamed returns a user, or nil.
 func (s *store) userNamed(username string) (*user, error) {
-	return view(s, func(t *tx) (*user, error) { return read[user](t, bucketUsers, []byte(username)) })
+	return view(s, func(t *tx) (*user, error) { return t.user(username) })
 }
 
 // ownerOf returns the user for whom a client acts: its owner, or else the only
@@ -169,7 +169,7 @@ func (s *store) ownerOf(c *client) (*user, error) {
 		if len(usernames) != 1 {
 			return nil, nil
 		}
-		return read[user](t, bucketUsers, usernames[0])
+		return t.user(string(usernames[0]))
 	})
 }
 
@@ -234,7 +234,7 @@ var (
 // addClient stores a new client of an owner who has fewer than limit.
 func (s *store) addClient(c *client, limit int) error {
 	return s.update(func(t *tx) error {
-		existing, err := read[client](t, bucketClients, []byte(c.ClientID))
+		existing, err := t.client(c.ClientID)
 		if err != nil {
 			return err
 		}
@@ -252,7 +252,7 @@ func (s *store) addClient(c *client, limit int) error {
 // is nil. A client of another owner is errUnknown, like an unknown one.
 func (s *store) changeClient(owner, clientID string, change func(*client) (*client, error)) error {
 	return s.update(func(t *tx) error {
-		c, err := read[client](t, bucketClients, []byte(clientID))
+		c, err := t.client(clientID)
 		if err != nil {
 			return err
 		}
@@ -307,7 +307,7 @@ func (s *store) session(c credential, now unixTime) (live *session, owner *user,
 		if record == nil || record.Expires.expired(now) {
 			return nil, err
 		}
-		u, err := read[user](t, bucketUsers, []byte(record.Username))
+		u, err := t.user(record.Username)
 		if u == nil || u.ID != record.User || !bytes.Equal(u.Password.Salt, record.PasswordMark) {
 			return nil, err
 		}
