@@ -142,6 +142,12 @@ func (s *server) record(x *exchange, took time.Duration) {
 		s.logRequest(x, took)
 	}
 	level := slog.LevelInfo
+	if x.failure != nil {
+		level = slog.LevelError
+	}
+	if !s.log.Enabled(context.Background(), level) {
+		return
+	}
 	attributes := []slog.Attr{slog.String("method", shorten(x.method)), slog.String("path", shorten(x.path)), slog.Int("status", x.status)}
 	add := func(name, value string) {
 		if value != "" {
@@ -157,7 +163,6 @@ func (s *server) record(x *exchange, took time.Duration) {
 	add("error_description", x.errorDescription)
 	add("section", string(x.section))
 	if x.failure != nil {
-		level = slog.LevelError
 		add("failure", x.failure.Error())
 	}
 	attributes = append(attributes, slog.Float64("duration_ms", float64(took.Microseconds())/1000))

@@ -22,14 +22,14 @@ func (s *server) misdirected() error {
 	return misdirectedRequest(rfc9110("7.4"), hostUnknown, "Host must be localhost, a loopback address, the host of the issuer "+s.issuer()+" or one of -control-host")
 }
 
-// setDefaults sets the header of every answer. Assets replace Cache-Control.
-func setDefaults(header http.Header) {
-	header.Set("X-Content-Type-Options", "nosniff")
-	header.Set("X-Frame-Options", "DENY")
-	header.Set("Referrer-Policy", "same-origin") // no-referrer would send Origin: null with the forms
-	header.Set("Content-Security-Policy", contentSecurityPolicy)
-	header.Set("Cache-Control", "no-store") // RFC 6749 §5.1
-	header.Set("Pragma", "no-cache")
+// defaultHeader is the header of every answer. Assets replace Cache-Control.
+var defaultHeader = http.Header{
+	"X-Content-Type-Options":  {"nosniff"},
+	"X-Frame-Options":         {"DENY"},
+	"Referrer-Policy":         {"same-origin"}, // no-referrer would send Origin: null with the forms
+	"Content-Security-Policy": {contentSecurityPolicy},
+	"Cache-Control":           {"no-store"}, // RFC 6749 §5.1
+	"Pragma":                  {"no-cache"},
 }
 
 // contentSecurityPolicy has no form-action: browsers would apply it to the

@@ -2,11 +2,12 @@ package main
 
 import (
 	"crypto/rsa"
+	"encoding/json"
 	"log/slog"
+	"maps"
 	"net/http"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -166,8 +167,10 @@ func (s *server) findRoute(method, path string) (found *route, methods string, o
 		method = http.MethodGet
 	}
 	for _, r := range s.routes[path] {
-		if slices.Contains(strings.Split(r.methods, ", "), method) {
-			return r, r.methods, true
+		for taken := range strings.SplitSeq(r.methods, ", ") {
+			if taken == method {
+				return r, r.methods, true
+			}
 		}
 		if found == nil {
 			found, methods = r, r.methods
@@ -250,7 +253,7 @@ func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 	began := realTime()
 	defer func() { s.record(x, realTime().Sub(began)) }()
 	defer s.survive(w)
-	setDefaults(w.Header())
+	maps.Copy(w.Header(), defaultHeader)
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	if s.loopback && !isAddressed(r.Host, s.hosts...) && !isAddressed(r.Host, s.issuerHost()) {
 		s.writeNowhere(w, r, x, s.misdirected())
@@ -336,10 +339,13 @@ func (s *server) handleHealth(w http.ResponseWriter, r *http.Request, x *exchang
 // maxBody is the largest request body, in bytes.
 const maxBody = 64 << 10
 
-func (s *server) writeJSON(w http.ResponseWriter, status int, body any) error {
-	data, err := marshalJSON(body)
-	if err != nil {
-		return err
+// writeJSON writes a value as JSON, or a filled shape as it is.
+func (s *server) writeJSON(w http.ResponseWriter, status int, body any) (err error) {
+	data, isFilled := body.(json.RawMessage)
+	if !isFilled {
+		if data, err = marshalJSON(body); err != nil {
+			return err
+		}
 	}
 	if w.Header().Get("Content-Type") == "" {
 		w.Header().Set("Content-Type", s.profile.JSONType)
