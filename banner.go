@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"text/template"
@@ -9,36 +10,12 @@ import (
 // banner is what the server prints when it starts.
 type banner struct {
 	Issuer, Profile, Data string
-	Secrets               map[string]string // made for clients of fixtures, by client_id
-	Password, Secret      string            // alice's and demo's, if this start made them
+	Secrets               map[string]string // made at this start, by client_id
+	Password              string            // alice's, if this start made her
 	Example               *example          // how demo gets a token; nil: it cannot
 }
 
 var bannerTemplate = template.Must(template.ParseFS(templateFiles, "templates/banner.txt"))
-
-// newDemo is the client of a first start: a public one or, where the profile
-// has no authorization code grant, one with a secret that may use any other.
-func newDemo(p *profile) (c *client, secret string) {
-	f := &clientFixture{ClientID: "demo", ClientName: "Demo application", RedirectURIs: []string{outOfBand, "http://127.0.0.1/callback"}}
-	if slices.Contains(p.Grants, "authorization_code") {
-		f.GrantTypes, f.TokenEndpointAuthMethod = []string{"authorization_code", "refresh_token"}, "none"
-	} else {
-		f.GrantTypes = p.Grants
-	}
-	return newClient(f, p, nil)
-}
-
-// demoExample shows how demo gets a token for alice with the first grant of the
-// profile that it may use. It is nil if there is none.
-func (s *server) demoExample(demo *client, secret string) *example {
-	alice := &visitor{cookie: credential{text: newClientSecret()}, user: &user{Username: "alice"}}
-	for _, e := range s.examplesOf(alice, demo, secret) {
-		if e.Grant != "refresh_token" { // another grant must come first
-			return &e
-		}
-	}
-	return nil
-}
 
 // furnish stores the users and clients that the server starts with, and prints
 // how to begin: those of the fixtures or, in an empty store, alice and demo.
@@ -47,9 +24,23 @@ func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
 	if o.db == memory {
 		b.Data = "memory"
 	}
-	users, clients, err := s.beginnings(files, b)
+	empty, err := s.store.empty()
 	if err != nil {
 		return err
+	}
+	if empty && files == nil {
+		b.Password = newPassword()
+		files = []*fixtures{firstFixtures(s.profile, b.Password)}
+	}
+	users, clients, secrets, err := s.prepareFixtures(files...)
+	if err != nil {
+		return err
+	}
+	b.Secrets = secrets
+	if o.fixtures == nil {
+		if b.Example, err = s.demoExample(clients, secrets["demo"]); err != nil {
+			return err
+		}
 	}
 	if s.autoApprove != "" && !slices.ContainsFunc(users, func(u *user) bool { return u.Username == s.autoApprove }) {
 		switch u, err := s.store.userNamed(s.autoApprove); {
@@ -71,31 +62,33 @@ func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
 	return s.warnOwnerless(files)
 }
 
-// beginnings makes the users and clients that a start stores, and fills in the
-// banner.
-func (s *server) beginnings(files []*fixtures, b *banner) (users []*user, clients []*client, err error) {
-	if files != nil {
-		users, clients, b.Secrets, err = s.prepareFixtures(files...)
-		return users, clients, err
+// firstFixtures are alice and demo. demo is a public client or, where the profile
+// has no authorization code grant, one with a secret that may use any other.
+func firstFixtures(p *profile, password string) *fixtures {
+	demo := clientFixture{ClientID: "demo", ClientName: "Demo application", RedirectURIs: []string{outOfBand, "http://127.0.0.1/callback"}, GrantTypes: p.Grants}
+	if slices.Contains(p.Grants, "authorization_code") {
+		demo.GrantTypes, demo.TokenEndpointAuthMethod = []string{"authorization_code", "refresh_token"}, "none"
 	}
-	empty, err := s.store.empty()
-	if err != nil {
-		return nil, nil, err
+	return &fixtures{Users: []userFixture{{Username: "alice", Password: password, Name: "Alice"}}, Clients: []clientFixture{demo}}
+}
+
+// demoExample shows how demo gets a token for alice with the first grant of the
+// profile that it may use, or nil if there is none. made are the clients of a
+// first start: at a later one both may be gone.
+func (s *server) demoExample(made []*client, secret string) (*example, error) {
+	if made == nil {
+		demo, err := s.store.clientNamed("demo")
+		alice, failed := s.store.userNamed("alice")
+		if err := cmp.Or(err, failed); err != nil || demo == nil || alice == nil {
+			return nil, err
+		}
+		made = []*client{demo}
 	}
-	if empty {
-		b.Password = newPassword()
-		alice := s.newUser(&userFixture{Username: "alice", Password: b.Password, Name: "Alice"}, nil)
-		demo, secret := newDemo(s.profile)
-		b.Secret, b.Example = secret, s.demoExample(demo, secret)
-		return []*user{alice}, []*client{demo}, nil
+	alice := &visitor{cookie: credential{text: newClientSecret()}, user: &user{Username: "alice"}}
+	for _, e := range s.examplesOf(alice, made[0], secret) {
+		if e.Grant != "refresh_token" { // another grant must come first
+			return &e, nil
+		}
 	}
-	demo, err := s.store.clientNamed("demo")
-	if err != nil || demo == nil {
-		return nil, nil, err
-	}
-	alice, err := s.store.userNamed("alice")
-	if alice != nil {
-		b.Example = s.demoExample(demo, "")
-	}
-	return nil, nil, err
+	return nil, nil
 }

@@ -106,16 +106,10 @@ func (f format) parse(text string) (credential, bool) {
 
 // signJWT makes a JSON Web Token with RS256 (RFC 7515 §3.1, RFC 7518 §3.3).
 func signJWT(about claims) string {
-	payload, err := json.Marshal(about)
-	if err != nil {
-		panic(err) // strings and numbers
-	}
+	payload := must(json.Marshal(about)) // strings and numbers
 	signed := base64.RawURLEncoding.EncodeToString([]byte(`{"typ":"JWT","alg":"RS256"}`)) + "." + base64.RawURLEncoding.EncodeToString(payload)
 	sum := sha256.Sum256([]byte(signed))
-	signature, err := rsa.SignPKCS1v15(nil, about.key, crypto.SHA256, sum[:])
-	if err != nil {
-		panic(err) // the key is long enough for SHA-256
-	}
+	signature := must(rsa.SignPKCS1v15(nil, about.key, crypto.SHA256, sum[:])) // the key is long enough for SHA-256
 	return signed + "." + base64.RawURLEncoding.EncodeToString(signature)
 }
 

@@ -300,3 +300,12 @@ func (s *server) redirectError(w http.ResponseWriter, x *exchange, request *auth
 func isErrorText(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r >= 0x7f || r == '"' || r == '\\' })
 }
+
+// must returns a value that cannot fail to be made, for the reason that the caller
+// gives.
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}

@@ -183,10 +183,12 @@ func setFromEnvironment(flags *flag.FlagSet, getenv func(string) string) (wrong 
 
 // check refuses options that cannot work.
 func (o *options) check() error {
+	_, port, _ := net.SplitHostPort(o.addr)
+	_, badPort := strconv.ParseUint(port, 10, 16)
 	switch {
 	case o.addr == "" || o.db == "":
 		return errors.New("-addr and -db cannot be empty")
-	case !isAddress(o.addr):
+	case badPort != nil:
 		return fmt.Errorf("-addr %q must be HOST:PORT, with a number for the port", o.addr)
 	case !slices.Contains([]string{"text", "json", "off"}, o.log):
 		return fmt.Errorf("-log must be text, json or off, not %q", o.log)
@@ -210,24 +212,11 @@ func parseHosts(list string, wildcard bool) ([]string, error) {
 		if wildcard {
 			host = strings.TrimPrefix(name, "*.")
 		}
-		if !isHostName(host) {
+		if host == "" || strings.ContainsAny(host, " /*") || !isASCII(host) || hostOf(host) != host {
 			return nil, fmt.Errorf("%q is not a host name without a port", name)
 		}
 	}
 	return names, nil
-}
-
-func isHostName(name string) bool {
-	return name != "" && !strings.ContainsAny(name, " /*") && isASCII(name) && hostOf(name) == name
-}
-
-func isAddress(addr string) bool {
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return false
-	}
-	_, err = strconv.ParseUint(port, 10, 16)
-	return err == nil
 }
 
 func buildVersion() string {

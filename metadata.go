@@ -56,29 +56,25 @@ func (s *server) url(path string) string { return strings.TrimSuffix(s.issuer(),
 // origin is the issuer without its path.
 func (s *server) origin() string { return strings.TrimSuffix(s.url(""), s.base) }
 
+// advertised is the URL of an endpoint at its first path, or "" if the profile has
+// none. In that of the metadata the issuer's path comes last (RFC 8414 §3.1).
+func (s *server) advertised(endpoint string) string {
+	switch paths := s.profile.paths(endpoint); {
+	case len(paths) == 0:
+		return ""
+	case endpoint == "metadata":
+		return s.origin() + paths[0] + s.base
+	default:
+		return s.url(paths[0])
+	}
+}
+
 func (s *server) issuerHost() string {
 	_, host, _ := strings.Cut(s.origin(), "://")
 	return hostOf(host)
 }
 
 func (s *server) https() bool { return strings.HasPrefix(s.issuer(), "https://") }
-
-// endpointURL is the URL of an endpoint at one of its paths. The path of the
-// metadata comes before that of the issuer (RFC 8414 §3.1).
-func (s *server) endpointURL(endpoint, path string) string {
-	if endpoint == "metadata" {
-		return s.origin() + path + s.base
-	}
-	return s.url(path)
-}
-
-// advertised is the URL of an endpoint at its first path, or "" if there is none.
-func (s *server) advertised(endpoint string) string {
-	if paths := s.profile.paths(endpoint); len(paths) > 0 {
-		return s.endpointURL(endpoint, paths[0])
-	}
-	return ""
-}
 
 // handleMetadata describes the server (RFC 8414 §2). It leaves out what neither
 // the profile nor any client uses.

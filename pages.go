@@ -27,12 +27,8 @@ func parsePages() map[string]*template.Template {
 		"has": slices.Contains[[]string], "name": (*client).displayName, "public": (*client).public,
 	})
 	template.Must(base.ParseFS(templateFiles, "templates/base.html"))
-	names, err := fs.Glob(templateFiles, "templates/*.html")
-	if err != nil {
-		panic(err) // the pattern is good
-	}
 	all := make(map[string]*template.Template)
-	for _, name := range names {
+	for _, name := range must(fs.Glob(templateFiles, "templates/*.html")) { // the pattern is good
 		all[path.Base(name)] = template.Must(template.Must(base.Clone()).ParseFS(templateFiles, name))
 	}
 	return all
@@ -52,11 +48,7 @@ var assetVersion = hashAssets()
 func hashAssets() string {
 	hash := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(assets)) {
-		data, err := templateFiles.ReadFile("templates/" + name)
-		if err != nil {
-			panic(err) // embedded
-		}
-		hash.Write(data)
+		hash.Write(must(templateFiles.ReadFile("templates/" + name))) // embedded
 	}
 	return hex.EncodeToString(hash.Sum(nil)[:6])
 }
@@ -142,20 +134,14 @@ func (s *server) endpointRows() []endpointRow {
 		{"instance", "About the server", "GET"},
 		{"metadata", "Metadata", "GET"},
 	} {
-		var shown []string
-		if paths := s.profile.Endpoints[e.name]; len(paths) > 0 {
-			shown = append(shown, paths[0])
+		first := s.advertised(e.name)
+		if first != "" {
+			rows = append(rows, endpointRow{e.what, e.methods, first})
 		}
 		for _, r := range s.profile.Resources {
-			if r.Endpoint == e.name && (r.Needs != "nothing" || shown == nil) {
-				shown = append(shown, r.Paths[0])
+			if at := s.url(r.Paths[0]); r.Endpoint == e.name && r.Needs != "nothing" && at != first {
+				rows = append(rows, endpointRow{"Resource " + path.Base(at), e.methods, at})
 			}
-		}
-		for n, at := range shown {
-			if n > 0 {
-				e.what = "Resource " + path.Base(at)
-			}
-			rows = append(rows, endpointRow{e.what, e.methods, s.endpointURL(e.name, at)})
 		}
 	}
 	return rows

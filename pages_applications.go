@@ -116,11 +116,7 @@ func (s *server) formOf(c *client) applicationForm {
 	if c.public() {
 		f.TokenEndpointAuthMethod = "none"
 	}
-	for _, name := range s.profile.Grants {
-		if c.mayUse(name, s.profile) {
-			f.GrantTypes = append(f.GrantTypes, name)
-		}
-	}
+	f.GrantTypes = slices.DeleteFunc(slices.Clone(s.profile.Grants), func(grant string) bool { return !c.mayUse(grant, s.profile) })
 	return f
 }
 
@@ -133,7 +129,7 @@ func (s *server) formFrom(sent url.Values) applicationForm {
 			ClientName:              strings.TrimSpace(sent.Get("client_name")),
 			ClientURI:               strings.TrimSpace(sent.Get("client_uri")),
 			RedirectURIs:            []string{},
-			GrantTypes:              []string{},
+			GrantTypes:              slices.Clone(s.profile.Grants),
 			Scope:                   joinScope(strings.Fields(strings.Join(sent["scope"], " "))),
 			TokenEndpointAuthMethod: sent.Get("token_endpoint_auth_method"),
 		},
@@ -150,11 +146,7 @@ func (s *server) formFrom(sent url.Values) applicationForm {
 			f.RedirectURIs = append(f.RedirectURIs, uri)
 		}
 	}
-	for _, name := range s.profile.Grants {
-		if slices.Contains(sent["grant_types"], name) {
-			f.GrantTypes = append(f.GrantTypes, name)
-		}
-	}
+	f.GrantTypes = slices.DeleteFunc(f.GrantTypes, func(grant string) bool { return !slices.Contains(sent["grant_types"], grant) })
 	return f
 }
 

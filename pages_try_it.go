@@ -181,10 +181,7 @@ func (s *server) tokenCommand(c *client, grantType, secret string, body paramete
 		for _, p := range body {
 			o.add(p.name, p.value)
 		}
-		data, err := o.MarshalJSON()
-		if err != nil {
-			panic(err) // texts
-		}
+		data := must(o.MarshalJSON()) // texts
 		command = append(command, "-H 'Content-Type: application/json'", "-d "+shellQuote(string(data)))
 	default:
 		for _, p := range body {

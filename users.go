@@ -52,11 +52,7 @@ func newPasswordHash(password string, rounds int) passwordHash {
 // derive hashes the SHA-256 hash of the password. HMAC pads short keys with zeros,
 // so without it "wonderland\x00" would be the same password as "wonderland".
 func (p passwordHash) derive(password string) []byte {
-	key, err := pbkdf2.Key(sha256.New, string(hashSecret(password)), p.Salt, p.Rounds, sha256.Size)
-	if err != nil {
-		panic(err) // the key length is good
-	}
-	return key
+	return must(pbkdf2.Key(sha256.New, string(hashSecret(password)), p.Salt, p.Rounds, sha256.Size)) // the key length is good
 }
 
 func (p passwordHash) matches(password string) bool { return hmac.Equal(p.Hash, p.derive(password)) }
