@@ -240,7 +240,7 @@ func TestControlClock(t *testing.T) {
 		`{"advance":"1m","reset":true}`:     "advance",
 		`{}`:                                "advance",
 		``:                                  "JSON",
-		`{"advance":"1m"} {"advance":"1m"}`: "unexpected text after",
+		`{"advance":"1m"} {"advance":"1m"}`: "after top-level value",
 		`[]`:                                "object",
 		`{"advance":"` + strings.Repeat("1", maxBody) + `m"}`: "",
 	} {

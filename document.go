@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"reflect"
 	"slices"
 	"strconv"
@@ -28,29 +27,32 @@ type document struct {
 // encoding/json: it refuses invalid UTF-8, keys that the struct does not have in
 // exactly this spelling, and repeated keys. Errors name file, line and key.
 func parseDocument(file string, data []byte, into any) (*document, error) {
-	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	data = bytes.TrimRight(bytes.TrimPrefix(data, []byte("\ufeff")), " \t\r\n") // so that an early end has the last line
 	d := &document{file, data, json.NewDecoder(bytes.NewReader(data)), make(map[string]int64)}
-	for offset := 0; offset < len(data); {
-		r, size := utf8.DecodeRune(data[offset:])
-		if r == utf8.RuneError && size == 1 {
+	offset := 0
+	for line := range bytes.Lines(data) {
+		if !utf8.Valid(line) {
 			return nil, d.errorAt(int64(offset), errors.New("this line is not UTF-8"))
 		}
-		offset += size
+		offset += len(line)
 	}
 	if offset, err := checkDepth(data); err != nil {
 		return nil, d.errorAt(int64(offset), err)
 	}
+	err := json.Unmarshal(data, into)
+	if malformed := (*json.SyntaxError)(nil); errors.As(err, &malformed) {
+		return nil, d.errorAt(malformed.Offset, malformed)
+	}
 	d.decoder.UseNumber()
-	if err := d.walk("", reflect.TypeOf(into)); err != nil {
-		return nil, err
+	problem := d.walk("", reflect.TypeOf(into))
+	if misfit := (*json.UnmarshalTypeError)(nil); errors.As(err, &misfit) {
+		for path, offset := range d.offsets {
+			if offset == misfit.Offset { // walk has come this far without a problem
+				problem = d.problem(path, errors.New("must be "+form(misfit.Type)))
+			}
+		}
 	}
-	if _, err := d.decoder.Token(); err != io.EOF {
-		return nil, d.errorAt(d.decoder.InputOffset(), errors.New("unexpected text after the JSON object"))
-	}
-	if err := json.Unmarshal(data, into); err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	return d, nil
+	return d, cmp.Or(problem, err)
 }
 
 // maxDepth is how deep JSON may be nested. The functions that read JSON call
@@ -87,13 +89,18 @@ func (d *document) errorAt(offset int64, problem error) error {
 	return fmt.Errorf("%s:%d: %w", d.file, line, problem)
 }
 
+// problem adds the file and the line of a value to what is wrong with it.
+func (d *document) problem(path string, problem error) error {
+	return d.errorAt(d.offset(path), memberError{path, problem})
+}
+
 // first returns the problem that comes first in the file, or nil.
 func (d *document) first(all memberErrors) error {
 	if len(all) == 0 {
 		return nil
 	}
 	m := slices.MinFunc(all, func(a, b memberError) int { return cmp.Compare(d.offset(a.member), d.offset(b.member)) })
-	return d.errorAt(d.offset(m.member), m)
+	return d.problem(m.member, m.error)
 }
 
 // offset is the place of a value or, if it is missing, of what should hold it.
@@ -106,125 +113,88 @@ func (d *document) offset(path string) int64 {
 	}
 }
 
-// walk reads one value, which is to be decoded into a t.
-func (d *document) walk(path string, t reflect.Type) error {
+// walk notes the place of each value in a value that is to be decoded into a t. It
+// stops at the first bad key. The JSON is well-formed, so that reading it cannot fail.
+func (d *document) walk(path string, t reflect.Type) (err error) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
 	if reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) {
 		t = reflect.TypeFor[any]() // it knows its own form
 	}
-	token, err := d.next()
-	if err != nil {
-		return err
-	}
+	token, _ := d.decoder.Token()
 	d.offsets[path] = d.decoder.InputOffset()
-	if must := misfit(token, t); must != "" && (token != nil || path == "") { // null counts as absent
-		return d.first(memberErrors{{path, errors.New("must be " + must)}})
-	}
 	switch token {
-	case json.Delim('{'):
-		for d.decoder.More() {
-			if err := d.walkMember(path, t); err != nil {
-				return err
-			}
+	case nil:
+		if path == "" { // elsewhere null counts as absent
+			return d.problem("", errors.New("must be an object"))
 		}
+	case json.Delim('{'):
+		for err == nil && d.decoder.More() {
+			err = d.walkMember(path, t)
+		}
+		d.decoder.Token() // }
 	case json.Delim('['):
 		if t.Kind() == reflect.Slice {
 			t = t.Elem()
 		}
-		for i := 0; d.decoder.More(); i++ {
-			if err := d.walk(index(path, i), t); err != nil {
-				return err
-			}
+		for i := 0; err == nil && d.decoder.More(); i++ {
+			err = d.walk(index(path, i), t)
 		}
-	default:
-		return nil
+		d.decoder.Token() // ]
 	}
-	_, err = d.next()
 	return err
 }
 
-// misfit returns what a value must be to be decoded into a t, or "" if a value
-// that begins with the token fits.
-func misfit(token json.Token, t reflect.Type) string {
-	number, _ := token.(json.Number)
-	fits, must := true, ""
-	switch t.Kind() {
-	case reflect.Interface:
-	case reflect.Struct, reflect.Map:
-		fits, must = token == json.Delim('{'), "an object"
-	case reflect.Slice:
-		fits, must = token == json.Delim('['), "an array"
-		if rules, ok := reflect.Zero(t).Interface().(interface{ form() string }); ok {
-			must = rules.form()
-		}
-	case reflect.String:
-		_, fits = token.(string)
-		must = "a string"
-	case reflect.Bool:
-		_, fits = token.(bool)
-		must = "true or false"
-	case reflect.Uint64:
-		_, err := strconv.ParseUint(string(number), 10, t.Bits())
-		fits, must = err == nil, "a whole number, not negative"
-	default:
-		_, err := strconv.ParseInt(string(number), 10, t.Bits())
-		fits, must = err == nil, "a whole number below 2^63"
-	}
-	if fits {
-		return ""
-	}
-	return must
-}
-
-// walkMember reads a key and its value in an object, to be decoded into a t.
+// walkMember walks through a key and its value in an object.
 func (d *document) walkMember(path string, t reflect.Type) error {
-	token, err := d.next()
-	if err != nil {
-		return err
-	}
-	name, _ := token.(string)
+	token, _ := d.decoder.Token()
+	name := token.(string)
 	path = below(path, name)
 	_, twice := d.offsets[path]
 	d.offsets[path] = d.decoder.InputOffset()
 	if twice {
-		return d.first(memberErrors{{path, errors.New("this key occurs twice")}})
+		return d.problem(path, errors.New("this key occurs twice"))
 	}
 	switch t.Kind() {
 	case reflect.Map:
 		return d.walk(path, t.Elem())
-	case reflect.Interface:
+	case reflect.Struct:
+		var known []string
+		for _, field := range reflect.VisibleFields(t) {
+			switch key := jsonKey(field); key {
+			case "": // not the document's
+			case name:
+				return d.walk(path, field.Type)
+			default:
+				known = append(known, key)
+			}
+		}
+		return d.problem(path, unknownKey(known))
+	default:
 		return d.walk(path, t)
 	}
-	var known []string
-	for _, field := range reflect.VisibleFields(t) {
-		switch key := jsonKey(field); key {
-		case "": // not the document's
-		case name:
-			return d.walk(path, field.Type)
-		default:
-			known = append(known, key)
-		}
-	}
-	return d.first(memberErrors{{path, unknownKey(known)}})
 }
 
-// next reads a token. Its error says where the JSON is malformed.
-func (d *document) next() (json.Token, error) {
-	token, err := d.decoder.Token()
-	if err == nil {
-		return token, nil
+// form says what a value must be to be decoded into a t.
+func form(t reflect.Type) string {
+	if rules, ok := reflect.Zero(t).Interface().(interface{ form() string }); ok {
+		return rules.form()
 	}
-	offset := d.decoder.InputOffset()
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
-		offset = syntax.Offset
+	switch t.Kind() {
+	case reflect.Struct, reflect.Map:
+		return "an object"
+	case reflect.Slice:
+		return "an array"
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Uint64:
+		return "a whole number, not negative"
+	default:
+		return "a whole number below 2^63"
 	}
-	if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = errors.New("the JSON ends early")
-	}
-	return nil, d.errorAt(offset, err)
 }
 
 // jsonKey is the key of a field in JSON, or "".

