@@ -64,6 +64,20 @@ func (c *control) beginEra() {
 // close ends all delays, because the server stops.
 func (c *control) close() { c.now.Load().end() }
 
+// until returns a context that ends after a time, with ctx, or with the era.
+func (e *era) until(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	stop := context.AfterFunc(e, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// pause waits in real time; moving the clock does not end it.
+func (e *era) pause(ctx context.Context, d time.Duration) {
+	ctx, cancel := e.until(ctx, d)
+	defer cancel()
+	<-ctx.Done()
+}
+
 // faults and requests are those of the current era.
 func (c *control) faults() *faults     { return &c.now.Load().faults }
 func (c *control) requests() *requests { return &c.now.Load().requests }
@@ -192,7 +206,7 @@ func (s *server) listVerbs(*http.Request, *exchange) (any, error) {
 		requests.add(strings.TrimSuffix(v.pattern, "{$}"), v.what)
 	}
 	for _, n := range namedFaults {
-		names.add(n.name, n.what+" ("+n.endpoint+")")
+		names.add(n.Name, n.What+" ("+n.Endpoint+")")
 	}
 	for _, name := range s.profile.having(endpointNames) {
 		endpoints.add(name, s.advertised(name))
@@ -335,7 +349,8 @@ func (s *server) decideRequest(asked *decisionRequest, r *http.Request, x *excha
 	}).WithContext(r.Context())
 	decided := newExchange(request, x.time)
 	decided.decided = &decision{u, asked.Decision == "deny"}
-	answer := s.serveWithin(request, decided)
+	answer := &stagedAnswer{header: http.Header{}}
+	s.serve(answer, request, decided)
 	x.fault = decided.fault
 	location := answer.header.Get("Location")
 	if strings.HasPrefix(location, "/") { // a page of this server
@@ -353,19 +368,6 @@ func (s *server) decideRequest(asked *decisionRequest, r *http.Request, x *excha
 	default:
 		return nil, wrong("url", fmt.Sprintf("was answered with status %d and no redirect", answer.status))
 	}
-}
-
-// serveWithin serves a request without a connection. If a fault drops the
-// answer, its status is 0.
-func (s *server) serveWithin(r *http.Request, x *exchange) (a *stagedAnswer) {
-	a = &stagedAnswer{header: http.Header{}}
-	defer func() {
-		if p := recover(); p != nil && p != http.ErrAbortHandler {
-			panic(p)
-		}
-	}()
-	s.serve(a, r, x)
-	return a
 }
 
 // reachedBy reports whether a URL leads to this server: through the issuer, or

@@ -2,9 +2,8 @@ package main
 
 import (
 	"cmp"
-	"context"
+	_ "embed"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -18,7 +17,7 @@ import (
 
 // fault is a failure on demand, as the control API takes and answers it.
 type fault struct {
-	Name             string            `json:"name,omitempty"` // one of namedFaults
+	Name             string            `json:"name,omitempty" one:"$faults"`
 	Endpoint         string            `json:"endpoint"`
 	ClientID         string            `json:"client_id,omitempty"`
 	Times            *int              `json:"times,omitempty" from:"0"`            // 0: until cleared; in an answer: how often it will still strike
@@ -34,42 +33,30 @@ type fault struct {
 }
 
 // namedFault is an answer that real clients are known to handle badly. It is
-// either the members of a fault, an error of the endpoint, or a change to a good
-// answer.
+// either the members of a fault, a refused code, or a change to a real answer.
 type namedFault struct {
-	name     string
-	endpoint string // the default
-	only     bool   // it can strike nowhere else
-	json     bool   // good answers must be JSON
-	what     string
-
-	member    string // of the answer, that alter changes
-	answer    fault
-	refusal   error
-	grantType string                                    // it strikes only requests with this one
-	alter     func(a *stagedAnswer, member string) bool // false: this is not a good answer
-	slow      bool                                      // the body is sent slowly
+	fault
+	What      string `json:"what"`
+	Member    string `json:"member"`    // of a good answer; the fault changes it, and strikes only at this endpoint
+	Becomes   string `json:"becomes"`   // the new value of the member, with a placeholder for the old one; "": none
+	Truncated bool   `json:"truncated"` // half of a good JSON answer is missing
+	Slow      bool   `json:"slow"`      // the body is sent slowly
+	Reason    reason `json:"reason"`    // why the code is refused; only token requests with a code are struck
 }
 
-const page502 = "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
+//go:embed templates/faults.json
+var faultsJSON []byte
 
 // namedFaults are all named faults, in the order in which they are listed.
-var namedFaults = []namedFault{
-	{name: "missing_expires_in", endpoint: "token", only: true, what: "the token answer has no expires_in", member: "expires_in", alter: without},
-	{name: "expires_in_string", endpoint: "token", only: true, what: `expires_in is a string, such as "3600"`, member: "expires_in", alter: altered(func(seconds any) any { return fmt.Sprint(seconds) })},
-	{name: "no_refresh_token", endpoint: "token", only: true, what: "the token answer has no refresh token, on a refresh as well", member: "refresh_token", alter: without},
-	{name: "token_type_mac", endpoint: "token", only: true, what: "token_type is mac, which clients do not know", member: "token_type", alter: altered(func(any) any { return "mac" })},
-	{name: "truncated_json", endpoint: "token", json: true, what: "half of the JSON is missing", alter: truncate},
-	{name: "slow_body", endpoint: "token", what: "the body comes in ten pieces over delay, or 5s", alter: anything, slow: true},
-	{name: "lost_answer", endpoint: "token", what: "the request is carried out, and the connection drops without an answer", alter: lose, answer: fault{Drop: true}},
-	{name: "error_with_200", endpoint: "token", what: "an error with status 200", answer: fault{Status: 200, Error: "invalid_grant"}},
-	{name: "html_error", endpoint: "token", what: "a gateway's HTML page with status 502", answer: fault{Status: 502, Body: new(page502), Headers: map[string]string{"Content-Type": "text/html"}}},
-	{name: "rate_limited", endpoint: "token", what: "status 429 with Retry-After: 1", answer: fault{Status: 429, Error: "temporarily_unavailable", Headers: map[string]string{"Retry-After": "1"}}},
-	{name: "expired_code", endpoint: "token", only: true, what: "the code has expired", refusal: codeRefusals[errExpired], grantType: "authorization_code"},
-	{name: "already_used_code", endpoint: "token", only: true, what: "the code was used before", refusal: codeRefusals[errReused], grantType: "authorization_code"},
-	{name: "wrong_state", endpoint: "authorize", only: true, what: "the redirect carries another state", member: "state", alter: redirected("not-the-state-that-was-sent")},
-	{name: "wrong_iss", endpoint: "authorize", only: true, what: "the redirect carries another server's iss", member: "iss", alter: redirected("https://not-this-server.example")},
-}
+var namedFaults, faultNames = func() (faults []namedFault, names []string) {
+	if err := json.Unmarshal(faultsJSON, &faults); err != nil {
+		panic(err)
+	}
+	for _, f := range faults {
+		names = append(names, f.Name)
+	}
+	return faults, names
+}()
 
 // faultEndpoints are the endpoints where a fault can strike.
 var faultEndpoints = []string{"authorize", "token", "revoke", "introspect", "tokeninfo", "userinfo", "metadata"}
@@ -77,77 +64,63 @@ var faultEndpoints = []string{"authorize", "token", "revoke", "introspect", "tok
 // maxDelay keeps a typo from hanging a test suite.
 const maxDelay = 10 * time.Minute
 
-// stagedFault is a fault in the queue.
+// stagedFault is a fault in the queue. Times is how often it will still strike, 0
+// until it is cleared.
 type stagedFault struct {
-	ID         string `json:"id"`
-	fault             // as it was posted
-	namedFault        // the zero value if it has no name
-	delay      time.Duration
-	endless    bool // it strikes until it is cleared
-	taken      int  // requests that took it and are not settled
-	dice       *rand.Rand
+	ID    string `json:"id"`
+	fault        // as it was posted, with the members of the named fault
+	named namedFault
+	delay time.Duration
+	taken int // requests that took it and are not settled
+	dice  *rand.Rand
 }
 
 // newStagedFault checks the members of a fault against each other and the
 // profile. Errors name the member.
 func newStagedFault(f fault, p *profile) (*stagedFault, error) {
-	staged := &stagedFault{fault: f}
-	var all memberErrors
+	var named namedFault
 	if f.Name != "" {
-		var names []string
-		for _, n := range namedFaults {
-			names = append(names, n.name)
-			if n.name == f.Name {
-				staged.namedFault = n
-			}
-		}
-		all.oneOf("name", f.Name, names)
-		staged.Endpoint = cmp.Or(f.Endpoint, staged.endpoint)
+		named = namedFaults[slices.Index(faultNames, f.Name)]
 	}
-	all.add(staged.Endpoint == "", "endpoint", "is missing")
-	all.oneOf("endpoint", staged.Endpoint, p.having(faultEndpoints))
-	all.add(staged.only && staged.Endpoint != staged.endpoint, "endpoint", "must be "+staged.endpoint+" with this name")
-	all.add(staged.json && staged.Endpoint == "authorize", "endpoint", "cannot be authorize with this name: its answers are not JSON")
-	all.add(staged.Endpoint == "token" && staged.member != "" && !p.TokenAnswer.has(staged.member) || staged.member == "iss" && !p.Iss,
-		"name", "changes "+staged.member+", which no answer of this profile has")
+	f.Endpoint = cmp.Or(f.Endpoint, named.Endpoint)
+	var all memberErrors
+	all.add(f.Endpoint == "", "endpoint", "is missing")
+	all.oneOf("endpoint", f.Endpoint, p.having(faultEndpoints))
+	all.add((named.Member != "" || named.Reason != "") && f.Endpoint != named.Endpoint, "endpoint", "must be "+named.Endpoint+" with this name")
+	all.add(named.Truncated && f.Endpoint == "authorize", "endpoint", "cannot be authorize with this name: its answers are not JSON")
+	all.add(f.Endpoint == "token" && named.Member != "" && !p.TokenAnswer.has(named.Member) || named.Member == "iss" && !p.Iss,
+		"name", "changes "+named.Member+", which no answer of this profile has")
 	all.add(f.Percent == nil && f.Seed != nil, "seed", "does nothing without percent")
 	all.add(f.Name != "" && f.Error != "", "error", "cannot go with name, which already sets the answer")
 	all.add(f.Name != "" && f.Body != nil, "body", "cannot go with name, which already sets the answer")
 	all.add(f.Error != "" && f.Body != nil, "body", "cannot go with error: both are the answer")
 	all.add(!isErrorText(f.Error), "error", "has characters that RFC 6749 §5.2 does not allow")
 	all.add(!isErrorText(f.ErrorDescription), "error_description", "has characters that RFC 6749 §5.2 does not allow")
-	all.add(f.ErrorDescription != "" && f.Error == "" && staged.answer.Error == "", "error_description", "needs error")
-	var err error
-	staged.delay, err = time.ParseDuration(cmp.Or(f.Delay, "0s"))
-	all.add(err != nil || staged.delay < 0 || staged.delay > maxDelay, "delay", `must be a duration such as "2s" or "300ms", at most 10m`)
+	all.add(f.ErrorDescription != "" && f.Error == "" && named.Error == "", "error_description", "needs error")
+	delay, err := time.ParseDuration(cmp.Or(f.Delay, "0s"))
+	all.add(err != nil || delay < 0 || delay > maxDelay, "delay", `must be a duration such as "2s" or "300ms", at most 10m`)
 	all.checkHeaders("headers", f.Headers)
 	if err := all.first(); err != nil {
 		return nil, err
 	}
-	staged.Times = cmp.Or(f.Times, new(1))
+	var dice *rand.Rand
 	if f.Percent != nil {
-		staged.Times = cmp.Or(f.Times, new(0))
-		staged.Seed = cmp.Or(f.Seed, new(uint64))
-		staged.dice = rand.New(rand.NewPCG(*staged.Seed, 0))
+		f.Times = cmp.Or(f.Times, new(0))
+		f.Seed = cmp.Or(f.Seed, new(uint64))
+		dice = rand.New(rand.NewPCG(*f.Seed, 0))
 	}
-	staged.endless = *staged.Times == 0
-	staged.fault.fill(staged.answer)
-	return staged, nil
-}
-
-// fill adds the members of a named fault. Only status and headers of f win.
-func (f *fault) fill(preset fault) {
-	f.Status = cmp.Or(f.Status, preset.Status)
-	f.Error = cmp.Or(preset.Error, f.Error)
-	f.Body = cmp.Or(preset.Body, f.Body)
-	f.Drop = f.Drop || preset.Drop
+	f.Times = cmp.Or(f.Times, new(1))
+	f.Status = cmp.Or(f.Status, named.Status)
+	f.Error = cmp.Or(f.Error, named.Error)
+	f.Body = cmp.Or(f.Body, named.Body)
+	f.Drop = f.Drop || named.Drop
 	headers := make(map[string]string)
-	for _, h := range []map[string]string{preset.Headers, f.Headers} {
-		for name, value := range h {
-			headers[http.CanonicalHeaderKey(name)] = value
-		}
+	maps.Copy(headers, named.Headers)
+	for name, value := range f.Headers {
+		headers[http.CanonicalHeaderKey(name)] = value
 	}
 	f.Headers = headers
+	return &stagedFault{fault: f, named: named, delay: delay, dice: dice}, nil
 }
 
 // faults is the queue of staged faults. Its zero value is empty.
@@ -167,17 +140,18 @@ func (q *faults) add(f *stagedFault) stagedFault {
 	return *f
 }
 
-// take returns the first fault in the queue that strikes an exchange, or nil.
+// takeFault returns the first fault in the queue that strikes an exchange, or nil.
 // The caller must settle it.
-func (q *faults) take(x *exchange, client func() string) *stagedFault {
+func (s *server) takeFault(x *exchange) *stagedFault {
+	q := &x.era.faults
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, f := range q.queue {
 		switch {
 		case f.Endpoint != x.endpoint,
-			f.ClientID != "" && f.ClientID != client(),
-			f.grantType != "" && f.grantType != x.form.Get("grant_type"),
-			!f.endless && f.taken >= *f.Times,
+			f.ClientID != "" && f.ClientID != s.claimedClient(x),
+			f.named.Reason != "" && x.form.Get("grant_type") != "authorization_code",
+			*f.Times > 0 && f.taken == *f.Times,
 			f.dice != nil && f.dice.IntN(100) >= *f.Percent:
 			continue
 		}
@@ -187,18 +161,13 @@ func (q *faults) take(x *exchange, client func() string) *stagedFault {
 	return nil
 }
 
-// takeFault returns the fault that strikes an exchange, or nil.
-func (s *server) takeFault(x *exchange) *stagedFault {
-	return x.era.faults.take(x, sync.OnceValue(func() string { return s.claimedClient(x) }))
-}
-
 // settle says whether a fault that was taken struck; if not, it waits for
 // another request.
 func (q *faults) settle(taken *stagedFault, struck bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	taken.taken--
-	if !struck || taken.endless {
+	if !struck || *taken.Times == 0 {
 		return
 	}
 	taken.Times = new(*taken.Times - 1) // copies of the old number may be in an answer
@@ -252,20 +221,27 @@ func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *h
 		x.grantType = grantType
 	}
 	switch {
-	case f.alter != nil:
+	case f.named.Reason != "":
+		for _, refusal := range codeRefusals {
+			if refusal.Reason == f.named.Reason {
+				found.fail(a, x, refusal)
+			}
+		}
+	case f.Error != "":
+		s.stageError(f, found, a, x)
+	case f.Body != nil:
+		a.header.Set("Content-Type", http.DetectContentType([]byte(*f.Body)))
+		if json.Valid([]byte(*f.Body)) {
+			a.header.Set("Content-Type", s.profile.JSONType)
+		}
+		a.Write([]byte(*f.Body))
+	case f.Name != "":
 		found.answer(a, r, x)
-		if !f.alter(a, f.member) {
+		if !f.named.change(a) {
 			x.era.faults.settle(f, false)
 			a.send(w)
 			return
 		}
-	case f.refusal != nil:
-		found.fail(a, x, f.refusal)
-	case f.Error != "":
-		s.stageError(f, found, a, r, x)
-	case f.Body != nil:
-		a.header.Set("Content-Type", s.contentType(*f.Body))
-		a.Write([]byte(*f.Body))
 	case f.Status != 0:
 		a.header.Set("Content-Type", "text/plain; charset=utf-8")
 		a.Write([]byte(http.StatusText(f.Status) + "\n"))
@@ -276,9 +252,7 @@ func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *h
 	}
 	x.era.faults.settle(f, true)
 	x.fault = f.ID
-	if f.Status != 0 {
-		a.status = f.Status
-	}
+	a.status = cmp.Or(f.Status, a.status)
 	for name, value := range f.Headers {
 		a.header.Set(name, value)
 	}
@@ -288,16 +262,13 @@ func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *h
 	connection := http.NewResponseController(w)
 	connection.SetReadDeadline(time.Time{})
 	connection.SetWriteDeadline(time.Time{})
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	defer context.AfterFunc(x.era, cancel)()
-	if f.slow {
-		a.sendSlowly(ctx, w, f.delay)
+	if f.named.Slow {
+		a.sendSlowly(w, func(over time.Duration) { x.era.pause(r.Context(), over) }, cmp.Or(f.delay, 5*time.Second))
 	} else {
-		pause(ctx, f.delay)
+		x.era.pause(r.Context(), f.delay)
 		a.send(w)
 	}
-	if f.Drop {
+	if f.Drop && x.decided == nil { // otherwise there is no connection
 		if a.status != 0 {
 			connection.Flush()
 		}
@@ -308,10 +279,11 @@ func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *h
 // stageError writes a fault's error as the endpoint writes its errors. At the
 // authorization endpoint that is a redirect, unless the fault has the status of
 // a page.
-func (s *server) stageError(f *stagedFault, found *route, w http.ResponseWriter, r *http.Request, x *exchange) {
-	staged := &oauthError{Code: f.Error, Description: f.ErrorDescription, Status: f.Status}
-	if staged.Description == "" {
-		staged.Description = "staged by fault " + f.ID
+func (s *server) stageError(f *stagedFault, found *route, w http.ResponseWriter, x *exchange) {
+	staged := &oauthError{
+		Code:        f.Error,
+		Description: cmp.Or(f.ErrorDescription, "staged by fault "+f.ID),
+		Status:      cmp.Or(f.Status, statusOf[f.Error], http.StatusBadRequest),
 	}
 	if found.endpoint == "authorize" && (f.Status == 0 || f.Status/100 == 3) {
 		if request, err := s.parseClientAndRedirectURI(authorizationQuery(x)); err == nil {
@@ -321,9 +293,6 @@ func (s *server) stageError(f *stagedFault, found *route, w http.ResponseWriter,
 			found.fail(w, x, sentBack{staged, request})
 			return
 		}
-	}
-	if staged.Status == 0 {
-		staged.Status = cmp.Or(statusOf[f.Error], http.StatusBadRequest)
 	}
 	found.fail(w, x, staged)
 	x.failure = nil // nothing failed that the log should explain
@@ -358,13 +327,6 @@ func (s *server) claimedClient(x *exchange) string {
 	return ""
 }
 
-func (s *server) contentType(body string) string {
-	if json.Valid([]byte(body)) {
-		return s.profile.JSONType
-	}
-	return http.DetectContentType([]byte(body))
-}
-
 // send sends the answer, if there is one.
 func (a *stagedAnswer) send(w http.ResponseWriter) {
 	if a.status == 0 {
@@ -376,79 +338,51 @@ func (a *stagedAnswer) send(w http.ResponseWriter) {
 	w.Write(a.body) // fails where the status allows no body
 }
 
-// sendSlowly sends the body in ten pieces.
-func (a *stagedAnswer) sendSlowly(ctx context.Context, w http.ResponseWriter, over time.Duration) {
-	if over == 0 {
-		over = 5 * time.Second
-	}
-	whole := *a
-	whole.body = nil
-	whole.send(w)
-	connection := http.NewResponseController(w)
-	for rest := a.body; len(rest) > 0; {
-		connection.Flush()
-		pause(ctx, over/10)
-		n := min(len(rest), len(a.body)/10+1)
-		w.Write(rest[:n])
-		rest = rest[n:]
+// sendSlowly sends the body in ten pieces, with a pause before each.
+func (a *stagedAnswer) sendSlowly(w http.ResponseWriter, pause func(time.Duration), over time.Duration) {
+	body := a.body
+	a.body = nil
+	a.send(w)
+	for piece := range slices.Chunk(body, len(body)/10+1) {
+		http.NewResponseController(w).Flush()
+		pause(over / 10)
+		w.Write(piece)
 	}
 }
 
-// pause waits in real time; moving the clock does not end it.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
+// change makes the fault's change to a real answer, and reports whether it could:
+// some can only change good answers.
+func (f *namedFault) change(a *stagedAnswer) bool {
+	switch isJSON := a.status == http.StatusOK && json.Valid(a.body); {
+	case f.Drop:
+		*a = stagedAnswer{header: a.header}
+	case f.Member != "" && f.Endpoint == "authorize":
+		return a.changeRedirect(f.Member, f.Becomes)
+	case f.Member != "":
+		return isJSON && a.changeMember(f.Member, f.Becomes)
+	case f.Truncated:
+		if isJSON {
+			a.body = a.body[:len(a.body)/2]
+		}
+		return isJSON
 	}
-}
-
-// The functions below are the alter of named faults.
-
-func anything(*stagedAnswer, string) bool { return true }
-
-func lose(a *stagedAnswer, _ string) bool {
-	*a = stagedAnswer{header: a.header}
 	return true
 }
 
-func truncate(a *stagedAnswer, _ string) bool {
-	if a.status != http.StatusOK || !json.Valid(a.body) {
-		return false
-	}
-	a.body = a.body[:len(a.body)/2]
-	return true
-}
-
-// without removes a member of a token answer.
-func without(a *stagedAnswer, name string) bool {
-	return a.alterMember(name, func(o object, i int) object { return slices.Delete(o, i, i+1) })
-}
-
-// altered gives a member of a token answer another value.
-func altered(to func(any) any) func(*stagedAnswer, string) bool {
-	return func(a *stagedAnswer, name string) bool {
-		return a.alterMember(name, func(o object, i int) object {
-			o[i].value = to(o[i].value)
-			return o
-		})
-	}
-}
-
-// alterMember changes a member of a good token answer, and reports whether there
-// is one.
-func (a *stagedAnswer) alterMember(name string, alter func(o object, i int) object) bool {
-	answer, err := parseOrdered(a.body)
-	if a.status != http.StatusOK || err != nil {
-		return false
-	}
+// changeMember changes a member of a JSON answer, or removes it.
+func (a *stagedAnswer) changeMember(name, becomes string) bool {
+	answer, _ := parseOrdered(a.body)
 	o, _ := answer.(object)
 	i := o.index(name)
-	if i < 0 {
+	switch {
+	case i < 0:
 		return false
+	case becomes == "":
+		o = slices.Delete(o, i, i+1)
+	default:
+		o[i].value = fillText(becomes, facts{name: o[i].value})
 	}
-	body, err := marshalJSON(alter(o, i))
+	body, err := marshalJSON(o)
 	if err != nil {
 		panic(err) // it was JSON before
 	}
@@ -456,20 +390,19 @@ func (a *stagedAnswer) alterMember(name string, alter func(o object, i int) obje
 	return true
 }
 
-// redirected replaces a parameter of a redirect back to a client.
-func redirected(value string) func(*stagedAnswer, string) bool {
-	return func(a *stagedAnswer, name string) bool {
-		location := a.header.Get("Location")
-		before, encoded, _ := strings.Cut(location, "?")
-		if strings.Contains(location, "#") {
-			before, encoded, _ = strings.Cut(location, "#")
-		}
-		answer, err := url.ParseQuery(encoded)
-		if err != nil || !answer.Has(name) || !answer.Has("code") && !answer.Has("access_token") && !answer.Has("error") {
-			return false // a page, or on the way to one
-		}
-		answer.Set(name, value)
-		a.header.Set("Location", location[:len(before)+1]+answer.Encode())
-		return true
+// changeRedirect replaces a parameter of a redirect back to a client.
+func (a *stagedAnswer) changeRedirect(name, becomes string) bool {
+	location := a.header.Get("Location")
+	separator := "?"
+	if strings.Contains(location, "#") {
+		separator = "#"
 	}
+	before, encoded, _ := strings.Cut(location, separator)
+	answer, err := url.ParseQuery(encoded)
+	if err != nil || !answer.Has(name) || !answer.Has("code") && !answer.Has("access_token") && !answer.Has("error") {
+		return false // a page, or on the way to one
+	}
+	answer.Set(name, becomes)
+	a.header.Set("Location", before+separator+answer.Encode())
+	return true
 }

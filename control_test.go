@@ -97,8 +97,8 @@ func TestControl(t *testing.T) {
 			}
 		}
 		for _, n := range namedFaults {
-			if names, _ := r.json["faults"].(map[string]any); names[n.name] == nil {
-				t.Errorf("the fault %s is not listed", n.name)
+			if names, _ := r.json["faults"].(map[string]any); names[n.Name] == nil {
+				t.Errorf("the fault %s is not listed", n.Name)
 			}
 		}
 	})

@@ -163,6 +163,7 @@ var wordLists = map[string][]string{
 	"parameters": slices.Sorted(maps.Keys(isParameter)),
 	"metadata":   clientMetadata,
 	"grants":     grantNames,
+	"faults":     faultNames,
 	"client grants": append(slices.Clone(grantNames), // and registered ones that no profile has
 		"urn:ietf:params:oauth:grant-type:device_code", "urn:ietf:params:oauth:grant-type:jwt-bearer",
 		"urn:ietf:params:oauth:grant-type:saml2-bearer", "urn:ietf:params:oauth:grant-type:token-exchange",
