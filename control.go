@@ -22,7 +22,7 @@ type control struct {
 	mux     *http.ServeMux
 	users   []*user // users and clients as they were after the start
 	clients []*client
-	now     atomic.Pointer[era]
+	current atomic.Pointer[era]
 }
 
 // era is the time between two resets, with its faults and its log. When it ends,
@@ -55,14 +55,19 @@ func (s *server) openControl() error {
 
 // beginEra begins an era and ends the one before.
 func (c *control) beginEra() {
-	ctx, end := context.WithCancel(context.Background())
-	if before := c.now.Swap(&era{Context: ctx, end: end}); before != nil {
+	e := new(era)
+	e.Context, e.end = context.WithCancel(context.Background())
+	e.requests.changed.L = &e.requests.mu
+	if before := c.current.Swap(e); before != nil {
 		before.end()
 	}
 }
 
+// era returns the current era.
+func (c *control) era() *era { return c.current.Load() }
+
 // close ends all delays, because the server stops.
-func (c *control) close() { c.now.Load().end() }
+func (c *control) close() { c.era().end() }
 
 // until returns a context that ends after a time, with ctx, or with the era.
 func (e *era) until(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
@@ -77,10 +82,6 @@ func (e *era) pause(ctx context.Context, d time.Duration) {
 	defer cancel()
 	<-ctx.Done()
 }
-
-// faults and requests are those of the current era.
-func (c *control) faults() *faults     { return &c.now.Load().faults }
-func (c *control) requests() *requests { return &c.now.Load().requests }
 
 // verb is a request of the control API.
 type verb struct {
@@ -106,12 +107,12 @@ func (s *server) controlVerbs() []verb {
 		{"DELETE /_control/clients/{client_id}", "deletes a client and revokes all that was issued to it", s.removeClient},
 		{"POST /_control/authorize", `decides an authorization request without a browser: {"url","username","decision":"approve"}`, withBody(s.decideRequest)},
 		{"POST /_control/tokens", `mints tokens: {"client_id","username","scope","expires_in"}; without username for the client itself`, withBody(s.mintTokens)},
-		{"GET /_control/faults", "lists the staged faults", func(*http.Request, *exchange) (any, error) { return c.faults().list(), nil }},
+		{"GET /_control/faults", "lists the staged faults", func(*http.Request, *exchange) (any, error) { return c.era().faults.list(), nil }},
 		{"POST /_control/faults", `stages a fault: {"endpoint":"token","status":503} or {"name":"missing_expires_in"}`, withBody(s.addFault)},
-		{"DELETE /_control/faults", "clears all faults", done(func() { c.faults().clear() })},
-		{"GET /_control/requests", "lists requests and their answers: ?endpoint=, ?client_id=, ?after=ID, ?wait=5s", func(r *http.Request, _ *exchange) (any, error) { return s.pickRequests(r) }},
+		{"DELETE /_control/faults", "clears all faults", done(func() { c.era().faults.clear() })},
+		{"GET /_control/requests", "lists requests and their answers: ?endpoint=, ?client_id=, ?after=ID, ?wait=5s", s.pickRequests},
 		{"GET /_control/requests/latest", "shows the latest of them", s.latestRequest},
-		{"DELETE /_control/requests", "clears the log of requests", done(func() { c.requests().forget() })},
+		{"DELETE /_control/requests", "clears the log of requests", done(func() { c.era().requests.clear() })},
 		{"POST /_control/issuer", `sets the base URL, once it is known: {"issuer":"http://localhost:49153"}`, withBody(s.moveIssuer)},
 		{"POST /_control/reset", "puts everything back to how it was after the start", s.reset},
 	}
@@ -164,25 +165,22 @@ func (s *server) writeControl(w http.ResponseWriter, x *exchange, answer any, er
 	if x.fault != "" {
 		w.Header().Set("Grantling-Fault", x.fault)
 	}
-	if answer == nil {
-		answer = object{}
-	}
-	if err == nil {
-		err = s.writeJSON(w, http.StatusOK, answer)
-	}
-	if err == nil {
-		return
-	}
-	status := http.StatusBadRequest
-	problem := err.Error()
+	status := http.StatusOK
 	var told *oauthError
 	switch {
+	case err == nil && answer == nil:
+		answer = object{}
+	case err == nil:
 	case errors.As(err, &told):
-		status, problem = told.Status, told.Description
+		status, answer = told.Status, object{{"error", told.Description}}
 	case errors.Is(err, errStorage):
-		status, x.failure = http.StatusServiceUnavailable, err
+		status, answer, x.failure = http.StatusServiceUnavailable, object{{"error", err.Error()}}, err
+	default:
+		status, answer = http.StatusBadRequest, object{{"error", err.Error()}}
 	}
-	s.writeJSON(w, status, object{{"error", problem}})
+	if err := s.writeJSON(w, status, answer); err != nil {
+		panic(err) // texts and numbers
+	}
 }
 
 // guardControl accepts requests whose Host is loopback or one of -control-host.
@@ -434,53 +432,50 @@ func (s *server) addFault(asked *fault, _ *http.Request, _ *exchange) (any, erro
 	if err != nil {
 		return nil, err
 	}
-	return s.control.faults().add(f), nil
-}
-
-func (s *server) latestRequest(r *http.Request, _ *exchange) (any, error) {
-	records, err := s.pickRequests(r)
-	if err != nil {
-		return nil, err
-	}
-	if len(records) == 0 {
-		return nil, &oauthError{Status: http.StatusNotFound, Description: "no request matches"}
-	}
-	return records[len(records)-1], nil
+	return s.control.era().faults.add(f), nil
 }
 
 // maxWait is how long an answer may wait. Clients time out too.
 const maxWait = 30 * time.Second
 
-func (s *server) pickRequests(r *http.Request) ([]*loggedRequest, error) {
+func (s *server) pickRequests(r *http.Request, _ *exchange) (any, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, errors.New("the query is malformed")
 	}
-	var f requestFilter
-	var wait time.Duration
-	for name := range query {
-		value := query.Get(name)
-		switch name {
-		case "endpoint":
-			if f.endpoint = value; value != "" && len(s.profile.paths(value)) == 0 {
-				return nil, memberError{name, unknownWord(value, s.profile.having(endpointNames))}
-			}
-		case "client_id":
-			f.clientID = value
-		case "after":
-			if f.after, err = strconv.Atoi(value); err != nil {
-				return nil, wrong("after", "must be the id of a request")
-			}
-		case "wait":
-			if wait, err = time.ParseDuration(value); err != nil || wait < 0 || wait > maxWait {
-				return nil, wrong("wait", `must be a duration such as "5s", at most 30s`)
-			}
-		default:
-			return nil, wrong(name, "unknown parameter; expected one of endpoint, client_id, after, wait")
-		}
+	asked := url.Values{"endpoint": {""}, "client_id": {""}, "after": {"0"}, "wait": {"0s"}} // the defaults
+	var all memberErrors
+	for name, values := range query {
+		all.add(!asked.Has(name), name, "unknown parameter; expected one of endpoint, client_id, after, wait")
+		asked[name] = values
 	}
-	era := s.control.now.Load()
-	return era.requests.pick(r.Context(), era, f, wait), nil
+	f := requestFilter{endpoint: asked.Get("endpoint"), clientID: asked.Get("client_id")}
+	if f.endpoint != "" {
+		all.oneOf("endpoint", f.endpoint, s.profile.having(endpointNames))
+	}
+	f.after, err = strconv.Atoi(asked.Get("after"))
+	all.add(err != nil, "after", "must be the id of a request")
+	wait, err := time.ParseDuration(asked.Get("wait"))
+	all.add(err != nil || wait < 0 || wait > maxWait, "wait", `must be a duration such as "5s", at most 30s`)
+	if err := all.first(); err != nil {
+		return nil, err
+	}
+	era := s.control.era()
+	ctx, cancel := era.until(r.Context(), wait)
+	defer cancel()
+	return era.requests.pick(ctx, f), nil
+}
+
+func (s *server) latestRequest(r *http.Request, x *exchange) (any, error) {
+	picked, err := s.pickRequests(r, x)
+	if err != nil {
+		return nil, err
+	}
+	all := picked.([]*loggedRequest)
+	if len(all) == 0 {
+		return nil, &oauthError{Status: http.StatusNotFound, Description: "no request matches"}
+	}
+	return all[len(all)-1], nil
 }
 
 // reset puts everything back to how it was after the start.

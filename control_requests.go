@@ -15,13 +15,13 @@ import (
 )
 
 // requests is the log of the last maxRequests requests, fewer if they are large,
-// with the oldest first. Its zero value is empty.
+// with the oldest first.
 type requests struct {
 	mu      sync.Mutex
 	kept    []*loggedRequest
-	size    int           // in bytes
-	last    int           // id of the newest
-	changed chan struct{} // closed when the log changes; nil: nobody waits
+	size    int       // in bytes
+	last    int       // id of the newest
+	changed sync.Cond // of mu
 }
 
 // How much the log keeps.
@@ -113,11 +113,6 @@ func (p *profile) findID(text string) (uuid.UUID, bool) {
 	return uuid.Nil, false
 }
 
-// credentialParams are parameters whose codes and tokens the log shows as public ids.
-func (p *profile) credentialParams() []string {
-	return append(p.tokenParameters(), "code", "refresh_token", "token")
-}
-
 // isSecret reports whether the log hides a parameter. The name is in lower case.
 func isSecret(name string) bool {
 	return strings.Contains(name, "secret") || strings.Contains(name, "password") ||
@@ -159,7 +154,7 @@ func (p *profile) cutValue(name, value string) (string, uuid.UUID) {
 		return "", uuid.Nil // nothing to hide
 	case isSecret(name):
 		return "…", uuid.Nil
-	case slices.Contains(p.credentialParams(), name):
+	case slices.Contains(append(p.tokenParameters(), "code", "refresh_token", "token"), name): // shown as its public id
 		id, ok := p.findID(value)
 		if !ok {
 			return "…", uuid.Nil
@@ -200,10 +195,7 @@ func (q *requests) add(l *loggedRequest, x *exchange, p *profile) {
 		q.size -= q.kept[over].size
 	}
 	q.kept = slices.Delete(q.kept, 0, over)
-	if q.changed != nil {
-		close(q.changed)
-		q.changed = nil
-	}
+	q.changed.Broadcast()
 }
 
 // link gives a request the flow of the latest request with the same grant, code,
@@ -244,7 +236,9 @@ func (q *requests) warnings(l *loggedRequest, x *exchange, p *profile) []string 
 	case x.endpoint == "authorize" && x.request != nil && x.method == http.MethodGet:
 		state := x.request.values["state"]
 		add(state == "", "no state")
-		add(state != "" && q.hasState(state, l), "same state twice")
+		add(state != "" && slices.ContainsFunc(q.kept, func(earlier *loggedRequest) bool {
+			return earlier.asked != "" && earlier.ClientID == l.ClientID && earlier.Flow != l.Flow && earlier.Params["state"] == state
+		}), "same state twice")
 		add(x.request.responseType == "token", "implicit grant")
 		add(x.request.responseType == "code" && x.request.codeChallenge == "" && (x.request.client.public() || !p.PKCEOptional), "PKCE missing")
 		loopback := isLoopbackURI(x.request.redirectURI)
@@ -260,13 +254,6 @@ func (q *requests) warnings(l *loggedRequest, x *exchange, p *profile) []string 
 	return found
 }
 
-// hasState reports whether the client used a state in another flow.
-func (q *requests) hasState(state string, l *loggedRequest) bool {
-	return slices.ContainsFunc(q.kept, func(earlier *loggedRequest) bool {
-		return earlier.asked != "" && earlier.ClientID == l.ClientID && earlier.Flow != l.Flow && earlier.Params["state"] == state
-	})
-}
-
 // requestFilter picks requests. Empty members match all.
 type requestFilter struct {
 	endpoint, clientID string
@@ -274,42 +261,31 @@ type requestFilter struct {
 }
 
 // pick returns the requests that match the filter. If there are none, it waits
-// for one until the time is over or the era ends.
-func (q *requests) pick(ctx, era context.Context, f requestFilter, wait time.Duration) []*loggedRequest {
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	defer context.AfterFunc(era, cancel)()
-	for {
-		over := ctx.Err() != nil // before looking, so that nothing is missed
-		records, changed := q.look(f)
-		if len(records) > 0 || over {
-			return records
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-		}
-	}
-}
-
-// look reads the log once. changed is closed when the log changes.
-func (q *requests) look(f requestFilter) (records []*loggedRequest, changed <-chan struct{}) {
+// for one until ctx ends.
+func (q *requests) pick(ctx context.Context, f requestFilter) []*loggedRequest {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	records = []*loggedRequest{}
-	for _, l := range q.kept {
-		if l.ID > f.after && (f.endpoint == "" || f.endpoint == l.Endpoint) && (f.clientID == "" || f.clientID == l.ClientID) {
-			records = append(records, l)
+	defer context.AfterFunc(ctx, func() {
+		q.mu.Lock() // so that nobody is between the look at ctx and Wait
+		defer q.mu.Unlock()
+		q.changed.Broadcast()
+	})()
+	for {
+		picked := []*loggedRequest{} // not null in JSON
+		for _, l := range q.kept {
+			if l.ID > f.after && (f.endpoint == "" || f.endpoint == l.Endpoint) && (f.clientID == "" || f.clientID == l.ClientID) {
+				picked = append(picked, l)
+			}
 		}
+		if len(picked) > 0 || ctx.Err() != nil {
+			return picked
+		}
+		q.changed.Wait()
 	}
-	if q.changed == nil {
-		q.changed = make(chan struct{})
-	}
-	return records, q.changed
 }
 
-// forget empties the log. Ids continue.
-func (q *requests) forget() {
+// clear empties the log. Ids continue.
+func (q *requests) clear() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.kept, q.size = nil, 0

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode/utf8"
 )
@@ -401,17 +402,41 @@ func TestRequestsWait(t *testing.T) {
 	if all := i.records("endpoint=token&after=3&wait=50ms"); len(all) != 0 || time.Since(began) < 50*time.Millisecond {
 		t.Errorf("after %v there are %+v", time.Since(began), all)
 	}
-	// A server that stops lets go who waits.
-	go func() { got <- i.records("endpoint=revoke&wait=30s") }()
-	for waits := false; !waits; {
-		i.server.control.requests().mu.Lock()
-		waits = i.server.control.requests().changed != nil
-		i.server.control.requests().mu.Unlock()
-	}
-	began = time.Now()
-	i.server.control.close()
-	if all := <-got; len(all) != 0 || time.Since(began) > 10*time.Second {
-		t.Errorf("at the end there are %+v", all)
+}
+
+// A wait ends when its time is over, when a request comes and when the server stops.
+func TestRequestsWaitEnds(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		do   func(*control)
+		want int // requests
+		took time.Duration
+	}{
+		"time":    {func(*control) {}, 0, maxWait},
+		"request": {func(c *control) { c.era().requests.add(new(loggedRequest), new(exchange), new(profile)) }, 1, 0},
+		"reset":   {(*control).beginEra, 0, 0},
+		"stop":    {(*control).close, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c := new(control)
+				c.beginEra()
+				began := time.Now()
+				picked := make(chan []*loggedRequest)
+				go func() {
+					ctx, cancel := c.era().until(t.Context(), maxWait)
+					defer cancel()
+					picked <- c.era().requests.pick(ctx, requestFilter{})
+				}()
+				synctest.Wait()
+				row.do(c)
+				if got := len(<-picked); got != row.want || time.Since(began) != row.took {
+					t.Errorf("%d requests after %v", got, time.Since(began))
+				}
+				c.close()
+			})
+		})
 	}
 }
 

@@ -265,7 +265,7 @@ func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 			s.handleControl(w, r)
 			return
 		}
-		x.era = s.control.now.Load()
+		x.era = s.control.era()
 	}
 	s.dispatch(w, r, x)
 }
