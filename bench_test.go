@@ -175,7 +175,7 @@ func openBenched(tb testing.TB, path string) *benched {
 	ts.Start()
 	tb.Cleanup(func() { ts.Close(); st.close() })
 	f := new(fixtures)
-	if f.document, err = parseDocument("fixtures.json", []byte(instanceFixtures), f); err != nil {
+	if _, err := parseDocument("fixtures.json", []byte(instanceFixtures), f); err != nil {
 		tb.Fatal(err)
 	}
 	if _, err := s.applyFixtures(f); err != nil {

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"unicode"
@@ -15,8 +18,6 @@ import (
 type fixtures struct {
 	Users   []userFixture   `json:"users"`
 	Clients []clientFixture `json:"clients"`
-
-	document *document // nil if they come from the control API
 }
 
 // userFixture is a user in a file, and in the control API.
@@ -39,6 +40,8 @@ type clientFixture struct {
 	Scope                   string   `json:"scope,omitempty"`
 	TokenEndpointAuthMethod string   `json:"token_endpoint_auth_method,omitempty" one:"none client_secret_basic client_secret_post"`
 	Owner                   string   `json:"owner,omitempty"`
+
+	place func(memberError) error // adds file and line; nil: it comes from no file
 }
 
 // loadFixtures reads and checks a file. Errors name file, line and key.
@@ -48,24 +51,26 @@ func loadFixtures(file string, p *profile) (*fixtures, error) {
 		return nil, fmt.Errorf("fixtures: %w", err)
 	}
 	f := new(fixtures)
-	if f.document, err = parseDocument(file, data, f); err != nil {
+	d, err := parseDocument(file, data, f)
+	if err != nil {
 		return nil, err
 	}
 	var all memberErrors
-	usernames, clientIDs := make(map[string]bool), make(map[string]bool)
+	seen := make(map[string]bool)
 	for i, u := range f.Users {
 		at := index("users", i)
 		all.addBelow(at, u.problems())
-		all.add(usernames[u.Username], at+".username", "occurs twice")
-		usernames[u.Username] = true
+		all.add(seen["user "+u.Username], at+".username", "occurs twice")
+		seen["user "+u.Username] = true
 	}
 	for i, c := range f.Clients {
 		at := index("clients", i)
 		all.addBelow(at, c.problems(p))
-		all.add(clientIDs[c.ClientID], at+".client_id", "occurs twice")
-		clientIDs[c.ClientID] = true
+		all.add(seen["client "+c.ClientID], at+".client_id", "occurs twice")
+		seen["client "+c.ClientID] = true
+		f.Clients[i].place = func(m memberError) error { return d.problem(below(at, m.member), m.error) }
 	}
-	return f, f.document.first(all)
+	return f, d.first(all)
 }
 
 // problems returns all that is wrong with a user.
@@ -189,8 +194,23 @@ func (s *server) prepareFixtures(files ...*fixtures) (users []*user, clients []*
 			byClientID[c.ClientID] = &c
 		}
 	}
-	if err := s.checkOwners(files, byUsername); err != nil {
-		return nil, nil, nil, err
+	secrets = make(map[string]string)
+	for _, clientID := range slices.Sorted(maps.Keys(byClientID)) {
+		f := byClientID[clientID]
+		if f.Owner != "" && byUsername[f.Owner] == nil {
+			if owner, err := s.store.userNamed(f.Owner); owner == nil {
+				return nil, nil, nil, cmp.Or(err, error(usageError{f.ownerError("no such user")}))
+			}
+		}
+		existing, err := s.store.clientNamed(clientID)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		c, secret := newClient(f, s.profile, existing)
+		if secret != "" {
+			secrets[clientID] = secret
+		}
+		clients = append(clients, c)
 	}
 	var group sync.WaitGroup // hashing is slow
 	defer group.Wait()
@@ -203,36 +223,7 @@ func (s *server) prepareFixtures(files ...*fixtures) (users []*user, clients []*
 		users = append(users, u)
 		group.Go(func() { *u = *s.newUser(f, existing) })
 	}
-	secrets = make(map[string]string)
-	for _, f := range byClientID {
-		existing, err := s.store.clientNamed(f.ClientID)
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		c, secret := newClient(f, s.profile, existing)
-		if secret != "" {
-			secrets[c.ClientID] = secret
-		}
-		clients = append(clients, c)
-	}
 	return users, clients, secrets, nil
-}
-
-// checkOwners refuses clients whose owner is neither in a file nor in the store.
-func (s *server) checkOwners(files []*fixtures, byUsername map[string]*userFixture) error {
-	for _, f := range files {
-		for i, c := range f.Clients {
-			if c.Owner == "" || byUsername[c.Owner] != nil {
-				continue
-			}
-			if u, err := s.store.userNamed(c.Owner); err != nil {
-				return err
-			} else if u == nil {
-				return usageError{f.ownerError(i, "no such user")}
-			}
-		}
-	}
-	return nil
 }
 
 // warnOwnerless logs clients that act for a user by client credentials, if it is
@@ -242,24 +233,25 @@ func (s *server) warnOwnerless(files []*fixtures) error {
 		return nil
 	}
 	for _, f := range files {
-		for i := range f.Clients {
-			c, _ := newClient(&f.Clients[i], s.profile, nil)
+		for _, described := range f.Clients {
+			c, _ := newClient(&described, s.profile, nil)
 			if c.Owner != "" || !c.mayUse("client_credentials", s.profile) {
 				continue
 			}
 			if u, err := s.store.ownerOf(c); u != nil || err != nil {
 				return err
 			}
-			s.log.Warn(f.ownerError(i, "is missing: client credentials act for a user, and there is not exactly one").Error())
+			s.log.Warn(described.ownerError("is missing: client credentials act for a user, and there is not exactly one").Error())
 		}
 	}
 	return nil
 }
 
-// ownerError says what is wrong with the owner of a client.
-func (f *fixtures) ownerError(client int, problem string) error {
-	if f.document == nil {
-		return wrong("owner", problem)
+// ownerError says what is wrong with the owner.
+func (c *clientFixture) ownerError(problem string) error {
+	m := memberError{"owner", errors.New(problem)}
+	if c.place == nil {
+		return m
 	}
-	return f.document.first(memberErrors{{index("clients", client) + ".owner", errors.New(problem)}})
+	return c.place(m)
 }

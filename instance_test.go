@@ -115,8 +115,7 @@ func startProfile(t *testing.T, name string, change ...func(*server)) *instance 
 func (i *instance) furnish(fixturesJSON string) {
 	i.Helper()
 	f := new(fixtures)
-	var err error
-	if f.document, err = parseDocument("fixtures.json", []byte(fixturesJSON), f); err != nil {
+	if _, err := parseDocument("fixtures.json", []byte(fixturesJSON), f); err != nil {
 		i.Fatal(err)
 	}
 	if _, err := i.server.applyFixtures(f); err != nil {
