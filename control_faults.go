@@ -4,6 +4,7 @@ import (
 	"cmp"
 	_ "embed"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -380,7 +381,7 @@ func (a *stagedAnswer) changeMember(name, becomes string) bool {
 	case becomes == "":
 		o = slices.Delete(o, i, i+1)
 	default:
-		o[i].value = fillText(becomes, facts{name: o[i].value})
+		o[i].value = strings.ReplaceAll(becomes, "${"+name+"}", fmt.Sprint(o[i].value))
 	}
 	body, err := marshalJSON(o)
 	if err != nil {
