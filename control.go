@@ -42,7 +42,10 @@ func (s *server) openControl() error {
 		return err
 	}
 	s.control = &control{mux: http.NewServeMux(), users: users, clients: clients}
-	for _, v := range append(s.controlVerbs(), verb{pattern: controlPath, do: unknownVerb}) {
+	unknown := verb{pattern: controlPath, do: func(*http.Request, *exchange) (any, error) {
+		return nil, &oauthError{Status: http.StatusNotFound, Description: "unknown request; GET " + controlPath + " lists all"}
+	}}
+	for _, v := range append(s.controlVerbs(), unknown) {
 		s.control.mux.HandleFunc(v.pattern, func(w http.ResponseWriter, r *http.Request) {
 			x := w.(*recorder).x
 			answer, err := v.do(r, x)
@@ -102,9 +105,9 @@ func (s *server) controlVerbs() []verb {
 		{"GET /_control/clock", `shows the time: {"now","offset"}`, s.readClock},
 		{"POST /_control/clock", `sets it: {"advance":"31m"}, {"set":"2030-01-01T00:00:00Z"} or {"reset":true}`, withBody(s.moveClock)},
 		{"POST /_control/users", "creates or replaces a user, as in a fixtures file", withBody(s.putUser)},
-		{"DELETE /_control/users/{username}", "deletes a user and revokes all that was issued for it", s.removeUser},
+		{"DELETE /_control/users/{username}", "deletes a user and revokes all that was issued for it", removal("username", "no such user", s.store.userNamed, s.store.deleteUser)},
 		{"POST /_control/clients", "creates or replaces a client, as in a fixtures file; the answer has its client_secret", withBody(s.putClient)},
-		{"DELETE /_control/clients/{client_id}", "deletes a client and revokes all that was issued to it", s.removeClient},
+		{"DELETE /_control/clients/{client_id}", "deletes a client and revokes all that was issued to it", removal("client_id", "no such client", s.store.clientNamed, s.store.deleteClient)},
 		{"POST /_control/authorize", `decides an authorization request without a browser: {"url","username","decision":"approve"}`, withBody(s.decideRequest)},
 		{"POST /_control/tokens", `mints tokens: {"client_id","username","scope","expires_in"}; without username for the client itself`, withBody(s.mintTokens)},
 		{"GET /_control/faults", "lists the staged faults", func(*http.Request, *exchange) (any, error) { return c.era().faults.list(), nil }},
@@ -118,13 +121,20 @@ func (s *server) controlVerbs() []verb {
 	}
 }
 
-func unknownVerb(*http.Request, *exchange) (any, error) {
-	return nil, &oauthError{Status: http.StatusNotFound, Description: "unknown request; GET " + controlPath + " lists all"}
-}
-
 // done makes a verb of a function without an answer.
 func done(do func()) verbFunc {
 	return func(*http.Request, *exchange) (any, error) { do(); return nil, nil }
+}
+
+// removal makes a verb that deletes what its path names, with all that was issued for it.
+func removal[T any](parameter, problem string, find func(string) (*T, error), remove func(string) error) verbFunc {
+	return func(r *http.Request, _ *exchange) (any, error) {
+		name := r.PathValue(parameter)
+		if found, err := find(name); found == nil {
+			return nil, cmp.Or(err, wrong(parameter, problem))
+		}
+		return nil, remove(name)
+	}
 }
 
 // withBody makes a verb of a function that takes the members of a JSON object.
@@ -224,40 +234,41 @@ type clockMove struct {
 }
 
 func (s *server) moveClock(asked *clockMove, r *http.Request, x *exchange) (any, error) {
-	var move func(offset time.Duration) time.Duration
-	var member string
+	var offset time.Duration
+	var err error
+	member, form := "reset", ""
 	switch *asked {
 	case clockMove{}:
 		return nil, errors.New("expected one of advance, set and reset")
 	case clockMove{Advance: asked.Advance}:
-		d, err := time.ParseDuration(asked.Advance)
-		if err != nil {
-			return nil, wrong("advance", `must be a duration such as "31m" or "-1h30m", at most 290 years long`)
-		}
-		member, move = "advance", func(offset time.Duration) time.Duration { return offset + d }
+		member, form = "advance", `a duration such as "31m" or "-1h30m", at most 290 years long`
+		offset, err = time.ParseDuration(asked.Advance)
 	case clockMove{Set: asked.Set}:
-		t, err := time.Parse(time.RFC3339, asked.Set)
-		if err != nil {
-			return nil, wrong("set", `must be a time such as "2030-01-01T00:00:00Z"`)
-		}
-		member, move = "set", func(time.Duration) time.Duration { return t.Sub(realTime()) }
+		var to time.Time
+		member, form = "set", `a time such as "2030-01-01T00:00:00Z"`
+		to, err = time.Parse(time.RFC3339, asked.Set)
+		offset = to.Sub(realTime())
 	case clockMove{Reset: true}:
-		move = func(time.Duration) time.Duration { return 0 }
 	default:
 		return nil, errors.New("expected only one of advance, set and reset")
 	}
-	if !s.clock.move(move) {
+	switch {
+	case err != nil:
+		return nil, wrong(member, "must be "+form)
+	case !s.clock.move(offset, asked.Advance != ""):
 		return nil, wrong(member, "must keep the year between 1980 and 2199")
 	}
 	return s.readClock(r, x)
 }
 
-// move sets how far the clock is from the real time. It refuses to leave the
-// years that all date formats can hold.
-func (c *clock) move(to func(offset time.Duration) time.Duration) bool {
+// move sets how far the clock is from the real time, or adds to it. It refuses to
+// leave the years that all date formats can hold.
+func (c *clock) move(offset time.Duration, further bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	offset := to(c.offset)
+	if further {
+		offset += c.offset
+	}
 	year := realTime().Add(offset).UTC().Year()
 	if year < 1980 || year >= 2200 {
 		return false
@@ -287,14 +298,6 @@ func (s *server) putUser(u *userFixture, _ *http.Request, _ *exchange) (any, err
 	return u, err
 }
 
-func (s *server) removeUser(r *http.Request, _ *exchange) (any, error) {
-	username := r.PathValue("username")
-	if u, err := s.store.userNamed(username); u == nil {
-		return nil, cmp.Or(err, wrong("username", "no such user"))
-	}
-	return nil, s.store.deleteUser(username)
-}
-
 // putClient gives a client without a secret a new one, so that the answer always
 // has it.
 func (s *server) putClient(c *clientFixture, _ *http.Request, _ *exchange) (any, error) {
@@ -309,14 +312,6 @@ func (s *server) putClient(c *clientFixture, _ *http.Request, _ *exchange) (any,
 	return c, err
 }
 
-func (s *server) removeClient(r *http.Request, _ *exchange) (any, error) {
-	clientID := r.PathValue("client_id")
-	if c, err := s.store.clientNamed(clientID); c == nil {
-		return nil, cmp.Or(err, wrong("client_id", "no such client"))
-	}
-	return nil, s.store.deleteClient(clientID)
-}
-
 type decisionRequest struct {
 	URL      string `json:"url" required:"true"`
 	Username string `json:"username" required:"true"`
@@ -326,25 +321,18 @@ type decisionRequest struct {
 // decideRequest sends an authorization request and the user's decision through
 // the authorization endpoint, with all checks and faults, and logs it.
 func (s *server) decideRequest(asked *decisionRequest, r *http.Request, x *exchange) (any, error) {
-	target, err := url.Parse(asked.URL)
+	request, err := http.NewRequestWithContext(r.Context(), http.MethodGet, asked.URL, http.NoBody)
 	if err != nil {
 		return nil, wrong("url", "is not a URL")
 	}
-	if found, _, ok := s.findRoute(http.MethodGet, target.Path); !ok || found.endpoint != "authorize" || !s.reachedBy(target, r) {
+	if found, _, ok := s.findRoute(request.Method, request.URL.Path); !ok || found.endpoint != "authorize" || !s.reachedBy(request.URL, r) {
 		return nil, wrong("url", "is not the authorization endpoint of this server, "+s.url(s.profile.Endpoints["authorize"][0]))
 	}
+	request.Host, request.RemoteAddr = r.Host, r.RemoteAddr
 	u, err := s.store.userNamed(asked.Username)
 	if u == nil {
 		return nil, cmp.Or(err, wrong("username", "no such user"))
 	}
-	request := (&http.Request{
-		Method:     http.MethodGet,
-		URL:        &url.URL{Path: target.Path, RawPath: target.RawPath, RawQuery: target.RawQuery},
-		Header:     http.Header{},
-		Body:       http.NoBody,
-		Host:       r.Host,
-		RemoteAddr: r.RemoteAddr,
-	}).WithContext(r.Context())
 	decided := newExchange(request, x.time)
 	decided.decided = &decision{u, asked.Decision == "deny"}
 	answer := &stagedAnswer{header: http.Header{}}
@@ -405,17 +393,19 @@ func (s *server) mintTokens(asked *mintRequest, _ *http.Request, x *exchange) (a
 	if asked.ExpiresIn != nil && lifetime == 0 {
 		return nil, wrong("expires_in", "must not be 0; a negative number makes a token that has already expired")
 	}
+	u, err := s.store.userNamed(asked.Username)
+	if err != nil {
+		return nil, err
+	}
 	var answer *tokenAnswer
-	if asked.Username != "" {
-		var u *user
-		if u, err = s.store.userNamed(asked.Username); u == nil {
-			return nil, cmp.Or(err, wrong("username", "no such user"))
-		}
+	switch {
+	case u != nil:
 		answer, err = s.issueForUser(u, c, scope, x, lifetime)
-	} else {
-		if !c.mayUse("client_credentials", s.profile) {
-			return nil, wrong("username", "is missing: this client may not use client credentials")
-		}
+	case asked.Username != "":
+		return nil, wrong("username", "no such user")
+	case !c.mayUse("client_credentials", s.profile):
+		return nil, wrong("username", "is missing: this client may not use client credentials")
+	default:
 		answer, err = s.issueForClient(c, scope, x, lifetime)
 	}
 	if told := new(oauthError); errors.As(err, &told) {
@@ -484,7 +474,7 @@ func (s *server) reset(*http.Request, *exchange) (any, error) {
 		return nil, err
 	}
 	s.control.beginEra()
-	s.clock.move(func(time.Duration) time.Duration { return 0 })
+	s.clock.move(0, false)
 	s.passwords.clear()
 	s.registrations.clear()
 	s.secrets.clear()

@@ -80,10 +80,9 @@ func (s *server) logRequest(x *exchange, took time.Duration) {
 		granted:          len(x.ids) > 0,
 	}
 	shown, presented := s.profile.cut(x.query.values, x.form)
-	if scheme, token, _ := strings.Cut(x.header.Get("Authorization"), " "); strings.EqualFold(scheme, "Bearer") {
-		if id, ok := s.profile.findID(strings.TrimLeft(token, " ")); ok {
-			presented = append(presented, id)
-		}
+	_, token, _ := strings.Cut(x.header.Get("Authorization"), " ")
+	if id := s.profile.findID(strings.TrimLeft(token, " ")); id != uuid.Nil {
+		presented = append(presented, id)
 	}
 	l.ids = append(l.ids, presented...)
 	if x.request != nil {
@@ -95,28 +94,19 @@ func (s *server) logRequest(x *exchange, took time.Duration) {
 		if l.Params[name] = values; len(values) == 1 {
 			l.Params[name] = values[0]
 		}
-		l.size += 64 + len(name)
-		for _, value := range values {
-			l.size += 16 + len(value)
-		}
+		l.size += 64 + len(name) + 16*len(values) + len(strings.Join(values, ""))
 	}
 	x.era.requests.add(l, x, s.profile)
 }
 
-// findID returns the public id in text that may be a code or a token.
-func (p *profile) findID(text string) (uuid.UUID, bool) {
+// findID returns the public id in text that may be a code or a token, or uuid.Nil.
+func (p *profile) findID(text string) uuid.UUID {
 	for _, f := range []format{p.CodeFormat, p.AccessTokenFormat, p.RefreshTokenFormat} {
 		if c, ok := f.parse(text); ok && c.id.Version() == 7 { // otherwise part of some other text
-			return c.id, true
+			return c.id
 		}
 	}
-	return uuid.Nil, false
-}
-
-// isSecret reports whether the log hides a parameter. The name is in lower case.
-func isSecret(name string) bool {
-	return strings.Contains(name, "secret") || strings.Contains(name, "password") ||
-		slices.Contains([]string{"code_verifier", "client_assertion", "assertion", "mac", "form_token"}, name)
+	return uuid.Nil
 }
 
 // What the log keeps of the parameters of one request, to bound its memory.
@@ -147,28 +137,28 @@ func (p *profile) cut(forms ...url.Values) (shown url.Values, presented []uuid.U
 	return shown, presented
 }
 
+// cutValue returns the value of a parameter without secrets, and the public id of
+// the code or token in it, or uuid.Nil.
 func (p *profile) cutValue(name, value string) (string, uuid.UUID) {
 	name = strings.ToLower(name)
 	switch {
-	case value == "":
-		return "", uuid.Nil // nothing to hide
-	case isSecret(name):
+	case value == "": // nothing to hide
+	case strings.Contains(name, "secret"), strings.Contains(name, "password"),
+		slices.Contains([]string{"code_verifier", "client_assertion", "assertion", "mac", "form_token"}, name):
 		return "…", uuid.Nil
-	case slices.Contains(append(p.tokenParameters(), "code", "refresh_token", "token"), name): // shown as its public id
-		id, ok := p.findID(value)
-		if !ok {
-			return "…", uuid.Nil
+	case slices.Contains(append(p.tokenParameters(), "code", "refresh_token", "token"), name):
+		if id := p.findID(value); id != uuid.Nil {
+			return id.String() + "…", id
 		}
-		return id.String() + "…", id
+		return "…", uuid.Nil
 	case name == "request" || name == "continue": // holds an authorization request
 		text := shorten(value)
 		query := strings.Index(text, "?") + 1 // 0: there is no path before it
-		if !strings.Contains(text[query:], "=") {
-			return value, uuid.Nil
+		if strings.Contains(text[query:], "=") {
+			inner, _ := url.ParseQuery(text[query:]) // malformed pairs are left out
+			shown, _ := p.cut(inner)
+			return text[:query] + shown.Encode(), uuid.Nil
 		}
-		inner, _ := url.ParseQuery(text[query:]) // malformed pairs are left out
-		shown, _ := p.cut(inner)
-		return text[:query] + shown.Encode(), uuid.Nil
 	}
 	return value, uuid.Nil
 }
