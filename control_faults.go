@@ -28,7 +28,7 @@ type fault struct {
 	Status           int               `json:"status,omitempty" from:"200" to:"599"`
 	Error            string            `json:"error,omitempty"`
 	ErrorDescription string            `json:"error_description,omitempty"`
-	Headers          map[string]string `json:"headers,omitempty"`
+	Headers          map[string]string `json:"headers,omitempty" headers:"true"`
 	Body             *string           `json:"body,omitempty"`
 	Drop             bool              `json:"drop,omitempty"`
 }
@@ -100,7 +100,6 @@ func newStagedFault(f fault, p *profile) (*stagedFault, error) {
 	all.add(f.ErrorDescription != "" && f.Error == "" && named.Error == "", "error_description", "needs error")
 	delay, err := time.ParseDuration(cmp.Or(f.Delay, "0s"))
 	all.add(err != nil || delay < 0 || delay > maxDelay, "delay", `must be a duration such as "2s" or "300ms", at most 10m`)
-	all.checkHeaders("headers", f.Headers)
 	if err := all.first(); err != nil {
 		return nil, err
 	}
@@ -287,7 +286,11 @@ func (s *server) stageError(f *stagedFault, found *route, w http.ResponseWriter,
 		Status:      cmp.Or(f.Status, statusOf[f.Error], http.StatusBadRequest),
 	}
 	if found.endpoint == "authorize" && (f.Status == 0 || f.Status/100 == 3) {
-		if request, err := s.parseClientAndRedirectURI(authorizationQuery(x)); err == nil {
+		query := x.authorizationQuery()
+		if x.form.Has("request") { // from the consent page
+			query = parseQuery(x.form.Get("request"))
+		}
+		if request, err := s.parseClientAndRedirectURI(query); err == nil {
 			x.asks(request)
 			request.parseParameters(s.profile) // errors there no longer matter
 			staged.Status = http.StatusBadRequest
@@ -299,15 +302,6 @@ func (s *server) stageError(f *stagedFault, found *route, w http.ResponseWriter,
 	x.failure = nil // nothing failed that the log should explain
 }
 
-// authorizationQuery is the authorization request in a request to the
-// authorization endpoint or from its consent page.
-func authorizationQuery(x *exchange) query {
-	if x.form.Has("request") {
-		return parseQuery(x.form.Get("request"))
-	}
-	return x.authorizationQuery()
-}
-
 // claimedClient is the client_id that a request names, unchecked: in the
 // Authorization header, as a parameter, in the authorization request that a form
 // carries, or through its access token.
@@ -316,7 +310,7 @@ func (s *server) claimedClient(x *exchange) string {
 	if c, err := parseBasic(authorization); err == nil {
 		return c.id
 	}
-	for _, form := range []url.Values{x.form, x.query.values, authorizationQuery(x).values} {
+	for _, form := range []url.Values{x.form, x.query.values, parseQuery(x.form.Get("request")).values} {
 		if form.Has("client_id") {
 			return form.Get("client_id")
 		}
