@@ -321,7 +321,7 @@ func (s *server) consent(w http.ResponseWriter, x *exchange, request *authorizat
 	}
 	switch {
 	case remembered:
-		return s.approve(w, x, request, v.user)
+		return s.decide(w, x, request, &decision{user: v.user})
 	case request.prompts("none"):
 		return request.refusedUnasked(v, consentRequired(openID("3.1.2.6"), consentNeeded, "the user has not agreed to this yet, and prompt none forbids a consent page").about("prompt"))
 	default:
@@ -383,43 +383,31 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 	return s.decide(w, x, request, &decision{v.user, form["decision"] == "deny"})
 }
 
-// decide does what the user decided.
+// decide does what the user decided: it issues a code (RFC 6749 §4.1.2) or an
+// access token (RFC 6749 §4.2.2) and sends the browser back with it, or with
+// access_denied. After a second decision the browser stays: the client already
+// has an answer.
 func (s *server) decide(w http.ResponseWriter, x *exchange, request *authorizationRequest, d *decision) error {
-	if !d.deny {
-		return s.approve(w, x, request, d.user)
-	}
 	x.username = d.user.Username
-	err := s.store.issue(issuance{answers: request.pending})
-	if err == nil {
-		err = accessDenied(rfc6749("4.1.2.1"), userDenied, "the user denied the request")
+	var issued issuance
+	var answer parameters
+	if !d.deny {
+		g := s.newGrant(d.user, request.client, request.scope, x)
+		g.Consented = true
+		issue := s.newCode
+		if request.responseType == "token" {
+			issue = s.implicitGrant
+		}
+		issued, answer = issue(request, g, x)
 	}
-	return request.decisionRefused(err)
-}
-
-// decisionRefused sends an error to the client, except for a second decision: the
-// client already has an answer.
-func (a *authorizationRequest) decisionRefused(err error) error {
-	if errors.Is(err, errAnswered) {
-		return invalidRequest(rfc6749("4.1.1"), answeredAlready, "this request has been answered already")
-	}
-	return sentBack{err, a}
-}
-
-// approve issues a code (RFC 6749 §4.1.2) or an access token (RFC 6749 §4.2.2),
-// and sends the browser back with it.
-func (s *server) approve(w http.ResponseWriter, x *exchange, request *authorizationRequest, u *user) error {
-	g := s.newGrant(u, request.client, request.scope, x.now)
-	g.Consented = true
-	x.username = u.Username
-	x.about(g.key.id())
-	issue := s.newCode
-	if request.responseType == "token" {
-		issue = s.implicitGrant
-	}
-	issued, answer := issue(request, g, x)
 	issued.answers = request.pending
-	if err := s.store.issue(issued); err != nil {
-		return request.decisionRefused(err)
+	switch err := s.store.issue(issued); {
+	case errors.Is(err, errAnswered):
+		return invalidRequest(rfc6749("4.1.1"), answeredAlready, "this request has been answered already")
+	case err != nil:
+		return sentBack{err, request}
+	case d.deny:
+		return sentBack{accessDenied(rfc6749("4.1.2.1"), userDenied, "the user denied the request"), request}
 	}
 	if request.state != "" {
 		answer = append(answer, parameters{{"state", request.state}}...)

@@ -210,7 +210,7 @@ func (s *benched) fill(tb testing.TB, n int, lifetime seconds) {
 	for n > 0 {
 		err := s.store.update(func(t *tx) error {
 			for range min(n, 20_000) {
-				issued, _ := s.newAccessToken(nil, c, "read write", now, lifetime)
+				issued, _ := s.newAccessToken(nil, c, "read write", &exchange{now: now}, lifetime)
 				t.putIssued(issued)
 			}
 			return nil

@@ -204,18 +204,16 @@ func (s *server) tell(endpoint string, x *exchange, err error) told {
 // error_description as sent. A service may put both into one of them, or have
 // other members.
 func (x *exchange) fill(members *shape, f facts) json.RawMessage {
-	filled := members.fill(f)
-	value, _ := parseOrdered(filled)
-	said, _ := value.(object)
+	said, _ := members.value.(object)
 	for name, noted := range map[string]*string{"error": &x.error, "error_description": &x.errorDescription} {
 		if members.has(name) {
-			*noted = said.text(name)
+			*noted = fillText(said.text(name), f)
 		}
 	}
 	if strings.Contains(x.error, x.errorDescription) {
 		x.errorDescription = ""
 	}
-	return filled
+	return members.fill(f)
 }
 
 // writeTold writes an error in the profile's words as a JSON body.

@@ -144,8 +144,7 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 			return issued, err
 		}
 		x.username = g.Username
-		issued, answer = s.newTokens(g, c, g.Scope, x.now, s.profile.AccessTokenLifetime)
-		x.about(issued.tokens()...)
+		issued, answer = s.newTokens(g, c, g.Scope, x, s.profile.AccessTokenLifetime)
 		return issued, nil
 	})
 	return answer, codeRefusals.of(err)
@@ -217,8 +216,7 @@ func checkCodeVerifier(challenge, verifier string) error {
 //
 // Deviation: RFC 9700 §2.1.2 advises against it; a client must register it by name.
 func (s *server) implicitGrant(request *authorizationRequest, g *grant, x *exchange) (issuance, parameters) {
-	issued, answer := s.newAccessToken(g, request.client, request.scope, x.now, s.profile.AccessTokenLifetime)
-	x.about(issued.access.id)
+	issued, answer := s.newAccessToken(g, request.client, request.scope, x, s.profile.AccessTokenLifetime)
 	return issued, s.profile.ImplicitAnswer.parameters(tokenFacts.of(answer))
 }
 
@@ -245,9 +243,7 @@ func (s *server) passwordGrant(c *client, body values, r *http.Request, x *excha
 
 // issueForUser issues tokens to a client on a new grant of a user.
 func (s *server) issueForUser(u *user, c *client, scope string, x *exchange, lifetime seconds) (*tokenAnswer, error) {
-	issued, answer := s.newTokens(s.newGrant(u, c, scope, x.now), c, scope, x.now, lifetime)
-	x.about(issued.grant.key.id())
-	x.about(issued.tokens()...)
+	issued, answer := s.newTokens(s.newGrant(u, c, scope, x), c, scope, x, lifetime)
 	return answer, s.store.issue(issued)
 }
 
@@ -276,10 +272,9 @@ func (s *server) issueForClient(c *client, scope string, x *exchange, lifetime s
 		if owner == nil {
 			return nil, unauthorizedClient(rfc6749("5.2"), clientWithoutOwner, "this client has no owner to act for, and the server does not have exactly one user")
 		}
-		g = s.newGrant(owner, c, scope, x.now)
+		g = s.newGrant(owner, c, scope, x)
 	}
-	issued, answer := s.newAccessToken(g, c, scope, x.now, lifetime)
-	x.about(issued.tokens()...)
+	issued, answer := s.newAccessToken(g, c, scope, x, lifetime)
 	return answer, s.store.issue(issued)
 }
 
@@ -320,11 +315,10 @@ func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenA
 			return issued, err
 		}
 		x.username = g.Username
-		issued, answer = s.newTokens(g, c, scope, x.now, s.profile.AccessTokenLifetime)
+		issued, answer = s.newTokens(g, c, scope, x, s.profile.AccessTokenLifetime)
 		if s.profile.RefreshEndsAccessToken {
 			issued.ends = &token.Access
 		}
-		x.about(issued.tokens()...)
 		return issued, nil
 	})
 	return answer, refreshTokenRefusals.of(err)
@@ -338,25 +332,28 @@ var refreshTokenRefusals = refusals{
 }
 
 // newGrant returns a new grant of a user to a client.
-func (s *server) newGrant(u *user, c *client, scope string, now unixTime) *grant {
+func (s *server) newGrant(u *user, c *client, scope string, x *exchange) *grant {
+	id := uuid.Must(uuid.NewV7())
+	x.about(id)
 	return &grant{
-		key:      newGrantKey(u.ID, c.ID, uuid.Must(uuid.NewV7())),
+		key:      newGrantKey(u.ID, c.ID, id),
 		ClientID: c.ClientID,
 		Username: u.Username,
 		Scope:    scope,
-		Issued:   now,
-		Expires:  now, // until something is issued on it
+		Issued:   x.now,
+		Expires:  x.now, // until something is issued on it
 	}
 }
 
 // newTokens makes an access token on a grant and, for a client that may use it, a
 // refresh token. The grant lasts as long as they do.
-func (s *server) newTokens(g *grant, c *client, scope string, now unixTime, lifetime seconds) (issuance, *tokenAnswer) {
-	issued, answer := s.newAccessToken(g, c, scope, now, lifetime)
+func (s *server) newTokens(g *grant, c *client, scope string, x *exchange, lifetime seconds) (issuance, *tokenAnswer) {
+	issued, answer := s.newAccessToken(g, c, scope, x, lifetime)
 	if c.mayUse("refresh_token", s.profile) {
 		presented := s.profile.RefreshTokenFormat.newCredential(claims{})
-		expires := earlier(now.after(s.profile.RefreshTokenLifetime), g.Issued.after(s.profile.GrantLifetime))
-		issued.refresh = &oneTime{stored: presented.stored(), Grant: g.key, Issued: now, Expires: expires, Access: issued.access.id}
+		x.about(presented.id)
+		expires := earlier(x.now.after(s.profile.RefreshTokenLifetime), g.Issued.after(s.profile.GrantLifetime))
+		issued.refresh = &oneTime{stored: presented.stored(), Grant: g.key, Issued: x.now, Expires: expires, Access: issued.access.id}
 		g.Refreshable = true
 		answer.refreshToken = presented.String()
 		g.Expires = later(g.Expires, expires)
@@ -367,22 +364,23 @@ func (s *server) newTokens(g *grant, c *client, scope string, now unixTime, life
 // newAccessToken makes an access token on a grant or, if g is nil, for the client
 // itself. The grant lasts as long as the token. With a negative lifetime the
 // token has expired already.
-func (s *server) newAccessToken(g *grant, c *client, scope string, now unixTime, lifetime seconds) (issuance, *tokenAnswer) {
+func (s *server) newAccessToken(g *grant, c *client, scope string, x *exchange, lifetime seconds) (issuance, *tokenAnswer) {
 	token := &accessToken{
 		Scope:   scope,
-		Issued:  now + unixTime(min(lifetime, 0)),
-		Expires: now.after(lifetime),
+		Issued:  x.now + unixTime(min(lifetime, 0)),
+		Expires: x.now.after(lifetime),
 	}
 	about := claims{Audience: c.ClientID, Issued: token.Issued, NotBefore: token.Issued, Expires: token.Expires, Scopes: strings.Fields(scope), key: s.signingKey}
 	if g != nil {
 		token.Grant = &g.key
 		about.Subject = accountUUID(g.Username).String()
-		g.Used = now
+		g.Used = x.now
 		g.Expires = later(g.Expires, token.Expires)
 	} else {
 		token.ClientID, token.Client = c.ClientID, c.ID
 	}
 	presented := s.profile.AccessTokenFormat.newCredential(about)
+	x.about(presented.id)
 	token.stored = presented.stored()
-	return issuance{grant: g, access: token}, &tokenAnswer{accessToken: presented.String(), tokenType: s.profile.TokenType, created: now, expiresIn: lifetime, scope: scope}
+	return issuance{grant: g, access: token}, &tokenAnswer{accessToken: presented.String(), tokenType: s.profile.TokenType, created: x.now, expiresIn: lifetime, scope: scope}
 }

@@ -169,14 +169,6 @@ type issuance struct {
 	ends    *uuid.UUID      // an access token that ends with this
 }
 
-// tokens returns the ids of the access token and of the refresh token, if any.
-func (i issuance) tokens() []uuid.UUID {
-	if i.refresh == nil {
-		return []uuid.UUID{i.access.id}
-	}
-	return []uuid.UUID{i.access.id, i.refresh.id}
-}
-
 // The buckets. Keys are ids of 16 bytes except for users (username), clients
 // (client_id), grants (grantKey) and lists of clients (see client.lists).
 // Values are JSON.

@@ -193,7 +193,7 @@ func TestManyRecords(t *testing.T) {
 			if n == live {
 				token.Expires = 1
 			}
-			g := i.server.newGrant(alice, web, "read", 0)
+			g := i.server.newGrant(alice, web, "read", &exchange{})
 			tx.put(bucketAccess, token.id[:], token)
 			tx.put(bucketGrants, g.key[:], g)
 		}

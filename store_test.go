@@ -1138,8 +1138,8 @@ func TestSweep(t *testing.T) {
 			now := unixTime(i.server.clock.now().Unix())
 			atOnce(8, func(int) {
 				for range 250 {
-					g := i.server.newGrant(u, c, "read", now)
-					issued, _ := i.server.newTokens(g, c, "read", now, 3600)
+					g := i.server.newGrant(u, c, "read", &exchange{now: now})
+					issued, _ := i.server.newTokens(g, c, "read", &exchange{now: now}, 3600)
 					presented := newCredential()
 					issued.code = &oneTime{stored: presented.stored(), Grant: g.key, Expires: now.after(600), Used: true}
 					if err := i.server.store.issue(issued); err != nil {
