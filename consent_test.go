@@ -249,12 +249,12 @@ func TestConsentOnce(t *testing.T) {
 		{"deny, then deny", "deny", "deny", nil},
 		{"approve again when the code has expired", "approve", "approve", func(i *instance, _ *browser) {
 			i.advance(time.Duration(i.server.profile.CodeLifetime)*time.Second + time.Second)
-			_, err := i.server.store.sweep(unixTime(i.server.clock.now().Unix()))
+			_, err := sweepRound(i.server.store, unixTime(i.server.clock.now().Unix()))
 			i.must(err)
 		}},
 		{"approve when the denial was long ago", "deny", "approve", func(i *instance, _ *browser) {
 			i.advance(consentLifetime*time.Second - 5*time.Second)
-			_, err := i.server.store.sweep(unixTime(i.server.clock.now().Unix()))
+			_, err := sweepRound(i.server.store, unixTime(i.server.clock.now().Unix()))
 			i.must(err)
 		}},
 		{"R155 approve again what has been revoked", "approve", "approve", func(_ *instance, b *browser) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"mime"
@@ -200,10 +199,9 @@ func (s *server) tell(endpoint string, x *exchange, err error) told {
 	return t
 }
 
-// fill returns the members of an error answer, and notes error and
-// error_description as sent. A service may put both into one of them, or have
-// other members.
-func (x *exchange) fill(members *shape, f facts) json.RawMessage {
+// noteSaid notes error and error_description as sent. A service may put both into
+// one of them, or have other members.
+func (x *exchange) noteSaid(members *shape, f facts) {
 	said, _ := members.value.(object)
 	for name, noted := range map[string]*string{"error": &x.error, "error_description": &x.errorDescription} {
 		if members.has(name) {
@@ -213,7 +211,6 @@ func (x *exchange) fill(members *shape, f facts) json.RawMessage {
 	if strings.Contains(x.error, x.errorDescription) {
 		x.errorDescription = ""
 	}
-	return members.fill(f)
 }
 
 // writeTold writes an error in the profile's words as a JSON body.
@@ -226,7 +223,9 @@ func (s *server) writeTold(w http.ResponseWriter, x *exchange, t told) {
 			w.Header().Del(name)
 		}
 	}
-	if err := s.writeJSON(w, t.Status, x.fill(cmp.Or(t.body, &bodyMembers), f)); err != nil {
+	members := cmp.Or(t.body, &bodyMembers)
+	x.noteSaid(members, f)
+	if err := s.writeJSON(w, t.Status, members.fill(f)); err != nil {
 		panic(err) // texts and numbers
 	}
 }
@@ -290,7 +289,7 @@ func (s *server) redirectError(w http.ResponseWriter, x *exchange, request *auth
 		t.Code = "server_error" // RFC 6749 §4.1.2.1
 	}
 	f := toldFacts.of(t)
-	x.fill(t.body, f)
+	x.noteSaid(t.body, f)
 	s.redirect(w, request, t.body.parameters(f))
 }
 

@@ -488,7 +488,7 @@ func TestAuthorizationCodeGrant(t *testing.T) {
 			"when the code is expired": func(i *instance) { i.advance(time.Duration(i.server.profile.CodeLifetime+1) * time.Second) },
 			"when it has been swept": func(i *instance) {
 				i.advance(time.Duration(i.server.profile.CodeLifetime+1) * time.Second)
-				if _, err := i.server.store.sweep(unixTime(i.server.clock.now().Unix())); err != nil {
+				if _, err := sweepRound(i.server.store, unixTime(i.server.clock.now().Unix())); err != nil {
 					i.Fatal(err)
 				}
 			},
@@ -746,7 +746,7 @@ func TestRefreshTokenGrant(t *testing.T) {
 		i.advance(90 * time.Second)
 		_, refresh2 := i.refresh("web", refresh1).wantToken()
 		i.advance(20 * time.Second) // the used one would have expired by now
-		if _, err := i.server.store.sweep(unixTime(i.server.clock.now().Unix())); err != nil {
+		if _, err := sweepRound(i.server.store, unixTime(i.server.clock.now().Unix())); err != nil {
 			t.Fatal(err)
 		}
 		i.wantAlive(refresh2)

@@ -102,7 +102,7 @@ func TestDamagedPages(t *testing.T) {
 					noticed++
 					continue
 				}
-				_, swept := st.sweep(unixTime(time.Now().Unix()))
+				_, swept := sweepRound(st, unixTime(time.Now().Unix()))
 				_, _, read := st.registrations()
 				if swept != nil || read != nil {
 					noticed++

@@ -12,34 +12,29 @@ import (
 // few milliseconds.
 const sweepSize = 1000
 
-// mortal is a record that can be removed when it is of no more use.
-type mortal interface {
-	dead(t *tx, now unixTime) (bool, error)
-}
-
-// mortals are the buckets that the sweeper goes through. Grants come first, so
-// that what hangs on them is removed in the same round.
+// mortals are the buckets that the sweeper goes through, and how it finds out that
+// a record is of no more use. Grants come first, so that what hangs on them is
+// removed in the same round.
 var mortals = []struct {
 	bucket []byte
 	dead   func(t *tx, bucket, key, value []byte, now unixTime) (bool, error)
 }{
-	{bucketGrants, dead[grant]},
-	{bucketCodes, dead[oneTime]},
-	{bucketRefresh, dead[oneTime]},
-	{bucketAccess, dead[accessToken]},
-	{bucketAnswered, dead[answered]},
-	{bucketSessions, dead[session]},
+	{bucketGrants, dead((*grant).dead)},
+	{bucketCodes, dead((*oneTime).dead)},
+	{bucketRefresh, dead((*oneTime).dead)},
+	{bucketAccess, dead((*accessToken).dead)},
+	{bucketAnswered, dead((*answered).dead)},
+	{bucketSessions, dead((*session).dead)},
 }
 
-func dead[T any, R interface {
-	*T
-	mortal
-}](t *tx, bucket, key, value []byte, now unixTime) (bool, error) {
-	record, err := decode[T](bucket, key, value)
-	if err != nil {
-		return false, err
+func dead[T any](isDead func(*T, *tx, unixTime) (bool, error)) func(t *tx, bucket, key, value []byte, now unixTime) (bool, error) {
+	return func(t *tx, bucket, key, value []byte, now unixTime) (bool, error) {
+		record, err := decode[T](bucket, key, value)
+		if err != nil {
+			return false, err
+		}
+		return isDead(record, t, now)
 	}
-	return R(record).dead(t, now)
 }
 
 // over reports whether something has expired or its grant is dead.
@@ -71,36 +66,21 @@ func (a *accessToken) dead(t *tx, now unixTime) (bool, error) {
 func (a *answered) dead(_ *tx, now unixTime) (bool, error) { return a.Expires.expired(now), nil }
 func (l *session) dead(_ *tx, now unixTime) (bool, error)  { return l.Expires.expired(now), nil }
 
-// sweep looks at the next sweepSize records, or the rest of the round through all
-// buckets, and removes the dead ones. It returns how many it removed, and errors
-// of records that it could not read. Those stay.
+// sweep looks at the next records of one bucket, sweepSize at most, and removes the
+// dead ones. It returns how many it removed, and errors of records that it could
+// not read. Those stay.
+//
+// It reads first, and writes only to remove. Then it looks once more, because a
+// grant may have been prolonged meanwhile.
 func (s *store) sweep(now unixTime) (removed int, err error) {
-	for left := sweepSize; left > 0; {
-		looked, n, failed := s.sweepBucket(left, now)
-		removed, left, err = removed+n, left-looked, errors.Join(err, failed)
-		if s.sweepKey == nil {
-			if s.sweepAt = (s.sweepAt + 1) % len(mortals); s.sweepAt == 0 {
-				break
-			}
-		}
-	}
-	return removed, err
-}
-
-// midRound reports whether the sweeper has not finished its round.
-func (s *store) midRound() bool { return s.sweepAt > 0 || s.sweepKey != nil }
-
-// sweepBucket looks at no more than limit records of the current bucket. It reads
-// first, and writes only to remove. Then it looks once more, because a grant may
-// have been prolonged meanwhile.
-func (s *store) sweepBucket(limit int, now unixTime) (looked, removed int, err error) {
 	at := mortals[s.sweepAt]
 	var found [][]byte
 	var unread []error
 	s.sweepKey, err = view(s, func(t *tx) ([]byte, error) {
-		looked, found, unread = 0, nil, nil
+		looked := 0
+		found, unread = nil, nil
 		for key, value := range t.scan(at.bucket, nil, s.sweepKey) {
-			if looked == limit {
+			if looked == sweepSize {
 				return bytes.Clone(key), nil
 			}
 			looked++
@@ -114,6 +94,9 @@ func (s *store) sweepBucket(limit int, now unixTime) (looked, removed int, err e
 		}
 		return nil, nil
 	})
+	if s.sweepKey == nil {
+		s.sweepAt = (s.sweepAt + 1) % len(mortals)
+	}
 	if err == nil && len(found) > 0 {
 		err = s.update(func(t *tx) error {
 			removed = 0
@@ -130,8 +113,11 @@ func (s *store) sweepBucket(limit int, now unixTime) (looked, removed int, err e
 			return nil
 		})
 	}
-	return looked, removed, errors.Join(append(unread, err)...)
+	return removed, errors.Join(append(unread, err)...)
 }
+
+// midRound reports whether the sweeper has not finished its round.
+func (s *store) midRound() bool { return s.sweepAt > 0 || s.sweepKey != nil }
 
 // sweepForever removes expired records now and then every second, until ctx is done.
 func (s *server) sweepForever(ctx context.Context) {
@@ -165,12 +151,13 @@ const sweepTime = 50 * time.Millisecond
 
 // sweepSome goes once through the records, or as far as it gets in the given
 // time. It continues as long as it finds something to remove.
-func (s *server) sweepSome(ctx context.Context, within time.Duration) error {
+func (s *server) sweepSome(ctx context.Context, within time.Duration) (err error) {
 	for began := realTime(); ctx.Err() == nil; {
-		removed, err := s.store.sweep(unixTime(s.clock.now().Unix()))
-		if err != nil || removed == 0 && (!s.store.midRound() || realTime().Sub(began) > within) {
-			return err
+		removed, failed := s.store.sweep(unixTime(s.clock.now().Unix()))
+		err = errors.Join(err, failed)
+		if (removed == 0 || err != nil) && (!s.store.midRound() || realTime().Sub(began) > within) {
+			break
 		}
 	}
-	return nil
+	return err
 }
