@@ -208,7 +208,7 @@ func (s *server) startSession(w http.ResponseWriter, v *visitor, u *user, now un
 		PasswordMark: u.Password.Salt,
 		Expires:      now.after(sessionLifetime),
 	}
-	if err := s.store.putSession(live, v.session); err != nil {
+	if err := s.store.replaceSession(v.session, live); err != nil {
 		return err
 	}
 	s.setCookie(w, c.String())
@@ -239,7 +239,7 @@ func (s *server) handleLogout(w http.ResponseWriter, r *http.Request, x *exchang
 	}
 	if x.visitor.session != nil {
 		x.username = x.visitor.user.Username
-		if err := s.store.deleteSession(x.visitor.session); err != nil {
+		if err := s.store.replaceSession(x.visitor.session, nil); err != nil {
 			return err
 		}
 	}

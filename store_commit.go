@@ -17,13 +17,6 @@ import (
 // stored nothing, unless the disk failed at the very last step: then it may have.
 var errStorage = errors.New("the database failed")
 
-func storageError(err error) error {
-	if errors.Is(err, errStorage) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", errStorage, err)
-}
-
 // tx is a transaction, and all that the verbs know of the engine: get, put,
 // delete, and two ways along the keys of a bucket. A verb may run again, so it may
 // only change things through tx, and variables that it sets anew each time. What
@@ -121,7 +114,7 @@ type keyed interface{ setKey(key []byte) }
 func decode[T any](bucket, key, value []byte) (*T, error) {
 	record := new(T)
 	if err := json.Unmarshal(value, record); err != nil {
-		return nil, storageError(fmt.Errorf("%s: record %+q: %w", bucket, key[:min(len(key), 64)], err)) // a damaged key may be very long
+		return nil, fmt.Errorf("%w: %s: record %+q: %w", errStorage, bucket, key[:min(len(key), 64)], err) // a damaged key may be very long
 	}
 	if r, ok := any(record).(keyed); ok {
 		r.setKey(key)
@@ -203,7 +196,7 @@ func view[T any](s *store, verb func(*tx) (T, error)) (result T, err error) {
 		})
 	})
 	if failed != nil {
-		return *new(T), storageError(failed)
+		return *new(T), fmt.Errorf("%w: %w", errStorage, failed)
 	}
 	return result, err
 }
@@ -245,7 +238,7 @@ func (s *store) update(verb func(*tx) error) error {
 	// guarded, because a panic in another caller's verb must not end the leader.
 	if err := guarded(func() error { return s.commit(batch) }); err != nil {
 		for _, other := range batch {
-			other.err = storageError(err)
+			other.err = fmt.Errorf("%w: %w", errStorage, err)
 		}
 	}
 	for _, other := range batch {

@@ -18,11 +18,19 @@ func (s *store) register(users []*user, clients []*client) error {
 	return s.update(func(t *tx) error { return t.register(users, clients) })
 }
 
+// register stores users and clients. A user who replaces another of the same name
+// keeps the id, because tokens hang on it. The transaction decides this, because
+// the user whom the caller saw may be deleted by now.
 func (t *tx) register(users []*user, clients []*client) error {
 	for _, u := range users {
-		if err := t.putUser(u); err != nil {
+		existing, err := t.user(u.Username)
+		if err != nil {
 			return err
 		}
+		if u.ID = uuid.New(); existing != nil {
+			u.ID = existing.ID
+		}
+		t.put(bucketUsers, []byte(u.Username), u)
 	}
 	for _, c := range clients {
 		if err := t.putClient(c); err != nil {
@@ -55,24 +63,9 @@ func (s *store) reset(users []*user, clients []*client) error {
 	})
 }
 
-// putUser stores a user and sets its id. A user who replaces another of the same
-// name keeps the id, because tokens hang on it. The transaction decides this,
-// because the user whom the caller saw may be deleted by now.
-func (t *tx) putUser(u *user) error {
-	existing, err := t.user(u.Username)
-	if err != nil {
-		return err
-	}
-	if u.ID = uuid.New(); existing != nil {
-		u.ID = existing.ID
-	}
-	t.put(bucketUsers, []byte(u.Username), u)
-	return nil
-}
-
-// putClient stores a client as putUser does a user, but no more than maxUnused
-// that registered themselves and were issued nothing. Ids are ordered by time, so
-// that clients can be listed from the newest to the oldest.
+// putClient stores a client, which keeps its id as users do. Of those that
+// registered themselves and were issued nothing, it keeps maxUnused. Ids are
+// ordered by time, so that clients can be listed from the newest to the oldest.
 func (t *tx) putClient(c *client) error {
 	existing, err := t.client(c.ClientID)
 	if err != nil {
@@ -288,13 +281,15 @@ type session struct {
 	Expires      unixTime  `json:"exp"`
 }
 
-// putSession stores a session and ends the one that it replaces, if any.
-func (s *store) putSession(new *session, replaced *session) error {
+// replaceSession ends one session and stores another; either may be nil.
+func (s *store) replaceSession(ended, begun *session) error {
 	return s.update(func(t *tx) error {
-		if replaced != nil {
-			t.delete(bucketSessions, replaced.id[:])
+		if ended != nil {
+			t.delete(bucketSessions, ended.id[:])
 		}
-		t.put(bucketSessions, new.id[:], new)
+		if begun != nil {
+			t.put(bucketSessions, begun.id[:], begun)
+		}
 		return nil
 	})
 }
@@ -315,11 +310,6 @@ func (s *store) session(c credential, now unixTime) (live *session, owner *user,
 		return record, nil
 	})
 	return live, owner, err
-}
-
-// deleteSession signs a browser out.
-func (s *store) deleteSession(live *session) error {
-	return s.update(func(t *tx) error { t.delete(bucketSessions, live.id[:]); return nil })
 }
 
 // signingKey returns the key that signs tokens, and makes it the first time.

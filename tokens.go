@@ -115,12 +115,12 @@ func (s *server) handleIntrospect(w http.ResponseWriter, r *http.Request, x *exc
 // describeToken returns what a live access or refresh token stands for, or
 // nil, and the token_type of an access token.
 func (s *server) describeToken(text string, now unixTime) (b *bearer, tokenType string, err error) {
-	if c, ok := s.profile.AccessTokenFormat.parse(text); ok {
-		if b, err = s.store.accessToken(c, now); err == nil {
-			return b, s.profile.TokenType, nil
-		}
+	c, _ := s.profile.AccessTokenFormat.parse(text)
+	if b, err = s.store.accessToken(c, now); err == nil {
+		return b, s.profile.TokenType, nil
 	}
-	if c, ok := s.profile.RefreshTokenFormat.parse(text); ok && !errors.Is(err, errStorage) {
+	if !errors.Is(err, errStorage) {
+		c, _ = s.profile.RefreshTokenFormat.parse(text)
 		b, err = s.store.unused(bucketRefresh, c, now)
 	}
 	if errors.Is(err, errStorage) {
