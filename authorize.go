@@ -206,7 +206,7 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 	if err != nil {
 		return err
 	}
-	x.asks(request)
+	x.request, x.clientID = request, request.client.ClientID
 	if r.Method == http.MethodPost {
 		// The same by GET, for which sign-in, reload and the back button work.
 		seeOther(w, r.URL.EscapedPath()+"?"+request.query)
@@ -369,7 +369,7 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 	if err != nil {
 		return err
 	}
-	x.asks(request)
+	x.request, x.clientID = request, request.client.ClientID
 	switch invalid := request.parseParameters(s.profile); {
 	case invalid == nil && request.asked() != pending.asked, invalid != nil && request.sentRedirectURI == "":
 		return invalidRequest(rfc6749("4.1.1"), clientChanged, "the client has changed since the user was asked")

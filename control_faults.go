@@ -291,7 +291,7 @@ func (s *server) stageError(f *stagedFault, found *route, w http.ResponseWriter,
 			query = parseQuery(x.form.Get("request"))
 		}
 		if request, err := s.parseClientAndRedirectURI(query); err == nil {
-			x.asks(request)
+			x.request, x.clientID = request, request.client.ClientID
 			request.parseParameters(s.profile) // errors there no longer matter
 			staged.Status = http.StatusBadRequest
 			found.fail(w, x, sentBack{staged, request})

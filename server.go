@@ -105,16 +105,10 @@ type route struct {
 // newRoutes returns the one table of routes, by path.
 func (s *server) newRoutes() map[string][]*route {
 	routes := make(map[string][]*route)
-	add := func(r route, paths ...string) {
+	add := func(r route, base string, paths ...string) {
 		for _, path := range paths {
-			routes[path] = append(routes[path], &r)
+			routes[base+path] = append(routes[base+path], &r)
 		}
-	}
-	here := func(paths []string) (full []string) {
-		for _, path := range paths {
-			full = append(full, s.base+path)
-		}
-		return full
 	}
 	bodies := s.profile.Bodies
 	for _, r := range []route{
@@ -125,18 +119,18 @@ func (s *server) newRoutes() map[string][]*route {
 		{endpoint: "introspect", methods: "POST", handle: s.handleIntrospect, fail: s.writeError, bodies: bodies},
 		{endpoint: "registration", methods: "POST", handle: s.handleRegistration, fail: s.writeError, bodies: bodies, anyone: true},
 	} {
-		add(r, here(s.profile.Endpoints[r.endpoint])...)
+		add(r, s.base, s.profile.Endpoints[r.endpoint]...)
 	}
 	for i := range s.profile.Resources {
 		resource := &s.profile.Resources[i]
-		add(route{endpoint: resource.Endpoint, methods: "GET", handle: s.handleResource(resource), fail: s.writeBearerError, anyone: true}, here(resource.Paths)...)
+		add(route{endpoint: resource.Endpoint, methods: "GET", handle: s.handleResource(resource), fail: s.writeBearerError, anyone: true}, s.base, resource.Paths...)
 	}
 	for _, path := range s.profile.Endpoints["metadata"] {
 		// RFC 8414 §3.1: the issuer's path comes after the well-known one.
-		add(route{endpoint: "metadata", methods: "GET", handle: s.handleMetadata, fail: s.writeError, anyone: true}, path+s.base)
+		add(route{endpoint: "metadata", methods: "GET", handle: s.handleMetadata, fail: s.writeError, anyone: true}, path, s.base)
 	}
 	page := func(path, methods string, handle handler) {
-		add(route{methods: methods, handle: handle, fail: s.writeErrorPage, form: true}, s.base+path)
+		add(route{methods: methods, handle: handle, fail: s.writeErrorPage, form: true}, s.base, path)
 	}
 	page("/", "GET", s.visited(s.handleStart))
 	if s.base != "" {
@@ -144,7 +138,7 @@ func (s *server) newRoutes() map[string][]*route {
 	}
 	page("/login", "GET, POST", s.visited(s.handleLogin))
 	page("/logout", "POST", s.visited(s.handleLogout))
-	add(route{endpoint: "authorize", methods: "POST", handle: s.visited(s.handleConsent), fail: s.writeAuthorizationError, form: true}, s.base+"/consent") // the second half of the endpoint
+	add(route{endpoint: "authorize", methods: "POST", handle: s.visited(s.handleConsent), fail: s.writeAuthorizationError, form: true}, s.base, "/consent") // the second half of the endpoint
 	page("/account/applications", "GET", s.account(s.handleApplications))
 	page("/account/applications/new", "GET, POST", s.account(s.handleNewApplication))
 	page("/account/applications/edit", "GET, POST", s.account(s.handleEditApplication))
@@ -225,11 +219,6 @@ func (x *exchange) about(ids ...uuid.UUID) {
 	if x.era != nil {
 		x.ids = append(x.ids, ids...)
 	}
-}
-
-// asks notes the authorization request that an exchange is part of.
-func (x *exchange) asks(request *authorizationRequest) {
-	x.request, x.clientID = request, request.client.ClientID
 }
 
 // refused notes an error that is about to be written.

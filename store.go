@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -70,11 +71,8 @@ func earlier(a, b unixTime) unixTime {
 // so that all that a user granted to a client is one run of keys.
 type grantKey [48]byte
 
-func newGrantKey(user, client, id uuid.UUID) (k grantKey) {
-	copy(k[:16], user[:])
-	copy(k[16:32], client[:])
-	copy(k[32:], id[:])
-	return k
+func newGrantKey(user, client, id uuid.UUID) grantKey {
+	return grantKey(slices.Concat(user[:], client[:], id[:]))
 }
 
 func (k grantKey) user() uuid.UUID   { return uuid.UUID(k[:16]) }
@@ -254,6 +252,8 @@ var (
 	errExpired = errors.New("expired")
 	errReused  = errors.New("used before")
 	errRevoked = errors.New("revoked")
+
+	errOfAnother = errors.New("issued to another client")
 )
 
 // verdict is an error whose writes are kept. Any other error must come before
@@ -321,32 +321,30 @@ func (s *store) redeem(bucket []byte, c credential, now unixTime,
 
 // revokeToken ends an access token alone, or a refresh token with all that
 // hangs on its grant (RFC 7009 §2.1). access and refresh are the same text, read
-// as either kind. check gets the client that the token was issued to, and may
-// refuse. An unknown token is no error.
+// as either kind. A token of another client than this is errOfAnother, an unknown
+// one is no error.
 //
 // Choice: revoking an access token leaves its refresh token, so that a client can
 // drop one that leaked and go on.
-func (s *store) revokeToken(access, refresh credential, check func(client uuid.UUID) error) error {
+func (s *store) revokeToken(access, refresh credential, client uuid.UUID) error {
 	return s.update(func(t *tx) error {
 		token, err := find[oneTime](t, bucketRefresh, refresh)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if token != nil {
-			if err := check(token.Grant.client()); err != nil {
-				return err
-			}
+		case token != nil && token.Grant.client() != client:
+			return errOfAnother
+		case token != nil:
 			t.delete(bucketGrants, token.Grant[:])
 			return nil
 		}
 		bare, err := find[accessToken](t, bucketAccess, access)
-		if err != nil || bare == nil {
+		switch {
+		case err != nil || bare == nil:
 			return err
-		}
-		if err := check(bare.client()); err != nil {
-			return err
-		}
-		if bare.Grant != nil {
+		case bare.client() != client:
+			return errOfAnother
+		case bare.Grant != nil:
 			// Without a refresh token, the grant has nothing but this token.
 			g, err := read[grant](t, bucketGrants, bare.Grant[:])
 			if err != nil {
@@ -375,7 +373,7 @@ func (t *tx) endAccess(id uuid.UUID) error {
 
 // bearer is a live code or token with all it stands for.
 type bearer struct {
-	text    string
+	text    string // of an access token
 	client  *client
 	user    *user // nil after client credentials
 	grant   *grant
@@ -415,11 +413,7 @@ func (s *store) unused(bucket []byte, c credential, now unixTime) (*bearer, erro
 		if record == nil {
 			return nil, cmp.Or(err, errUnknown)
 		}
-		b, err := t.live(record, now)
-		if b != nil {
-			b.text = c.text
-		}
-		return b, err
+		return t.live(record, now)
 	})
 }
 

@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-
-	"github.com/google/uuid"
 )
 
 // bearerToken returns what the access token of a request stands for (RFC 6750
@@ -109,6 +107,7 @@ func (s *server) handleIntrospect(w http.ResponseWriter, r *http.Request, x *exc
 	if b == nil || b.client.ID != c.ID && !c.resourceServer() {
 		return s.writeJSON(w, http.StatusOK, object{{"active", false}})
 	}
+	b.text = body["token"]
 	return s.writeJSON(w, http.StatusOK, s.profile.IntrospectionAnswer.fill(resourceFacts.of(described{b, s, tokenType, x.now})))
 }
 
@@ -145,13 +144,10 @@ func (s *server) handleRevoke(w http.ResponseWriter, r *http.Request, x *exchang
 	}
 	access, _ := s.profile.AccessTokenFormat.parse(body["token"])
 	refresh, _ := s.profile.RefreshTokenFormat.parse(body["token"])
-	err = s.store.revokeToken(access, refresh, func(owner uuid.UUID) error {
-		if owner != c.ID {
-			return unauthorizedClient(rfc7009("2.1"), tokenOfAnotherClient, "the token was issued to another client")
-		}
-		return nil
-	})
-	if err != nil {
+	switch err := s.store.revokeToken(access, refresh, c.ID); {
+	case errors.Is(err, errOfAnother):
+		return unauthorizedClient(rfc7009("2.1"), tokenOfAnotherClient, "the token was issued to another client")
+	case err != nil:
 		return err
 	}
 	answer := any(object{}) // RFC 7009 §2.2: the body means nothing, but some clients parse it
