@@ -28,9 +28,9 @@ func (c credential) String() string { return c.text }
 // encoding of the same bytes does not match.
 func (c credential) stored() stored { return stored{c.id, hashSecret(c.text)} }
 
-// is compares the credential with a hash in constant time.
-func (c credential) is(hash []byte) bool {
-	return subtle.ConstantTimeCompare(hash, hashSecret(c.text)) == 1
+// isOf compares the hash with a credential in constant time.
+func (s *stored) isOf(c credential) bool {
+	return subtle.ConstantTimeCompare(s.Hash, hashSecret(c.text)) == 1
 }
 
 // format is how a credential looks: 43 characters of base64url, 64 of

@@ -69,6 +69,11 @@ func (s *server) grantToken(r *http.Request, x *exchange) (*tokenAnswer, error) 
 	}
 }
 
+// tokenGrants are the grants of the token endpoint: all but implicit (RFC 6749 §4.2).
+func (p *profile) tokenGrants() []string {
+	return slices.DeleteFunc(slices.Clone(p.Grants), func(grant string) bool { return grant == "implicit" })
+}
+
 // requiredParameters are what each grant needs, by the section that says so.
 var requiredParameters = map[string]struct {
 	rule  section

@@ -194,11 +194,6 @@ func (p *profile) tokenParameters() []string {
 	return slices.Compact(names)
 }
 
-// tokenGrants are the grants of the token endpoint: all but implicit (RFC 6749 §4.2).
-func (p *profile) tokenGrants() []string {
-	return slices.DeleteFunc(slices.Clone(p.Grants), func(grant string) bool { return grant == "implicit" })
-}
-
 // findScope returns the scope of a token, or false if the profile does not have
 // it. Without a list of scopes it has every token.
 func (p *profile) findScope(token string) (found scope, ok bool) {

@@ -184,9 +184,8 @@ var (
 	buckets = [][]byte{bucketUsers, bucketClients, bucketLists, bucketGrants, bucketCodes, bucketAccess, bucketRefresh, bucketSessions, bucketAnswered}
 )
 
-func (s *stored) setKey(key []byte)      { copy(s.id[:], key) }
-func (g *grant) setKey(key []byte)       { copy(g.key[:], key) }
-func (s *stored) isOf(c credential) bool { return c.is(s.Hash) }
+func (s *stored) setKey(key []byte) { copy(s.id[:], key) }
+func (g *grant) setKey(key []byte)  { copy(g.key[:], key) }
 
 // find returns the record of a credential, or nil: an unknown id and a wrong
 // secret are the same.

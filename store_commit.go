@@ -82,12 +82,8 @@ func (t *tx) scan(bucket, prefix, from []byte) iter.Seq2[[]byte, []byte] {
 // or nil.
 func (t *tx) before(bucket, prefix, key []byte) (k, value []byte) {
 	cursor := t.bolt.Bucket(bucket).Cursor()
-	if k, _ = cursor.Seek(key); k == nil {
-		k, value = cursor.Last()
-	} else {
-		k, value = cursor.Prev()
-	}
-	if !bytes.HasPrefix(k, prefix) {
+	cursor.Seek(key)
+	if k, value = cursor.Prev(); !bytes.HasPrefix(k, prefix) {
 		return nil, nil
 	}
 	return k, value
