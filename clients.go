@@ -77,14 +77,13 @@ func (c *client) resourceServer() bool { return c.GrantTypes != nil && len(c.Gra
 // Choice: a client that asks for no scope gets all that it is registered for or,
 // in a profile with a default scope, the part of it that it is registered for.
 func (c *client) grantableScope(requested string, p *profile) (string, error) {
+	unregistered := func(token string) bool { return c.Scope != "" && !covers(c.Scope, token) }
 	switch {
 	case requested != "":
-	case p.DefaultScope == nil && c.Scope == "":
-		return joinScope(p.scopeNames()), nil
 	case p.DefaultScope == nil:
-		return c.Scope, nil
+		return cmp.Or(c.Scope, joinScope(p.scopeNames())), nil
 	default:
-		tokens := slices.DeleteFunc(strings.Fields(*p.DefaultScope), func(token string) bool { return c.Scope != "" && !covers(c.Scope, token) })
+		tokens := slices.DeleteFunc(strings.Fields(*p.DefaultScope), unregistered)
 		if len(tokens) == 0 && *p.DefaultScope != "" {
 			return "", invalidScope(rfc6749("3.3"), noDefaultScope, "scope is missing, and the client is not registered for any of the default scope").about("scope")
 		}
@@ -98,11 +97,9 @@ func (c *client) grantableScope(requested string, p *profile) (string, error) {
 	if unknown != "" {
 		return "", tooMuch(rfc6749("3.3"), unknownScope, unknown, p.hasScope, "the scope asks for something that this server does not have")
 	}
-	registered := func(token string) bool { return c.Scope == "" || covers(c.Scope, token) }
-	for _, token := range tokens {
-		if !registered(token) {
-			return "", tooMuch(rfc6749("3.3"), scopeNotRegistered, token, registered, "the scope asks for more than the client is registered for")
-		}
+	if i := slices.IndexFunc(tokens, unregistered); i >= 0 {
+		registered := func(token string) bool { return !unregistered(token) }
+		return "", tooMuch(rfc6749("3.3"), scopeNotRegistered, tokens[i], registered, "the scope asks for more than the client is registered for")
 	}
 	return joinScope(tokens), nil
 }
@@ -215,10 +212,8 @@ func isLoopbackURI(uri string) bool {
 func (c *client) redirectURIFor(requested string) (string, error) {
 	switch {
 	case requested != "":
-		for _, registered := range c.RedirectURIs {
-			if matchRedirectURI(registered, requested) {
-				return requested, nil
-			}
+		if slices.ContainsFunc(c.RedirectURIs, func(registered string) bool { return matchRedirectURI(registered, requested) }) {
+			return requested, nil
 		}
 		is := "is not one that this client registered"
 		for _, registered := range c.RedirectURIs {
