@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
-	"log"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -93,26 +93,24 @@ func (o *outlet) openLog(format string) *slog.Logger {
 	return o.log
 }
 
-// serverLog is the log of net/http's server. The server repeats the same line
-// every second while it cannot accept connections; each is logged once an hour.
-type serverLog struct {
-	said limiter
-	log  *slog.Logger
-}
-
-func newServerLog(to *slog.Logger) *log.Logger {
-	return log.New(&serverLog{said: limiter{window: anHour}, log: to}, "", 0)
-}
-
-func (l *serverLog) Write(line []byte) (int, error) {
-	if text := strings.TrimSpace(string(line)); l.said.try(text, 1, unixTime(realTime().Unix())) == 0 {
-		l.log.Warn(text)
+// logHourly logs a line, but the same one only once an hour.
+func (s *server) logHourly(level slog.Level, message string, details ...any) {
+	if s.logged.try(fmt.Sprint(message, details), 1, unixTime(s.clock.now().Unix())) == 0 {
+		s.log.Log(context.Background(), level, message, details...)
 	}
+}
+
+// anHour is in seconds.
+const anHour = 60 * 60
+
+// serverLog is the log of net/http's server, which repeats the same line every
+// second while it cannot accept connections.
+type serverLog struct{ *server }
+
+func (l serverLog) Write(line []byte) (int, error) {
+	l.logHourly(slog.LevelWarn, strings.TrimSpace(string(line)))
 	return len(line), nil
 }
-
-// anHour is how long a line is not logged again, in seconds.
-const anHour = 60 * 60
 
 // recorder notes the status of an answer.
 type recorder struct {

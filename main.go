@@ -45,7 +45,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -305,12 +305,13 @@ func serve(ctx context.Context, o *options, stdout, stderr *outlet) error {
 	if s.autoApprove != "" && !isLoopback(hostOf(o.addr)) {
 		s.log.Warn("-auto-approve on an address that is not loopback: anyone who reaches it gets codes and tokens", "username", s.autoApprove, "address", o.addr)
 	}
-	return s.answer(ctx, listener, certificates, func() { fmt.Fprintln(stdout, s.url("")) })
+	fmt.Fprintln(stdout, s.url("")) // the listener keeps connections until they are answered
+	return s.answer(ctx, listener, certificates)
 }
 
 // answer answers requests until ctx is done, and then those in flight.
-func (s *server) answer(ctx context.Context, listener net.Listener, certificates []tls.Certificate, ready func()) error {
-	h := newHTTPServer(s, s.log)
+func (s *server) answer(ctx context.Context, listener net.Listener, certificates []tls.Certificate) error {
+	h := s.newHTTPServer()
 	if s.control != nil {
 		h.RegisterOnShutdown(s.control.close)
 	}
@@ -330,7 +331,6 @@ func (s *server) answer(ctx context.Context, listener net.Listener, certificates
 		}
 	}()
 	s.log.Info("listening", "address", listener.Addr().String())
-	ready()
 	select {
 	case err := <-served:
 		return err
@@ -352,10 +352,10 @@ const stopTime = 7 * time.Second
 
 // newHTTPServer limits what one connection can cost: a client that sends or
 // reads too slowly is cut off.
-func newHTTPServer(handler http.Handler, logger *slog.Logger) *http.Server {
+func (s *server) newHTTPServer() *http.Server {
 	return &http.Server{
-		Handler:           handler,
-		ErrorLog:          newServerLog(logger),
+		Handler:           s,
+		ErrorLog:          log.New(serverLog{s}, "", 0),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      60 * time.Second,

@@ -24,7 +24,7 @@ var pages = parsePages()
 
 func parsePages() map[string]*template.Template {
 	base := template.New("base.html").Option("missingkey=error").Funcs(template.FuncMap{
-		"has": slices.Contains[[]string], "name": (*client).displayName, "public": (*client).public,
+		"has": slices.Contains[[]string], "name": (*client).displayName, "public": (*client).public, "host": redirectHost,
 	})
 	template.Must(base.ParseFS(templateFiles, "templates/base.html"))
 	all := make(map[string]*template.Template)
@@ -116,31 +116,25 @@ func (s *server) writePage(w http.ResponseWriter, x *exchange, status int, name 
 	return nil
 }
 
-// endpointRow is an endpoint on the start page.
-type endpointRow struct{ What, Methods, URL string }
+// endpointRow is an endpoint on the start page. Name is that of the endpoint, or
+// "Resource" with the end of its path.
+type endpointRow struct{ Name, Methods, URL string }
 
 // endpointRows are the endpoints of the profile, each at its first path. Several
 // resources of one name have a row each, but of open ones only the first has.
-func (s *server) endpointRows() []endpointRow {
-	var rows []endpointRow
-	for _, e := range []struct{ name, what, methods string }{
-		{"authorize", "Authorization", "GET, POST"},
-		{"token", "Token", "POST"},
-		{"userinfo", "User info", "GET"},
-		{"tokeninfo", "Token info", "GET"},
-		{"revoke", "Revocation", "POST"},
-		{"introspect", "Introspection", "POST"},
-		{"registration", "Registration", "POST"},
-		{"instance", "About the server", "GET"},
-		{"metadata", "Metadata", "GET"},
-	} {
-		first := s.advertised(e.name)
+func (s *server) endpointRows() (rows []endpointRow) {
+	add := func(name, at string) {
+		_, methods, _ := s.findRoute("", strings.TrimPrefix(at, s.origin()))
+		rows = append(rows, endpointRow{name, methods, at})
+	}
+	for _, name := range []string{"authorize", "token", "userinfo", "tokeninfo", "revoke", "introspect", "registration", "instance", "metadata"} {
+		first := s.advertised(name)
 		if first != "" {
-			rows = append(rows, endpointRow{e.what, e.methods, first})
+			add(name, first)
 		}
 		for _, r := range s.profile.Resources {
-			if at := s.url(r.Paths[0]); r.Endpoint == e.name && r.Needs != "nothing" && at != first {
-				rows = append(rows, endpointRow{"Resource " + path.Base(at), e.methods, at})
+			if at := s.url(r.Paths[0]); r.Endpoint == name && r.Needs != "nothing" && at != first {
+				add("Resource "+path.Base(at), at)
 			}
 		}
 	}
@@ -176,9 +170,6 @@ func (s *server) writeConsent(w http.ResponseWriter, x *exchange, pending pendin
 }
 
 // What templates show of a client.
-
-// Host is that of the website which the client says is its own.
-func (c *client) Host() string { return redirectHost(c.URI) }
 
 // Unverified reports whether it is not certain that the client is who it says.
 //

@@ -123,7 +123,6 @@ func (s *server) formOf(c *client) applicationForm {
 // formFrom reads a form that was sent. What has no field, such as secret and
 // owner, it cannot set.
 func (s *server) formFrom(sent url.Values) applicationForm {
-	lines := func(name string) string { return strings.ReplaceAll(sent.Get(name), "\r\n", "\n") }
 	f := applicationForm{
 		clientFixture: clientFixture{
 			ClientName:              strings.TrimSpace(sent.Get("client_name")),
@@ -133,11 +132,11 @@ func (s *server) formFrom(sent url.Values) applicationForm {
 			Scope:                   joinScope(strings.Fields(strings.Join(sent["scope"], " "))),
 			TokenEndpointAuthMethod: sent.Get("token_endpoint_auth_method"),
 		},
-		Description: strings.TrimSpace(lines("description")),
+		Description: strings.TrimSpace(strings.ReplaceAll(sent.Get("description"), "\r\n", "\n")),
 		ID:          sent.Get("form_id"),
 		Version:     sent.Get("version"),
 	}
-	uris := strings.Split(lines("redirect_uris"), "\n")
+	uris := strings.Split(sent.Get("redirect_uris"), "\n")
 	if sent.Get("out_of_band") != "" {
 		uris = append(uris, outOfBand)
 	}

@@ -37,7 +37,7 @@ type server struct {
 	secrets     limiter       // by client and source
 
 	registrations limiter         // by source
-	sweepErrors   limiter         // by what went wrong
+	logged        limiter         // by line, see logHourly
 	signingKey    *rsa.PrivateKey // of JSON Web Tokens; nil: the profile has none
 }
 
@@ -52,7 +52,7 @@ func newServer(p *profile, st *store, issuer string, log *slog.Logger) (*server,
 		store:       st,
 		base:        strings.TrimSuffix(u.Path, "/"),
 		hashRounds:  durableRounds,
-		sweepErrors: limiter{window: anHour},
+		logged:      limiter{window: anHour},
 		log:         log,
 		crossOrigin: http.NewCrossOriginProtection(),
 		// At most passwordTries: correct passwords that arrive together count as

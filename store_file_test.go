@@ -511,7 +511,7 @@ func TestRepeatedErrors(t *testing.T) {
 		}
 	})
 	t.Run("R206 net/http repeats itself once an hour", func(t *testing.T) {
-		log := newHTTPServer(i.server, i.server.log).ErrorLog
+		log := i.server.newHTTPServer().ErrorLog
 		for range 5 {
 			log.Print("http: Accept error: too many open files; retrying in 1s")
 		}

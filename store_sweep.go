@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"time"
 )
@@ -135,13 +136,9 @@ func (s *server) sweepForever(ctx context.Context) {
 // sweepAndTell sweeps and logs errors, each once an hour, because an unreadable
 // record stays unreadable.
 func (s *server) sweepAndTell(ctx context.Context) {
-	err := s.sweepSome(ctx, sweepTime)
-	if err == nil {
-		return
-	}
-	for line := range strings.SplitSeq(err.Error(), "\n") {
-		if s.sweepErrors.try(line, 1, unixTime(s.clock.now().Unix())) == 0 {
-			s.log.Error("sweep", "failure", line)
+	if err := s.sweepSome(ctx, sweepTime); err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			s.logHourly(slog.LevelError, "sweep", "failure", line)
 		}
 	}
 }

@@ -1110,7 +1110,7 @@ func TestSweep(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
 		ended := make(chan error, 1)
-		go func() { ended <- i.server.answer(ctx, listener, nil, func() {}) }()
+		go func() { ended <- i.server.answer(ctx, listener, nil) }()
 		for deadline := time.Now().Add(patience); count(t, i.server.store, bucketAccess) > 0; runtime.Gosched() {
 			if time.Now().After(deadline) {
 				t.Fatal("what has expired stays")
