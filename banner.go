@@ -21,9 +21,6 @@ var bannerTemplate = template.Must(template.ParseFS(templateFiles, "templates/ba
 // how to begin: those of the fixtures or, in an empty store, alice and demo.
 func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
 	b := &banner{Issuer: s.issuer(), Profile: s.profile.Name, Data: o.db}
-	if o.db == memory {
-		b.Data = "memory"
-	}
 	empty, err := s.store.empty()
 	if err != nil {
 		return err
@@ -43,10 +40,9 @@ func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
 		}
 	}
 	if s.autoApprove != "" && !slices.ContainsFunc(users, func(u *user) bool { return u.Username == s.autoApprove }) {
-		switch u, err := s.store.userNamed(s.autoApprove); {
-		case err != nil:
+		if u, err := s.store.userNamed(s.autoApprove); err != nil {
 			return err
-		case u == nil:
+		} else if u == nil {
 			return usageError{fmt.Errorf("-auto-approve %s: no such user", s.autoApprove)}
 		}
 	}

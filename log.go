@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -119,16 +120,12 @@ type recorder struct {
 }
 
 func (w *recorder) WriteHeader(status int) {
-	if w.x.status == 0 {
-		w.x.status = status
-	}
+	w.x.status = cmp.Or(w.x.status, status)
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *recorder) Write(b []byte) (int, error) {
-	if w.x.status == 0 {
-		w.x.status = http.StatusOK
-	}
+	w.x.status = cmp.Or(w.x.status, http.StatusOK)
 	return w.ResponseWriter.Write(b)
 }
 

@@ -149,9 +149,6 @@ func (s *server) formFrom(sent url.Values) applicationForm {
 	return f
 }
 
-// maxRedirectURIs is how long all redirect URIs together may be, in characters.
-const maxRedirectURIs = 4096
-
 // client makes a client of the form, in the place of existing if that is not
 // nil, and its secret, if it gets a new one. The checks are those of every
 // registration (RFC 6749 §2, §3.1.2) and, for people who fill in a form, that
@@ -161,7 +158,7 @@ func (f applicationForm) client(p *profile, existing *client) (*client, string, 
 	problems.add(f.ClientName == "", "client_name", "is missing: people see it when they are asked to allow access")
 	description := strings.ReplaceAll(f.Description, "\n", " ")
 	problems.add(!isTextOf(500, description) || !isOpen(description), "description", "must be text of at most 500 characters, none of them invisible")
-	problems.add(len(strings.Join(f.RedirectURIs, "\n")) > maxRedirectURIs, "redirect_uris", "are longer than 4096 characters together")
+	problems.add(len(strings.Join(f.RedirectURIs, "\n")) > 4096, "redirect_uris", "are longer than 4096 characters together")
 	problems.add((slices.Contains(f.GrantTypes, "authorization_code") || slices.Contains(f.GrantTypes, "implicit")) && len(f.RedirectURIs) == 0,
 		"redirect_uris", "are missing: grants that go through the browser need at least one, or out of band")
 	problems.add(f.public() && slices.Contains(f.GrantTypes, "client_credentials"),

@@ -176,13 +176,7 @@ func (l *limiter) try(key string, limit int, now unixTime) int {
 			l.tries = make(map[string]*tries)
 		}
 		if len(l.tries) >= maxKeys {
-			maps.DeleteFunc(l.tries, func(_ string, t *tries) bool { return over(t) })
-		}
-		for other := range l.tries {
-			if len(l.tries) < maxKeys {
-				break
-			}
-			delete(l.tries, other)
+			maps.DeleteFunc(l.tries, func(_ string, t *tries) bool { return over(t) || len(l.tries) >= maxKeys })
 		}
 		t = &tries{since: now}
 		l.tries[key] = t
