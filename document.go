@@ -46,9 +46,13 @@ func parseDocument(file string, data []byte, into any) (*document, error) {
 	d.decoder.UseNumber()
 	problem := d.walk("", reflect.TypeOf(into))
 	if misfit := (*json.UnmarshalTypeError)(nil); errors.As(err, &misfit) {
+		must := forms[misfit.Type.Kind()]
+		if rules, ok := reflect.Zero(misfit.Type).Interface().(interface{ form() string }); ok {
+			must = rules.form()
+		}
 		for path, offset := range d.offsets {
 			if offset == misfit.Offset { // walk has come this far without a problem
-				problem = d.problem(path, errors.New("must be "+form(misfit.Type)))
+				problem = d.problem(path, errors.New("must be "+must))
 			}
 		}
 	}
@@ -176,25 +180,16 @@ func (d *document) walkMember(path string, t reflect.Type) error {
 	}
 }
 
-// form says what a value must be to be decoded into a t.
-func form(t reflect.Type) string {
-	if rules, ok := reflect.Zero(t).Interface().(interface{ form() string }); ok {
-		return rules.form()
-	}
-	switch t.Kind() {
-	case reflect.Struct, reflect.Map:
-		return "an object"
-	case reflect.Slice:
-		return "an array"
-	case reflect.String:
-		return "a string"
-	case reflect.Bool:
-		return "true or false"
-	case reflect.Uint64:
-		return "a whole number, not negative"
-	default:
-		return "a whole number below 2^63"
-	}
+// forms say what a value must be, by what it is to be decoded into.
+var forms = map[reflect.Kind]string{
+	reflect.Struct: "an object",
+	reflect.Map:    "an object",
+	reflect.Slice:  "an array",
+	reflect.String: "a string",
+	reflect.Bool:   "true or false",
+	reflect.Int:    "a whole number below 2^63",
+	reflect.Int64:  "a whole number below 2^63",
+	reflect.Uint64: "a whole number, not negative",
 }
 
 // jsonKey is the key of a field in JSON, or "".
