@@ -65,8 +65,7 @@ var faultEndpoints = []string{"authorize", "token", "revoke", "introspect", "tok
 // maxDelay keeps a typo from hanging a test suite.
 const maxDelay = 10 * time.Minute
 
-// stagedFault is a fault in the queue. Times is how often it will still strike, 0
-// until it is cleared.
+// stagedFault is a fault in the queue. Times counts down; 0 means until it is cleared.
 type stagedFault struct {
 	ID    string `json:"id"`
 	fault        // as it was posted, with the members of the named fault
