@@ -110,6 +110,8 @@ func TestFixtures(t *testing.T) {
 		{"array for a string", `"read write"`, `["read", "write"]`, 21, "clients[0].scope: must be a string"},
 		{"string for an array", `["authorization_code", "refresh_token"]`, `"authorization_code"`, 20, "clients[0].grant_types: must be an array"},
 		{"array in an array", `"http://127.0.0.1:8080/callback"`, `[[]]`, 17, "clients[0].redirect_uris[0]: must be a string"},
+		{"number before an unknown key", `"name": "Carol",`, `"name": 3, "nick": "C",`, 6, "users[0].name: must be a string"},
+		{"number behind an unknown key", `"name": "Carol",`, `"nick": "C", "name": 3,`, 6, "users[0].nick: unknown key"},
 		{"number in an array", `"http://127.0.0.1:8080/callback"`, `8080`, 17, "clients[0].redirect_uris[0]: must be a string"},
 		{"object for an array", `["authorization_code", "refresh_token"]`, `{"authorization_code": {}}`, 20, "clients[0].grant_types: must be an array"},
 		{"not UTF-8", `"Carol"`, "\"C\xe4rol\"", 6, "this line is not UTF-8"},
