@@ -30,15 +30,6 @@ func (errorRules) form() string {
 	return `an array of rules, such as [{"at": ["token"], "when": ["invalid_client", "missing redirect_uri"], "status": 400}]; the last one that matches wins`
 }
 
-// matches reports whether the rule is for an error at an endpoint.
-func (rule *errorRule) matches(endpoint string, e *oauthError) bool {
-	return (rule.At == nil || slices.Contains(rule.At, endpoint)) &&
-		(rule.When == nil || slices.ContainsFunc(rule.When, func(when string) bool {
-			why := string(e.Reason)
-			return when == e.Code || when == why || when == why+" "+e.Parameter || when == why+" "+e.Detail
-		}))
-}
-
 // told is an error in the profile's words.
 type told struct {
 	*oauthError
@@ -54,8 +45,11 @@ type told struct {
 func (p *profile) tell(endpoint string, e *oauthError) told {
 	words := *e
 	t := told{oauthError: &words, headers: make(map[string]string)}
+	why := string(e.Reason)
+	subjects := []string{e.Code, why, why + " " + e.Parameter, why + " " + e.Detail}
+	isSubject := func(when string) bool { return slices.Contains(subjects, when) }
 	for _, rule := range p.Errors {
-		if !rule.matches(endpoint, e) {
+		if rule.At != nil && !slices.Contains(rule.At, endpoint) || rule.When != nil && !slices.ContainsFunc(rule.When, isSubject) {
 			continue
 		}
 		if rule.Body != nil {
