@@ -29,7 +29,7 @@ type profile struct {
 	Bodies           []string `json:"bodies" required:"true" one:"form json multipart"` // of POST requests
 	OtherBodiesEmpty bool     `json:"other_bodies_empty"`                               // a body of another type counts as empty instead of being refused
 
-	Grants            []string `json:"grants" required:"true" one:"$grants"` // grant types, and implicit
+	Grants            []string `json:"grants" required:"true" one:"$grants"` // values of grant_type, and implicit
 	Scopes            []scope  `json:"scopes"`                               // none: any scope token will do
 	DefaultScope      *string  `json:"default_scope"`                        // for a request without scope; absent: all that the client is registered for
 	ScopesIgnoreCase  bool     `json:"scopes_ignore_case"`
@@ -41,11 +41,11 @@ type profile struct {
 	RedirectURINotNeeded  bool                `json:"redirect_uri_not_needed"`   // at the token endpoint; one that is sent is still compared (RFC 6749 §4.1.3)
 	OtherSchemesIgnored   bool                `json:"other_schemes_ignored"`     // an Authorization header that is not Basic does not count as client authentication
 	BasicAndBody          bool                `json:"basic_and_body"`            // a client may authenticate in both ways at once, with the same credentials
-	SecretInBody          bool                `json:"secret_in_body"`            // the service's documentation puts it there, so that there is no warning
-	PKCEOptional          bool                `json:"pkce_optional"`             // public clients need none; confidential ones get no warning
-	RevokesNothing        bool                `json:"revokes_nothing"`           // a revocation without a token is answered like one of an unknown token
-	ClientActsForOwner    bool                `json:"client_acts_for_owner"`     // tokens by client credentials stand for the client's owner
-	ClientScopeHasNoForce bool                `json:"client_scope_has_no_force"` // tokens by client credentials have no scope, whatever the request says
+	SecretInBody          bool                `json:"secret_in_body"`            // the service's documentation says so, and the log does not warn
+	PKCEOptional          bool                `json:"pkce_optional"`             // public clients may do without, and the log does not warn of confidential ones (RFC 7636)
+	RevokesNothing        bool                `json:"revokes_nothing"`           // a revocation without a token is answered like that of an unknown one (RFC 7009 §2.2)
+	ClientActsForOwner    bool                `json:"client_acts_for_owner"`     // a client credentials token stands for the client's owner (RFC 6749 §4.4)
+	ClientScopeHasNoForce bool                `json:"client_scope_has_no_force"` // a client credentials token has no scope, whatever the request says
 	AnyScheme             bool                `json:"any_scheme"`                // redirect URIs may be myapp://, without a dot (RFC 8252 §7.1)
 
 	redirectHosts []string // hosts of http redirect URIs besides loopback: from a flag, not from the file
@@ -61,8 +61,8 @@ type profile struct {
 	CodeFormat             format `json:"code_format"`
 	AccessTokenFormat      format `json:"access_token_format"`
 	RefreshTokenFormat     format `json:"refresh_token_format"`
-	TokenType              string `json:"token_type"`
-	RefreshEndsAccessToken bool   `json:"refresh_ends_access_token"` // the one issued before
+	TokenType              string `json:"token_type"`                // RFC 6749 §7.1
+	RefreshEndsAccessToken bool   `json:"refresh_ends_access_token"` // a refresh ends the access token issued before
 
 	// The authorization endpoint.
 	Iss              bool              `json:"iss"`                                                      // answers carry iss (RFC 9207)
@@ -73,12 +73,12 @@ type profile struct {
 	// Answers.
 	JSONType            string            `json:"json_type"` // Content-Type of JSON
 	TokenAnswer         shape             `json:"token_answer" facts:"$token facts"`
-	ImplicitAnswer      shape             `json:"implicit_answer" facts:"$token facts"` // each member a parameter of the redirect (RFC 6749 §4.2.2)
-	TokenHeaders        map[string]string `json:"token_headers" headers:"true" facts:""`
+	ImplicitAnswer      shape             `json:"implicit_answer" facts:"$token facts"`  // each member a parameter of the redirect (RFC 6749 §4.2.2)
+	TokenHeaders        map[string]string `json:"token_headers" headers:"true" facts:""` // of token answers, besides the usual ones
 	IntrospectionAnswer shape             `json:"introspection_answer" facts:"$resource facts"`
 	RevocationAnswer    *shape            `json:"revocation_answer" facts:""` // absent: {}
-	Registration        *registration     `json:"registration"`
-	BasicChallenge      string            `json:"basic_challenge"` // WWW-Authenticate where HTTP Basic failed (RFC 6749 §5.2)
+	Registration        *registration     `json:"registration"`               // absent: clients cannot register themselves
+	BasicChallenge      string            `json:"basic_challenge"`            // WWW-Authenticate where HTTP Basic failed (RFC 6749 §5.2)
 
 	Errors errorRules `json:"errors"`
 }
@@ -93,10 +93,10 @@ type scope struct {
 type resource struct {
 	Endpoint string   `json:"endpoint" required:"true" one:"userinfo tokeninfo instance"` // instance needs no token
 	Paths    []string `json:"paths" required:"true"`
-	Needs    string   `json:"needs" required:"true" one:"user token nothing"`
-	Scopes   []string `json:"scopes"`                // one of them is needed; none: any token will do
-	Schemes  []string `json:"schemes" empty:"false"` // of the Authorization header; default Bearer (RFC 6750 §2.1)
-	Query    []string `json:"query"`                 // parameters that may carry the token instead (RFC 6750 §2.3)
+	Needs    string   `json:"needs" required:"true" one:"user token nothing"` // a token that stands for a user, any token, or none
+	Scopes   []string `json:"scopes"`                                         // one of them is needed; none: any token will do
+	Schemes  []string `json:"schemes" empty:"false"`                          // of the Authorization header; default Bearer (RFC 6750 §2.1)
+	Query    []string `json:"query"`                                          // parameters that may carry the token instead (RFC 6750 §2.3)
 	Answer   shape    `json:"answer" facts:"$resource facts"`
 }
 
@@ -183,8 +183,8 @@ var endpointNames = []string{"authorize", "oob", "token", "revoke", "introspect"
 // grantNames are the grants that a profile may have.
 var grantNames = []string{"authorization_code", "implicit", "password", "client_credentials", "refresh_token"}
 
-// tokenParameters are the query parameters that may carry a token, in the profile
-// or in RFC 6750 §2.3.
+// tokenParameters are the query parameters that may carry a token, as the profile
+// or RFC 6750 §2.3 has it.
 func (p *profile) tokenParameters() []string {
 	names := []string{"access_token"}
 	for _, r := range p.Resources {

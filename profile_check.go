@@ -142,7 +142,7 @@ func (p *profile) checkAnswers(all *memberErrors) {
 	all.add(!isText(p.BasicChallenge), "basic_challenge", "is not a valid header (RFC 9110 §5)")
 	mediaType, _, err := mime.ParseMediaType(p.JSONType)
 	all.add(err != nil || mediaType != "application/json", "json_type", "must be application/json, perhaps with a charset")
-	all.add((p.Registration != nil) != (len(p.Endpoints["registration"]) > 0), "registration", "and endpoints.registration go together: set both or neither")
+	all.add((p.Registration != nil) != (len(p.Endpoints["registration"]) > 0), "registration", "goes with endpoints.registration: set both or neither")
 }
 
 // checkFacts refuses unknown placeholders in the value of a shape, and what only

@@ -12,13 +12,13 @@ import (
 	"unicode/utf8"
 )
 
-// registration is how clients register themselves, as RFC 7591 has it but with
-// the service's own names.
+// registration is how clients register themselves (RFC 7591). The members of a
+// client have their RFC 7591 names here; the service may call them otherwise.
 type registration struct {
-	Parameters map[string]string `json:"parameters" keys:"$metadata"` // what the service calls them
-	Required   []string          `json:"required" one:"$metadata"`    // by their names here
+	Parameters map[string]string `json:"parameters" keys:"$metadata"` // what the service calls each member
+	Required   []string          `json:"required" one:"$metadata"`
 	Scope      string            `json:"scope"`                       // of a client that asks for none
-	MaxLength  map[string]int    `json:"max_length" keys:"$metadata"` // in characters, by their names here; absent: no limit
+	MaxLength  map[string]int    `json:"max_length" keys:"$metadata"` // in characters; absent: no limit
 	Answer     shape             `json:"answer" facts:"$registration facts"`
 }
 
@@ -98,7 +98,7 @@ func (p *profile) parseClientMetadata(form url.Values, lists map[string]bool) (*
 		}
 	}
 	f := &clientFixture{
-		ClientID:     newClientSecret(), // the services make theirs as hard to guess
+		ClientID:     newClientSecret(), // as hard to guess as those of the services
 		ClientName:   value("client_name"),
 		ClientURI:    value("client_uri"),
 		RedirectURIs: strings.Fields(value("redirect_uris")),
