@@ -222,8 +222,8 @@ func (c *client) redirectURIFor(requested string) (string, error) {
 			if !isLoopback || !areLoopback {
 				a, b = registered, requested
 			}
-			if difference := onlyDifference(a, b); difference != "" {
-				is = "differs from a registered one only by " + difference
+			if only := onlyBy(a, b); only != "" {
+				is = "differs from a registered one" + only
 				break
 			}
 		}

@@ -170,10 +170,7 @@ func (s *server) checkSentRedirectURI(c *client, asked, sent string) error {
 			return differs("redirect_uri is not where the code was sent")
 		}
 	case sent != "" && sent != asked:
-		description := "redirect_uri differs from the one in the authorization request"
-		if difference := onlyDifference(asked, sent); difference != "" {
-			description += " only by " + difference
-		}
+		description := "redirect_uri differs from the one in the authorization request" + onlyBy(asked, sent)
 		if _, err := c.redirectURIFor(sent); err != nil {
 			return invalidGrant(rfc6749("4.1.3"), redirectURINotRegistered, description+"; this client has not registered it").about("redirect_uri")
 		}

@@ -106,9 +106,9 @@ func (p *profile) parseClientMetadata(form url.Values, lists map[string]bool) (*
 	}
 	if wrong := f.problems(p); len(wrong) > 0 {
 		name, _, _ := strings.Cut(wrong[0].member, "[")
-		problem := uriProblem{metadataInvalid, wrong[0].error.Error()}
+		problem := uriProblem{wrong[0].error, metadataInvalid}
 		errors.As(wrong[0].error, &problem)
-		return nil, refused(name, problem.why, problem.text)
+		return nil, refused(name, problem.why, problem.Error())
 	}
 	return f, nil
 }
@@ -122,11 +122,9 @@ var browserSchemes = []string{"about", "blob", "chrome", "data", "file", "filesy
 
 // uriProblem is why a redirect URI cannot be registered.
 type uriProblem struct {
-	why  reason
-	text string
+	error
+	why reason
 }
-
-func (p uriProblem) Error() string { return p.text }
 
 // checkRedirectURI refuses redirect URIs that cannot work or are dangerous
 // (RFC 6749 §3.1.2, RFC 8252 §7, RFC 9700 §2.6). The error is a uriProblem.
@@ -136,7 +134,7 @@ func checkRedirectURI(uri string, p *profile) (first error) {
 	}
 	refuse := func(isWrong bool, why reason, text string) {
 		if isWrong && first == nil {
-			first = uriProblem{why, text}
+			first = uriProblem{errors.New(text), why}
 		}
 	}
 	notInURIs := func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("\\\"<>^`{|}", r) }
@@ -194,11 +192,11 @@ var nearMisses = []struct {
 	{"the loopback host (localhost, 127.0.0.1 and [::1] are not the same)", strings.NewReplacer("://127.0.0.1", "://localhost", "://[::1]", "://localhost").Replace},
 }
 
-// onlyDifference returns which of nearMisses two redirect URIs differ by, or "".
-func onlyDifference(one, other string) string {
+// onlyBy says that two redirect URIs differ only by one of nearMisses, or returns "".
+func onlyBy(one, other string) string {
 	for _, miss := range nearMisses {
 		if miss.without(one) == miss.without(other) {
-			return miss.what
+			return " only by " + miss.what
 		}
 	}
 	return ""
