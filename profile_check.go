@@ -28,6 +28,32 @@ func (p *profile) problems() memberErrors {
 	return all
 }
 
+// wordLists are the lists that tags can name; see tagProblems.
+var wordLists = map[string][]string{
+	"endpoints":  endpointNames,
+	"parameters": slices.Sorted(maps.Keys(isParameter)),
+	"metadata":   clientMetadata,
+	"grants":     grantNames,
+	"faults":     faultNames,
+	"client grants": append(slices.Clone(grantNames), // and registered ones that no profile has
+		"urn:ietf:params:oauth:grant-type:device_code", "urn:ietf:params:oauth:grant-type:jwt-bearer",
+		"urn:ietf:params:oauth:grant-type:saml2-bearer", "urn:ietf:params:oauth:grant-type:token-exchange",
+		"urn:openid:params:grant-type:ciba"),
+
+	// Placeholders.
+	"server facts":       serverFacts.names(),
+	"token facts":        tokenFacts.names(),
+	"resource facts":     resourceFacts.names(),
+	"registration facts": registrationFacts.names(),
+	"error facts":        toldFacts.names(),
+}
+
+// endpointNames are the endpoints of the protocol, and the resources.
+var endpointNames = []string{"authorize", "oob", "token", "revoke", "introspect", "metadata", "registration", "userinfo", "tokeninfo", "instance"}
+
+// grantNames are the grants that a profile may have.
+var grantNames = []string{"authorization_code", "implicit", "password", "client_credentials", "refresh_token"}
+
 // checkPaths refuses paths that the server cannot route. It asks the route table
 // for the methods of each endpoint, and for the paths of the server's own pages.
 func (p *profile) checkPaths(all *memberErrors) {
