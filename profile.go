@@ -125,10 +125,7 @@ func parseProfile(file string, data []byte) (*profile, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := d.first(p.problems()); err != nil {
-		return nil, err
-	}
-	return p, nil
+	return p, d.first(p.problems())
 }
 
 // paths returns the paths of an endpoint or a resource.
