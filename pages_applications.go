@@ -97,14 +97,6 @@ func (f applicationForm) RedirectText() string {
 	return strings.Join(slices.DeleteFunc(slices.Clone(f.RedirectURIs), func(uri string) bool { return uri == outOfBand }), "\n")
 }
 
-// blankForm offers what most applications need.
-func (s *server) blankForm() applicationForm {
-	c, _ := newClient(&clientFixture{GrantTypes: []string{"authorization_code", "refresh_token"}, Scope: s.profile.defaultScope()}, s.profile, nil)
-	f := s.formOf(c)
-	f.ID = uuid.NewString()
-	return f
-}
-
 // formOf describes an application as it is.
 func (s *server) formOf(c *client) applicationForm {
 	f := applicationForm{Description: c.Description, Version: c.version(), clientFixture: clientFixture{
@@ -223,7 +215,11 @@ func (s *server) writeForm(w http.ResponseWriter, x *exchange, c *client, f appl
 // handleNewApplication registers an application.
 func (s *server) handleNewApplication(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	if r.Method != http.MethodPost {
-		return s.writeForm(w, x, nil, s.blankForm(), nil)
+		// What most applications need.
+		c, _ := newClient(&clientFixture{GrantTypes: []string{"authorization_code", "refresh_token"}, Scope: s.profile.defaultScope()}, s.profile, nil)
+		f := s.formOf(c)
+		f.ID = uuid.NewString()
+		return s.writeForm(w, x, nil, f, nil)
 	}
 	f := s.formFrom(x.form)
 	// The client_id belongs to the form, so that one that is sent twice, as a

@@ -239,6 +239,33 @@ func TestEndpointRows(t *testing.T) {
 	}
 }
 
+// TestReasonsOfPages: the reasons that templates have words for are those that
+// errors have.
+func TestReasonsOfPages(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("templates/*.html")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, compared := range regexp.MustCompile(`eq \S*\.Reason((?: "[^"]+")+)`).FindAllStringSubmatch(string(text), -1) {
+			for _, named := range regexp.MustCompile(`"([^"]+)"`).FindAllStringSubmatch(compared[1], -1) {
+				if found++; !slices.Contains(reasons, reason(named[1])) {
+					t.Errorf("%s: %q is not a reason", file, named[1])
+				}
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d reasons are compared", found)
+	}
+}
+
 // TestHelp is what error pages tell the person in front of them.
 func TestHelp(t *testing.T) {
 	t.Parallel()
