@@ -54,6 +54,9 @@ func dump(t *testing.T, st *store) map[string]string {
 	t.Helper()
 	all := make(map[string]string)
 	_, err := view(st, func(t *tx) (any, error) {
+		if key := t.get(bucketMeta, metaKey); key != nil {
+			all["signing key"] = string(key)
+		}
 		for _, bucket := range buckets {
 			for k, v := range t.scan(bucket, nil, nil) {
 				all[fmt.Sprintf("%s/%x", bucket, k)] = string(v)
@@ -543,6 +546,18 @@ func TestStoreFaults(t *testing.T) {
 	verb := func(err error) bool {
 		return err == nil
 	}
+	change := func(to func(*client) *client) func(*instance) bool {
+		return func(i *instance) bool {
+			return verb(i.server.store.changeClient("alice", "web", func(c *client) (*client, error) { return to(c), nil }))
+		}
+	}
+	signedIn := func(i *instance) *session {
+		live := &session{stored: newCredential().stored()}
+		if err := i.server.store.replaceSession(nil, live); err != nil {
+			i.Fatal(err)
+		}
+		return live
+	}
 	for _, row := range []struct {
 		name    string
 		writes  int
@@ -601,6 +616,52 @@ func TestStoreFaults(t *testing.T) {
 					{ClientID: "c1"}, {ClientID: "c2"}, {ClientID: "c3"}, {ClientID: "c4"}, {ClientID: "c5"}, {ClientID: "c6"}})
 				return verb(err)
 			}
+		}},
+		{"revoke an access token that is alone", 1, func(i *instance) func(*instance) bool {
+			token, _ := i.post(i.endpoint("token"), withClient("web", url.Values{"grant_type": {"client_credentials"}})).wantToken()
+			return post("revoke", "web", url.Values{"token": {token}})
+		}},
+		{"register a client that registers itself", 3, func(*instance) func(*instance) bool {
+			return func(i *instance) bool {
+				return verb(i.server.store.register(nil, []*client{{ClientID: "c1", RegisteredBy: itself, GrantTypes: []string{"client_credentials"}}}))
+			}
+		}},
+		{"add an application", 2, func(*instance) func(*instance) bool {
+			return func(i *instance) bool {
+				return verb(i.server.store.addClient(&client{ClientID: "c1", Owner: "alice"}, 50))
+			}
+		}},
+		{"change an application", 3, func(*instance) func(*instance) bool {
+			return change(func(c *client) *client { c.Owner = "bob"; c.GrantTypes = nil; return c })
+		}},
+		{"delete an application", 2, func(*instance) func(*instance) bool {
+			return change(func(*client) *client { return nil })
+		}},
+		{"delete a client", 2, func(*instance) func(*instance) bool {
+			return func(i *instance) bool { return verb(i.server.store.deleteClient("web")) }
+		}},
+		{"delete a user who owns a client", 4, func(*instance) func(*instance) bool {
+			return func(i *instance) bool { return verb(i.server.store.deleteUser("alice")) }
+		}},
+		{"sign in again", 2, func(i *instance) func(*instance) bool {
+			old := signedIn(i)
+			return func(i *instance) bool {
+				return verb(i.server.store.replaceSession(old, &session{stored: newCredential().stored()}))
+			}
+		}},
+		{"sign out", 1, func(i *instance) func(*instance) bool {
+			live := signedIn(i)
+			return func(i *instance) bool { return verb(i.server.store.replaceSession(live, nil)) }
+		}},
+		{"make the signing key", 1, func(*instance) func(*instance) bool {
+			return func(i *instance) bool {
+				_, err := i.server.store.signingKey()
+				return verb(err)
+			}
+		}},
+		{"reset", 26, func(i *instance) func(*instance) bool {
+			i.tokens("web")
+			return func(i *instance) bool { return verb(i.server.store.reset([]*user{{Username: "carol"}}, nil)) }
 		}},
 	} {
 		t.Run("R163 "+row.name, func(t *testing.T) {
