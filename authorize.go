@@ -33,8 +33,6 @@ type authorizationRequest struct {
 	scope         string
 	codeChallenge string
 	prompt        []string // OpenID Connect Core §3.1.2.1
-
-	pending *pendingConsent // the question that the user answered, or nil
 }
 
 // asked is a hash of what the user is asked: may this registration of the client
@@ -282,8 +280,9 @@ func (x *exchange) authorizationQuery() query {
 
 // decision is the user's answer to an authorization request.
 type decision struct {
-	user *user
-	deny bool
+	user    *user
+	deny    bool
+	answers *pendingConsent // the question, or nil if nobody was asked
 }
 
 // decidedBeforehand returns the decision if nobody needs to be asked, or nil. With
@@ -379,8 +378,7 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 	if form["decision"] != "approve" && form["decision"] != "deny" {
 		return invalidRequest(rfc6749("4.1.1"), decisionMissing, "decision must be approve or deny")
 	}
-	request.pending = &pending
-	return s.decide(w, x, request, &decision{v.user, form["decision"] == "deny"})
+	return s.decide(w, x, request, &decision{v.user, form["decision"] == "deny", &pending})
 }
 
 // decide does what the user decided: it issues a code (RFC 6749 §4.1.2) or an
@@ -400,7 +398,7 @@ func (s *server) decide(w http.ResponseWriter, x *exchange, request *authorizati
 		}
 		issued, answer = issue(request, g, x)
 	}
-	issued.answers = request.pending
+	issued.answers = d.answers
 	switch err := s.store.issue(issued); {
 	case errors.Is(err, errAnswered):
 		return invalidRequest(rfc6749("4.1.1"), answeredAlready, "this request has been answered already")

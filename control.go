@@ -334,7 +334,7 @@ func (s *server) decideRequest(asked *decisionRequest, r *http.Request, x *excha
 		return nil, cmp.Or(err, wrong("username", "no such user"))
 	}
 	decided := newExchange(request, x.time)
-	decided.decided = &decision{u, asked.Decision == "deny"}
+	decided.decided = &decision{user: u, deny: asked.Decision == "deny"}
 	answer := &stagedAnswer{header: http.Header{}}
 	s.serve(answer, request, decided)
 	x.fault = decided.fault

@@ -19,7 +19,7 @@
 //	tokens.go              using, describing and ending tokens, RFC 6750, 7662, 7009
 //	errors.go              every error and how it is written, RFC 6749 §4.1.2.1, §5.2, RFC 6750 §3
 //	credentials.go         codes, tokens and secrets, and how they look, RFC 6749 §1.4, §10.10
-//	store.go               grants, codes and tokens, and the verbs on them
+//	store.go               grants, codes and tokens, how long they live, and the verbs on them
 //
 // That is the core. The rest can be skipped:
 //
