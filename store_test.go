@@ -1128,6 +1128,27 @@ func TestSweep(t *testing.T) {
 			t.Errorf("%d removed, want the session and a token; %v", removed, err)
 		}
 	})
+	t.Run("a disk that takes nothing ends the round", func(t *testing.T) {
+		t.Parallel()
+		i := start(t)
+		st := i.server.store
+		i.mustUpdate(func(t *tx) error {
+			expired := session{stored: newCredential().stored(), Expires: 1}
+			t.put(bucketSessions, expired.id[:], expired)
+			return nil
+		})
+		st.fault = func() error { return errors.New("no space left on device") }
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		if err := i.server.sweepSome(ctx, time.Hour); !errors.Is(err, errStorage) || ctx.Err() != nil {
+			t.Errorf("got %v, %v, want the failure", err, ctx.Err())
+		}
+		st.fault = nil
+		i.sweepAll()
+		if left := count(t, st, bucketSessions); left != 0 {
+			t.Errorf("%d sessions are left", left)
+		}
+	})
 	t.Run("what is prolonged between two looks stays", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
