@@ -52,10 +52,20 @@ func openDatabase(path string) (*bolt.DB, error) {
 	if err := checkDatabase(path); err != nil {
 		return nil, err
 	}
-	return openBolt(path, &bolt.Options{FreelistType: bolt.FreelistMapType})
+	// Without the list of free pages a commit writes less. A start after a kill
+	// finds them by looking at all pages.
+	return openBolt(path, &bolt.Options{FreelistType: bolt.FreelistMapType, NoFreelistSync: true})
 }
 
-func (s *store) close() error { return s.db.Close() }
+// close closes the file, with its list of free pages, so that the next start is
+// quick.
+func (s *store) close() error {
+	if !s.db.NoSync {
+		s.db.NoFreelistSync = false
+		guarded(func() error { return s.db.Update(func(*bolt.Tx) error { return nil }) }) // the list is only for speed
+	}
+	return s.db.Close()
+}
 
 // createDatabase makes the file under another name and renames it when it is
 // complete. A process that is killed leaves no database or a complete one.

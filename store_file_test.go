@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	encoding "encoding/binary"
 	"errors"
 	"fmt"
 	"net/http"
@@ -153,6 +154,41 @@ func TestHandover(t *testing.T) {
 		}
 		if err := <-opened; err != nil && !strings.Contains(err.Error(), "in use") {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestFreePages is about the list of free pages, which bbolt can write with each
+// commit: only the last one has it.
+func TestFreePages(t *testing.T) {
+	t.Parallel()
+	path := newDatabase(t)
+	hasList := func() bool {
+		file, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The two meta pages of bbolt; the one with the later transaction counts.
+		meta := file[16:]
+		if other := file[os.Getpagesize()+16:]; encoding.NativeEndian.Uint64(other[48:]) > encoding.NativeEndian.Uint64(meta[48:]) {
+			meta = other
+		}
+		return encoding.NativeEndian.Uint64(meta[32:]) != 1<<64-1
+	}
+	for range 2 {
+		st, err := openStore(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := st.register([]*user{{Username: "alice"}}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if hasList() {
+			t.Error("the list is written with every commit")
+		}
+		st.close()
+		if !hasList() {
+			t.Error("the list is not written at the end")
 		}
 	}
 }
