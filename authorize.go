@@ -417,10 +417,10 @@ func (s *server) decide(w http.ResponseWriter, x *exchange, request *authorizati
 // newCode makes an authorization code, with all that the exchange will check, and
 // the parameters of the redirect (RFC 6749 §4.1.2, RFC 7636 §4.4).
 func (s *server) newCode(request *authorizationRequest, g *grant, x *exchange) (issuance, parameters) {
-	c := s.profile.CodeFormat.newCredential(claims{})
+	c := s.profile.CodeFormat.newCredential(nil)
 	x.about(c.id)
 	code := &oneTime{
-		stored:        c.stored(),
+		stored:        c.stored(x.now),
 		Grant:         g.key,
 		Expires:       x.now.after(s.profile.CodeLifetime), // at most ten minutes (RFC 6749 §4.1.2)
 		RedirectURI:   request.sentRedirectURI,

@@ -206,10 +206,10 @@ func (s *benched) fill(tb testing.TB, n int, lifetime seconds) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	now := unixTime(s.clock.now().Unix())
 	for n > 0 {
 		err := s.store.update(func(t *tx) error {
 			for range min(n, 20_000) {
+				now := unixTime(s.clock.now().Unix())
 				issued, _ := s.newAccessToken(nil, c, "read write", &exchange{now: now}, lifetime)
 				t.putIssued(issued)
 			}

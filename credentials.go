@@ -24,13 +24,24 @@ type credential struct {
 
 func (c credential) String() string { return c.text }
 
-// stored is what the file keeps of it. The hash is of the text, so another
-// encoding of the same bytes does not match.
-func (c credential) stored() stored { return stored{c.id, hashSecret(c.text)} }
+// stored is what the file keeps of a credential that is issued now.
+func (c credential) stored(now unixTime) stored {
+	s := stored{id: c.id, Hash: c.hash()}
+	if now != timeOf(c.id) {
+		s.At = now
+	}
+	return s
+}
+
+// hash is half of the SHA-256 hash, as many bits as the secret has. It is of the
+// text, so another encoding of the same bytes does not match.
+func (c credential) hash() string {
+	return base64.RawURLEncoding.EncodeToString(hashSecret(c.text)[:16])
+}
 
 // isOf compares the hash with a credential in constant time.
 func (s *stored) isOf(c credential) bool {
-	return subtle.ConstantTimeCompare(s.Hash, hashSecret(c.text)) == 1
+	return subtle.ConstantTimeCompare([]byte(s.Hash), []byte(c.hash())) == 1
 }
 
 // format is how a credential looks: 43 characters of base64url, 64 of
@@ -57,8 +68,8 @@ type claims struct {
 	key *rsa.PrivateKey // signs them
 }
 
-// newCredential returns a random one. about is for JSON Web Tokens only.
-func (f format) newCredential(about claims) credential {
+// newCredential returns a random one. Only JSON Web Tokens have claims.
+func (f format) newCredential(claimsOf func() claims) credential {
 	c := credential{id: uuid.Must(uuid.NewV7())}
 	var secret [24]byte
 	rand.Read(secret[:]) // never fails: crypto/rand ends the process instead
@@ -67,6 +78,7 @@ func (f format) newCredential(about claims) credential {
 	case "hex":
 		c.text = f.Prefix + hex.EncodeToString(short)
 	case "jwt":
+		about := claimsOf()
 		about.ID = hex.EncodeToString(append(c.id[:], secret[:]...))
 		c.text = signJWT(about)
 	default:

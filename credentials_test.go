@@ -157,7 +157,7 @@ func TestCredentialsAreShort(t *testing.T) {
 		scopes int
 		want   bool
 	}{{1, true}, {1000, false}} {
-		c := f.newCredential(claims{Scopes: slices.Repeat([]string{"read"}, row.scopes), key: testKey()})
+		c := f.newCredential(func() claims { return claims{Scopes: slices.Repeat([]string{"read"}, row.scopes), key: testKey()} })
 		if _, ok := f.parse(c.text); ok != row.want {
 			t.Errorf("%d bytes: parsed %t, want %t", len(c.text), ok, row.want)
 		}

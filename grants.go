@@ -352,10 +352,10 @@ func (s *server) newGrant(u *user, c *client, scope string, x *exchange) *grant 
 func (s *server) newTokens(g *grant, c *client, scope string, x *exchange, lifetime seconds) (issuance, *tokenAnswer) {
 	issued, answer := s.newAccessToken(g, c, scope, x, lifetime)
 	if c.mayUse("refresh_token", s.profile) {
-		presented := s.profile.RefreshTokenFormat.newCredential(claims{})
+		presented := s.profile.RefreshTokenFormat.newCredential(nil)
 		x.about(presented.id)
 		expires := earlier(x.now.after(s.profile.RefreshTokenLifetime), g.Issued.after(s.profile.GrantLifetime))
-		issued.refresh = &oneTime{stored: presented.stored(), Grant: g.key, Issued: x.now, Expires: expires, Access: issued.access.id}
+		issued.refresh = &oneTime{stored: presented.stored(x.now), Grant: g.key, Expires: expires, Access: issued.access.id}
 		g.Refreshable = true
 		answer.refreshToken = presented.String()
 		g.Expires = later(g.Expires, expires)
@@ -367,22 +367,23 @@ func (s *server) newTokens(g *grant, c *client, scope string, x *exchange, lifet
 // itself. The grant lasts as long as the token. With a negative lifetime the
 // token has expired already.
 func (s *server) newAccessToken(g *grant, c *client, scope string, x *exchange, lifetime seconds) (issuance, *tokenAnswer) {
-	token := &accessToken{
-		Scope:   scope,
-		Issued:  x.now + unixTime(min(lifetime, 0)),
-		Expires: x.now.after(lifetime),
-	}
-	about := claims{Audience: c.ClientID, Issued: token.Issued, NotBefore: token.Issued, Expires: token.Expires, Scopes: strings.Fields(scope), key: s.signingKey}
+	token := &accessToken{Scope: scope, Expires: x.now.after(lifetime)}
+	issued := x.now + unixTime(min(lifetime, 0))
 	if g != nil {
 		token.Grant = &g.key
-		about.Subject = accountUUID(g.Username).String()
 		g.Used = x.now
 		g.Expires = later(g.Expires, token.Expires)
 	} else {
-		token.ClientID, token.Client = c.ClientID, c.ID
+		token.Client = refTo(c)
 	}
-	presented := s.profile.AccessTokenFormat.newCredential(about)
+	presented := s.profile.AccessTokenFormat.newCredential(func() claims {
+		about := claims{Audience: c.ClientID, Issued: issued, NotBefore: issued, Expires: token.Expires, Scopes: strings.Fields(scope), key: s.signingKey}
+		if g != nil {
+			about.Subject = accountUUID(g.Username).String()
+		}
+		return about
+	})
 	x.about(presented.id)
-	token.stored = presented.stored()
+	token.stored = presented.stored(issued)
 	return issuance{grant: g, access: token}, &tokenAnswer{accessToken: presented.String(), tokenType: s.profile.TokenType, created: x.now, expiresIn: lifetime, scope: scope}
 }

@@ -603,5 +603,5 @@ func (r *reply) wantSaid(lines []string, known map[string]string) {
 
 // newCredential and parseCredential are for codes and tokens as they look
 // where the profile says nothing.
-func newCredential() credential                      { return format{}.newCredential(claims{}) }
+func newCredential() credential                      { return format{}.newCredential(nil) }
 func parseCredential(text string) (credential, bool) { return format{}.parse(text) }

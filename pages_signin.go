@@ -43,7 +43,7 @@ func (s *server) visitor(r *http.Request, x *exchange) (v *visitor, err error) {
 		}
 	}
 	if v.new {
-		v.cookie = cookieFormat.newCredential(claims{})
+		v.cookie = cookieFormat.newCredential(nil)
 	}
 	x.visitor = v
 	return v, err
@@ -200,9 +200,9 @@ const sessionLifetime seconds = 12 * 60 * 60
 // startSession signs the user in and gives the browser a new cookie. Forms that
 // were made with the old one stop working.
 func (s *server) startSession(w http.ResponseWriter, v *visitor, u *user, now unixTime) error {
-	c := cookieFormat.newCredential(claims{})
+	c := cookieFormat.newCredential(nil)
 	live := &session{
-		stored:       c.stored(),
+		stored:       c.stored(now),
 		User:         u.ID,
 		Username:     u.Username,
 		PasswordMark: u.Password.Salt,

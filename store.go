@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -111,7 +112,17 @@ type grant struct {
 // stored is what the record of a credential keeps of it.
 type stored struct {
 	id   uuid.UUID // of the credential, and the key
-	Hash []byte    `json:"hash"`
+	Hash string    `json:"hash"`
+	At   unixTime  `json:"iat,omitempty"` // absent: at the time in the id
+}
+
+// issued is when the credential was made. The id has the time of the machine; a
+// clock that was moved has another.
+func (s *stored) issued() unixTime { return cmp.Or(s.At, timeOf(s.id)) }
+
+func timeOf(id uuid.UUID) unixTime {
+	seconds, _ := id.Time().UnixTime()
+	return unixTime(seconds)
 }
 
 // oneTime is a credential that works once: an authorization code (RFC 6749 §4.1.2)
@@ -120,7 +131,6 @@ type stored struct {
 type oneTime struct {
 	stored
 	Grant   grantKey `json:"grant"`
-	Issued  unixTime `json:"iat,omitempty"`
 	Expires unixTime `json:"exp,omitempty"`
 	Used    bool     `json:"used,omitempty"`
 
@@ -135,13 +145,11 @@ type oneTime struct {
 // on its client, because no user consented to it.
 type accessToken struct {
 	stored
-	Grant    *grantKey `json:"grant,omitempty"`
-	ClientID string    `json:"client_id,omitempty"` // of a token without a grant
-	Client   uuid.UUID `json:"client,omitzero"`     // the registration of that client
-	Scope    string    `json:"scope,omitempty"`
-	Issued   unixTime  `json:"iat"`
-	Expires  unixTime  `json:"exp,omitempty"`
-	Revoked  bool      `json:"revoked,omitempty"` // this token alone: its grant may live on
+	Grant   *grantKey `json:"grant,omitempty"`
+	Client  clientRef `json:"client,omitempty"` // of a token without a grant
+	Scope   string    `json:"scope,omitempty"`
+	Expires unixTime  `json:"exp,omitempty"`
+	Revoked bool      `json:"revoked,omitempty"` // this token alone: its grant may live on
 }
 
 // client is the registration of the client that the token was issued to.
@@ -149,7 +157,23 @@ func (a *accessToken) client() uuid.UUID {
 	if a.Grant != nil {
 		return a.Grant.client()
 	}
-	return a.Client
+	_, registration := a.Client.split()
+	return registration
+}
+
+// clientRef names a client and its registration: client_id, a space, and the id of
+// the registration in base64url.
+type clientRef string
+
+func refTo(c *client) clientRef {
+	return clientRef(c.ClientID + " " + base64.RawURLEncoding.EncodeToString(c.ID[:]))
+}
+
+func (r clientRef) split() (clientID string, registration uuid.UUID) {
+	at := max(0, strings.LastIndexByte(string(r), ' '))
+	id, _ := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(string(r[at:]), " "))
+	copy(registration[:], id)
+	return string(r[:at]), registration
 }
 
 // clientNamed returns a client, or nil.
@@ -238,7 +262,7 @@ func (s *store) issue(i issuance) error {
 		if i.grant != nil {
 			t.delete(bucketLists, listKey(listUnused, i.grant.key.client().String()))
 		} else if i.access != nil {
-			t.delete(bucketLists, listKey(listUnused, i.access.Client.String()))
+			t.delete(bucketLists, listKey(listUnused, i.access.client().String()))
 		}
 		t.putIssued(i)
 		return nil
@@ -277,7 +301,7 @@ func (t *tx) live(o *oneTime, now unixTime) (*bearer, error) {
 	if b == nil {
 		return nil, cmp.Or(err, errRevoked)
 	}
-	b.issued, b.expires, b.scope = o.Issued, o.Expires, b.grant.Scope
+	b.issued, b.expires, b.scope = o.issued(), o.Expires, b.grant.Scope
 	return b, nil
 }
 
@@ -399,7 +423,7 @@ func (s *store) accessToken(c credential, now unixTime) (*bearer, error) {
 		if b == nil {
 			return nil, cmp.Or(err, errRevoked)
 		}
-		b.text, b.scope, b.issued, b.expires = c.text, token.Scope, token.Issued, token.Expires
+		b.text, b.scope, b.issued, b.expires = c.text, token.Scope, token.issued(), token.Expires
 		return b, nil
 	})
 }
@@ -421,7 +445,7 @@ func (t *tx) bearer(token *accessToken) (*bearer, error) {
 	if token.Grant != nil {
 		return t.granted(*token.Grant)
 	}
-	c, err := t.registered(token.ClientID, token.Client)
+	c, err := t.registered(token.Client.split())
 	if c == nil {
 		return nil, err
 	}

@@ -42,7 +42,7 @@ func (t *tx) put(bucket, key []byte, record any) {
 			return err
 		}
 		b := t.bolt.Bucket(bucket)
-		b.FillPercent = 0.9 // keys are nearly in order: pages can be filled
+		b.FillPercent = 0.95 // keys are nearly in order: pages can be filled
 		return b.Put(key, value)
 	})
 }

@@ -19,7 +19,7 @@ var (
 	bucketMeta = []byte("grantling")
 	metaFormat = []byte("version")
 	metaKey    = []byte("signing_key")
-	fileFormat = []byte("3")
+	fileFormat = []byte("4")
 )
 
 const memory = ":memory:"
@@ -190,11 +190,16 @@ func checkWhole(path string, tx *bolt.Tx) error {
 	return nil
 }
 
+// growSize is how many bytes a large file grows at once.
+const growSize = 4 << 20
+
 // openBolt is bolt.Open with errors instead of panics, and a limit of time.
 func openBolt(path string, options *bolt.Options) (db *bolt.DB, err error) {
 	options.Timeout = lockTime
 	err = guarded(func() error {
-		db, err = bolt.Open(path, 0o600, options)
+		if db, err = bolt.Open(path, 0o600, options); err == nil {
+			db.AllocSize = growSize
+		}
 		return err
 	})
 	return db, err

@@ -225,7 +225,7 @@ func TestManyRecords(t *testing.T) {
 	const live = 12 * sweepSize
 	err = st.update(func(tx *tx) error {
 		for n := range live + 1 {
-			token := accessToken{stored: newCredential().stored(), ClientID: "web", Client: web.ID}
+			token := accessToken{stored: newCredential().stored(0), Client: refTo(web)}
 			if n == live {
 				token.Expires = 1
 			}

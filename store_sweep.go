@@ -60,7 +60,7 @@ func (a *accessToken) dead(t *tx, now unixTime) (bool, error) {
 	if a.Grant != nil {
 		return t.over(a.Expires, *a.Grant, now)
 	}
-	c, err := t.registered(a.ClientID, a.Client)
+	c, err := t.registered(a.Client.split())
 	return a.Expires.expired(now) || c == nil && err == nil, err
 }
 

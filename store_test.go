@@ -1113,7 +1113,7 @@ func TestSweep(t *testing.T) {
 		st := i.server.store
 		i.as("alice")
 		code := newCredential().id
-		expired := accessToken{stored: newCredential().stored(), Expires: 1}
+		expired := accessToken{stored: newCredential().stored(0), Expires: 1}
 		err := st.update(func(t *tx) error {
 			t.damage(bucketCodes, code[:], "{")
 			t.damage(bucketAccess, code[:], "{")
@@ -1183,7 +1183,7 @@ func TestSweep(t *testing.T) {
 	t.Run("it starts with the server and ends with it", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
-		expired := accessToken{stored: newCredential().stored(), Expires: 1}
+		expired := accessToken{stored: newCredential().stored(0), Expires: 1}
 		i.mustUpdate(func(t *tx) error { t.put(bucketAccess, expired.id[:], expired); return nil })
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -1228,7 +1228,7 @@ func TestSweep(t *testing.T) {
 					g := i.server.newGrant(u, c, "read", &exchange{now: now})
 					issued, _ := i.server.newTokens(g, c, "read", &exchange{now: now}, 3600)
 					presented := newCredential()
-					issued.code = &oneTime{stored: presented.stored(), Grant: g.key, Expires: now.after(600), Used: true}
+					issued.code = &oneTime{stored: presented.stored(0), Grant: g.key, Expires: now.after(600), Used: true}
 					if err := i.server.store.issue(issued); err != nil {
 						t.Error(err)
 					}
