@@ -552,7 +552,7 @@ func TestStoreFaults(t *testing.T) {
 		}
 	}
 	signedIn := func(i *instance) *session {
-		live := &session{stored: newCredential().stored()}
+		live := &session{stored: newCredential().stored(0)}
 		if err := i.server.store.replaceSession(nil, live); err != nil {
 			i.Fatal(err)
 		}
@@ -646,7 +646,7 @@ func TestStoreFaults(t *testing.T) {
 		{"sign in again", 2, func(i *instance) func(*instance) bool {
 			old := signedIn(i)
 			return func(i *instance) bool {
-				return verb(i.server.store.replaceSession(old, &session{stored: newCredential().stored()}))
+				return verb(i.server.store.replaceSession(old, &session{stored: newCredential().stored(0)}))
 			}
 		}},
 		{"sign out", 1, func(i *instance) func(*instance) bool {
@@ -1030,6 +1030,7 @@ func TestFullDisk(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { reader.Rollback() }) // or closing the file waits forever
 		i.server.store.db.MaxSize = 1
 		issue := func() *reply {
 			return i.failing("token", withClient("web", url.Values{"grant_type": {"client_credentials"}}))
@@ -1049,7 +1050,7 @@ func TestFullDisk(t *testing.T) {
 			issued = append(issued, token)
 		}
 		smallest := func() error {
-			return i.server.store.update(func(t *tx) error { t.write(func() error { return nil }); return nil })
+			return i.server.store.update(func(t *tx) error { t.put(bucketAnswered, []byte("smallest"), answered{}); return nil })
 		}
 		for n := 0; smallest() == nil; n++ {
 			if n == 10_000 {
@@ -1133,7 +1134,7 @@ func TestSweep(t *testing.T) {
 		i := start(t)
 		st := i.server.store
 		i.mustUpdate(func(t *tx) error {
-			expired := session{stored: newCredential().stored(), Expires: 1}
+			expired := session{stored: newCredential().stored(0), Expires: 1}
 			t.put(bucketSessions, expired.id[:], expired)
 			return nil
 		})
