@@ -251,36 +251,40 @@ type account struct {
 	clients int
 }
 
-// work goes on until an answer does not come.
-func (a *account) work(p *process) {
+// begin opens a browser, in which bob is signed in.
+func (a *account) begin(p *process) *visit {
 	jar, _ := cookiejar.New(nil)
 	v := &visit{p.browser()}
 	v.client.Jar = jar
 	here, err := url.Parse(p.URL)
 	if err != nil {
-		p.Error(err)
-		return
+		p.Fatal(err)
 	}
 	if a.session != nil && a.session.doubted.IsZero() { // cookies are named by the port
 		jar.SetCookies(here, []*http.Cookie{{Name: "grantling-" + here.Port(), Value: a.session.text}})
 	} else {
-		a.session = nil
+		a.signIn(v)
 	}
-	for !p.Failed() {
-		if a.session == nil {
-			page, ok := v.ask("GET", "/login", "")
-			if !ok {
-				return
-			}
-			if _, ok = v.ask("POST", "/login", page.form(url.Values{"username": {"bob"}, "password": {"builder"}}).Encode()); !ok {
-				return
-			}
-			a.session = a.tell("session", jar.Cookies(here)[0].Value)
-		}
+	return v
+}
+
+// signIn returns ok if bob is signed in.
+func (a *account) signIn(v *visit) (ok bool) {
+	page, ok := v.ask("GET", "/login", "")
+	if ok {
+		page, ok = v.ask("POST", "/login", page.form(url.Values{"username": {"bob"}, "password": {"builder"}}).Encode())
+	}
+	if ok {
+		a.session = a.tell("session", page.Cookies()[0].Value)
+	}
+	return ok
+}
+
+// work goes on until an answer does not come.
+func (a *account) work(v *visit) {
+	for ok := true; ok && !v.Failed(); {
 		a.clients++
-		if !a.use(v, fmt.Sprint("app", a.clients)) {
-			return
-		}
+		ok = a.use(v, fmt.Sprint("app", a.clients))
 	}
 }
 
@@ -358,7 +362,7 @@ func (a *account) use(v *visit, clientID string) (ok bool) {
 		answered = a.doubt(a.session)
 		if ok = submit("/logout", nil); ok {
 			answered()
-			a.session = nil
+			ok = a.signIn(v)
 		}
 	}
 	return ok
@@ -395,7 +399,8 @@ func (p *process) startLoad(accounts ...*account) (l *load, wait func()) {
 	}}
 	var workers sync.WaitGroup
 	for _, a := range accounts {
-		workers.Go(func() { a.work(p) })
+		v := a.begin(p)
+		workers.Go(func() { a.work(v) })
 	}
 	for worker := range 8 {
 		workers.Go(func() {
@@ -615,7 +620,7 @@ func TestFullFileSystem(t *testing.T) {
 	}
 	t.Run("R168 a small disk", func(t *testing.T) {
 		disk, files := t.TempDir(), t.TempDir()
-		if output, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk).CombinedOutput(); err != nil {
+		if output, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", disk).CombinedOutput(); err != nil {
 			t.Skipf("mount: %v: %s", err, output)
 		}
 		t.Cleanup(func() { exec.Command("umount", "-l", disk).Run() })

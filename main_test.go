@@ -32,7 +32,7 @@ import (
 )
 
 // These tests run the real binary: its flags, what it prints, its exit status,
-// how it ends, and what is on disk after it was killed.
+// and how it ends.
 
 var binaryFolder string // empty: not built
 
