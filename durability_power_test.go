@@ -231,8 +231,9 @@ func TestPowerCut(t *testing.T) {
 	fixtures, trace := filepath.Join(t.TempDir(), "fixtures.json"), filepath.Join(t.TempDir(), "trace")
 	writeFile(t, filepath.Dir(fixtures), "fixtures.json", instanceFixtures)
 	cmd := command(t, folder, nil, "-addr", "127.0.0.1:0", "-fixtures", fixtures, "-auto-approve", "alice", "-control", "-log", "off", "-stop-with-stdin")
-	cmd.Args = append([]string{strace, "-f", "--seccomp-bpf", "-y", "-ttt", "-T", "-xx", "-s", "1000000000", "-o", trace,
-		"-e", "trace=pwrite64,pwritev,pwritev2,fdatasync,fsync,sync_file_range,ftruncate,fallocate,rename,renameat,renameat2"}, append([]string{cmd.Path}, cmd.Args[1:]...)...)
+	cmd.Args[0] = cmd.Path
+	cmd.Args = append([]string{strace, "-f", "--seccomp-bpf", "-y", "-ttt", "-T", "-xx", "-s", "1000000000", "-o", trace, "-e",
+		"trace=pwrite64,pwritev,pwritev2,fdatasync,fsync,sync_file_range,ftruncate,fallocate,rename,renameat,renameat2"}, cmd.Args...)
 	cmd.Path = strace
 	p := begin(t, cmd).ready()
 	bob := new(account)

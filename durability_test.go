@@ -320,7 +320,8 @@ func (v *visit) ask(method, path, body string) (r *reply, ok bool) {
 // use leads a client through one of four lives, and every eighth time bob signs out.
 func (a *account) use(v *visit, clientID string) (ok bool) {
 	register := func(secret string) (application *known, ok bool) {
-		_, ok = v.ask("POST", "/_control/clients", `{"client_id":"`+clientID+`","client_secret":"`+secret+`","redirect_uris":["https://cb.example/cb"],"scope":"read write","owner":"bob"}`)
+		_, ok = v.ask("POST", "/_control/clients", `{"client_id":"`+clientID+`","client_secret":"`+secret+`",
+			"redirect_uris":["https://cb.example/cb"],"scope":"read write","owner":"bob"}`)
 		if !ok {
 			return nil, false
 		}
@@ -586,8 +587,8 @@ func TestKill(t *testing.T) {
 		writeFile(t, folder, "fixtures.json", instanceFixtures)
 		launch(t, folder, "-fixtures", "fixtures.json").stop()
 		bob := new(account)
-		families, kept := 0, rounds(t, 20)
-		for round := range kept {
+		families, kills := 0, rounds(t, 20)
+		for round := range kills {
 			p := launch(t, folder, "-auto-approve", "alice", "-control", "-log", "off")
 			l, wait := p.startLoad(bob)
 			l.reach(1 + rand.IntN(50))
@@ -606,7 +607,7 @@ func TestKill(t *testing.T) {
 			families += len(l.families)
 		}
 		wantFiles(t, folder, "fixtures.json", "grantling.db")
-		t.Logf("%d kills, %d families, %d facts about bob", kept, families, len(bob.known))
+		t.Logf("%d kills, %d families, %d facts about bob", kills, families, len(bob.known))
 	})
 }
 
