@@ -258,7 +258,7 @@ func TestPowerCut(t *testing.T) {
 		t.Fatalf("strace did not show all that was written: %d bytes, want %d, %v", len(end), len(file), err)
 	}
 	t.Run("R162 an answer is synced before it is sent", func(t *testing.T) {
-		files, err := powerCuts(t, stretches, 4, &l.oracle, &bob.oracle)
+		files, err := powerCuts(t, stretches, 6, &l.oracle, &bob.oracle)
 		if err != nil {
 			t.Error(err)
 		}
@@ -279,7 +279,7 @@ func TestPowerCut(t *testing.T) {
 					fewer = append(fewer, s)
 				}
 			}
-			_, err := powerCuts(t, fewer, 4, &l.oracle, &bob.oracle)
+			_, err := powerCuts(t, fewer, 6, &l.oracle, &bob.oracle)
 			if err == nil {
 				t.Error("it was not found")
 			}
