@@ -273,7 +273,7 @@ func TestPowerCut(t *testing.T) {
 			fewer := stretches[:1:1]
 			for _, s := range stretches[1:] {
 				last := &fewer[len(fewer)-1]
-				if last.named && lost(*last, s) {
+				if len(fewer) > len(stretches)/2 && lost(*last, s) {
 					last.pieces, last.until = slices.Concat(last.pieces, s.pieces), s.until
 				} else {
 					fewer = append(fewer, s)
