@@ -204,7 +204,7 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 	if err != nil {
 		return err
 	}
-	x.request, x.clientID = request, request.client.ClientID
+	x.request, x.ClientID = request, request.client.ClientID
 	if r.Method == http.MethodPost {
 		// The same by GET, for which sign-in, reload and the back button work.
 		seeOther(w, r.URL.EscapedPath()+"?"+request.query)
@@ -223,7 +223,7 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 		return request.refusedUnasked(v, err)
 	}
 	if v.user != nil {
-		x.username = v.user.Username
+		x.Username = v.user.Username
 	}
 	ask := signInPage{Username: request.values["login_hint"], Continue: r.URL.EscapedPath() + "?" + request.query}
 	switch {
@@ -268,7 +268,7 @@ func (a *authorizationRequest) refusedUnasked(v *visitor, err error) error {
 // authorizationQuery is the authorization request of an exchange. A parameter in
 // both URL and body is a duplicate.
 func (x *exchange) authorizationQuery() query {
-	if x.method != http.MethodPost {
+	if x.Method != http.MethodPost {
 		return x.query
 	}
 	all := maps.Clone(x.query.values)
@@ -360,7 +360,7 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 	if v.user == nil || !sameMAC(pending.mac(v), form["mac"]) {
 		return accessDenied(rfc6749("10.12"), formOfAnotherSignIn, "this form belongs to another sign-in")
 	}
-	x.username = v.user.Username
+	x.Username = v.user.Username
 	if pending.expires.expired(x.now) {
 		return invalidRequest(rfc6749("4.1.1"), consentExpired, "this request has expired")
 	}
@@ -368,7 +368,7 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 	if err != nil {
 		return err
 	}
-	x.request, x.clientID = request, request.client.ClientID
+	x.request, x.ClientID = request, request.client.ClientID
 	switch invalid := request.parseParameters(s.profile); {
 	case invalid == nil && request.asked() != pending.asked, invalid != nil && request.sentRedirectURI == "":
 		return invalidRequest(rfc6749("4.1.1"), clientChanged, "the client has changed since the user was asked")
@@ -386,7 +386,7 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 // access_denied. After a second decision the browser stays: the client already
 // has an answer.
 func (s *server) decide(w http.ResponseWriter, x *exchange, request *authorizationRequest, d *decision) error {
-	x.username = d.user.Username
+	x.Username = d.user.Username
 	var issued issuance
 	var answer parameters
 	if !d.deny {

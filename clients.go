@@ -328,7 +328,7 @@ func (s *server) authenticateClient(r *http.Request, body values, x *exchange) (
 	if c == nil {
 		return nil, invalidClient(rfc6749("5.2"), unknownClient, "there is no such client")
 	}
-	x.clientID = c.ClientID
+	x.ClientID = c.ClientID
 	switch {
 	case c.public() && credentials.secret == "":
 		return c, nil

@@ -58,9 +58,8 @@ func (s *server) openControl() error {
 
 // beginEra begins an era and ends the one before.
 func (c *control) beginEra() {
-	e := new(era)
+	e := &era{requests: requests{changed: make(chan struct{})}}
 	e.Context, e.end = context.WithCancel(context.Background())
-	e.requests.changed.L = &e.requests.mu
 	if before := c.current.Swap(e); before != nil {
 		before.end()
 	}
@@ -172,8 +171,8 @@ func (s *server) handleControl(w *recorder, r *http.Request) {
 // writeControl writes what a verb returned. An error is 400 unless it has a
 // status of its own.
 func (s *server) writeControl(w http.ResponseWriter, x *exchange, answer any, err error) {
-	if x.fault != "" {
-		w.Header().Set("Grantling-Fault", x.fault)
+	if x.Fault != "" {
+		w.Header().Set("Grantling-Fault", x.Fault)
 	}
 	status := http.StatusOK
 	var told *oauthError
@@ -337,18 +336,18 @@ func (s *server) decideRequest(asked *decisionRequest, r *http.Request, x *excha
 	decided.decided = &decision{user: u, deny: asked.Decision == "deny"}
 	answer := &stagedAnswer{header: http.Header{}}
 	s.serve(answer, request, decided)
-	x.fault = decided.fault
+	x.Fault = decided.Fault
 	location := answer.header.Get("Location")
 	if strings.HasPrefix(location, "/") { // a page of this server
 		location = s.origin() + location
 	}
 	switch {
-	case decided.fault != "" && answer.status == 0:
-		return nil, wrong("url", "was not answered: fault "+decided.fault+" dropped the answer")
+	case decided.Fault != "" && answer.status == 0:
+		return nil, wrong("url", "was not answered: fault "+decided.Fault+" dropped the answer")
 	case location != "":
 		return object{{"redirect_to", location}}, nil
-	case decided.fault != "":
-		return nil, wrong("url", fmt.Sprintf("was answered by fault %s with status %d and no redirect", decided.fault, answer.status))
+	case decided.Fault != "":
+		return nil, wrong("url", fmt.Sprintf("was answered by fault %s with status %d and no redirect", decided.Fault, answer.status))
 	case decided.refusal != nil:
 		return nil, wrong("url", decided.refusal.Error())
 	default:
@@ -439,11 +438,10 @@ func (s *server) pickRequests(r *http.Request, _ *exchange) (any, error) {
 		all.add(!asked.Has(name), name, "unknown parameter; expected one of endpoint, client_id, after, wait")
 		asked[name] = values
 	}
-	f := requestFilter{endpoint: asked.Get("endpoint"), clientID: asked.Get("client_id")}
-	if f.endpoint != "" {
-		all.oneOf("endpoint", f.endpoint, s.profile.having(endpointNames))
+	if endpoint := asked.Get("endpoint"); endpoint != "" {
+		all.oneOf("endpoint", endpoint, s.profile.having(endpointNames))
 	}
-	f.after, err = strconv.Atoi(asked.Get("after"))
+	after, err := strconv.Atoi(asked.Get("after"))
 	all.add(err != nil, "after", "must be the id of a request")
 	wait, err := time.ParseDuration(asked.Get("wait"))
 	all.add(err != nil || wait < 0 || wait > maxWait, "wait", `must be a duration such as "5s", at most 30s`)
@@ -453,7 +451,7 @@ func (s *server) pickRequests(r *http.Request, _ *exchange) (any, error) {
 	era := s.control.era()
 	ctx, cancel := era.until(r.Context(), wait)
 	defer cancel()
-	return era.requests.pick(ctx, f), nil
+	return era.requests.pick(ctx, asked.Get("endpoint"), asked.Get("client_id"), after), nil
 }
 
 func (s *server) latestRequest(r *http.Request, x *exchange) (any, error) {

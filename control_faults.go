@@ -147,7 +147,7 @@ func (s *server) takeFault(x *exchange) *stagedFault {
 	defer q.mu.Unlock()
 	for _, f := range q.queue {
 		switch {
-		case f.Endpoint != x.endpoint,
+		case f.Endpoint != x.Endpoint,
 			f.ClientID != "" && f.ClientID != s.claimedClient(x),
 			f.named.Reason != "" && x.form.Get("grant_type") != "authorization_code",
 			*f.Times > 0 && f.taken == *f.Times,
@@ -217,7 +217,7 @@ func (a *stagedAnswer) Write(b []byte) (int, error) {
 func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *http.Request, x *exchange) {
 	a := &stagedAnswer{header: w.Header().Clone()}
 	if grantType := x.form.Get("grant_type"); found.endpoint == "token" && slices.Contains(s.profile.tokenGrants(), grantType) {
-		x.grantType = grantType
+		x.GrantType = grantType
 	}
 	switch {
 	case f.named.Reason != "":
@@ -250,7 +250,7 @@ func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *h
 		found.answer(a, r, x)
 	}
 	x.era.faults.settle(f, true)
-	x.fault = f.ID
+	x.Fault = f.ID
 	a.status = cmp.Or(f.Status, a.status)
 	for name, value := range f.Headers {
 		a.header.Set(name, value)
@@ -290,7 +290,7 @@ func (s *server) stageError(f *stagedFault, found *route, w http.ResponseWriter,
 			query = parseQuery(x.form.Get("request"))
 		}
 		if request, err := s.parseClientAndRedirectURI(query); err == nil {
-			x.request, x.clientID = request, request.client.ClientID
+			x.request, x.ClientID = request, request.client.ClientID
 			request.parseParameters(s.profile) // errors there no longer matter
 			staged.Status = http.StatusBadRequest
 			found.fail(w, x, sentBack{staged, request})

@@ -19,9 +19,9 @@ import (
 type requests struct {
 	mu      sync.Mutex
 	kept    []*loggedRequest
-	size    int       // in bytes
-	last    int       // id of the newest
-	changed sync.Cond // of mu
+	size    int           // in bytes
+	last    int           // id of the newest
+	changed chan struct{} // closed by the next request
 }
 
 // How much the log keeps.
@@ -33,23 +33,12 @@ const (
 // loggedRequest is what the log keeps of an exchange. Its texts are copies, so
 // that the request can be freed.
 type loggedRequest struct {
-	ID               int            `json:"id"`
-	Time             string         `json:"time"`
-	Endpoint         string         `json:"endpoint"`
-	Method           string         `json:"method"`
-	Path             string         `json:"path"`
-	Params           map[string]any `json:"params"` // each a string or a list, without secrets
-	ClientID         string         `json:"client_id"`
-	GrantType        string         `json:"grant_type"`
-	Username         string         `json:"username"`
-	Status           int            `json:"status"`
-	Error            string         `json:"error"`
-	ErrorDescription string         `json:"error_description"`
-	Section          section        `json:"section"`
-	Fault            string         `json:"fault"`
-	Milliseconds     float64        `json:"duration_ms"`
-	Flow             string         `json:"flow"` // shared by everything that belongs to one authorization
-	Warnings         []string       `json:"warnings"`
+	ID   int    `json:"id"`
+	Time string `json:"time"`
+	notes
+	Milliseconds float64  `json:"duration_ms"`
+	Flow         string   `json:"flow"` // shared by everything that belongs to one authorization
+	Warnings     []string `json:"warnings"`
 
 	ids     []uuid.UUID // of its grant, codes and tokens
 	asked   string      // hash of its authorization request, without the demand for a sign-in
@@ -59,25 +48,18 @@ type loggedRequest struct {
 
 // logRequest logs a finished exchange.
 func (s *server) logRequest(x *exchange, took time.Duration) {
-	if _, isAsset := assets[strings.TrimPrefix(x.path, s.base+"/")]; isAsset || x.path == s.base+"/healthz" {
+	if _, isAsset := assets[strings.TrimPrefix(x.Path, s.base+"/")]; isAsset || x.Path == s.base+"/healthz" {
 		return // not about a client
 	}
 	l := &loggedRequest{
-		Time:             x.time.UTC().Format("2006-01-02T15:04:05.000Z07:00"),
-		Endpoint:         x.endpoint,
-		Method:           shorten(x.method),
-		Path:             shorten(x.path),
-		ClientID:         shorten(x.clientID),
-		GrantType:        shorten(x.grantType),
-		Username:         shorten(x.username),
-		Status:           x.status,
-		Error:            shorten(x.error),
-		ErrorDescription: shorten(x.errorDescription),
-		Section:          x.section,
-		Fault:            x.fault,
-		Milliseconds:     float64(took.Microseconds()) / 1000,
-		ids:              x.ids,
-		granted:          len(x.ids) > 0,
+		Time:         x.time.UTC().Format("2006-01-02T15:04:05.000Z07:00"),
+		notes:        x.notes,
+		Milliseconds: float64(took.Microseconds()) / 1000,
+		ids:          x.ids,
+		granted:      len(x.ids) > 0,
+	}
+	for _, text := range []*string{&l.Method, &l.Path, &l.ClientID, &l.GrantType, &l.Username, &l.Error, &l.ErrorDescription} {
+		*text = shorten(*text)
 	}
 	shown, presented := s.profile.cut(x.query.values, x.form)
 	_, token, _ := strings.Cut(x.header.Get("Authorization"), " ")
@@ -185,7 +167,8 @@ func (q *requests) add(l *loggedRequest, x *exchange, p *profile) {
 		q.size -= q.kept[over].size
 	}
 	q.kept = slices.Delete(q.kept, 0, over)
-	q.changed.Broadcast()
+	close(q.changed)
+	q.changed = make(chan struct{})
 }
 
 // link gives a request the flow of the latest request with the same grant, code,
@@ -223,7 +206,7 @@ func (q *requests) warnings(l *loggedRequest, x *exchange, p *profile) []string 
 	}
 	switch {
 	case x.refusal != nil: // it did not work
-	case x.endpoint == "authorize" && x.request != nil && x.method == http.MethodGet:
+	case x.Endpoint == "authorize" && x.request != nil && x.Method == http.MethodGet:
 		state := x.request.values["state"]
 		add(state == "", "no state")
 		add(state != "" && slices.ContainsFunc(q.kept, func(earlier *loggedRequest) bool {
@@ -234,43 +217,37 @@ func (q *requests) warnings(l *loggedRequest, x *exchange, p *profile) []string 
 		loopback := isLoopbackURI(x.request.redirectURI)
 		add(loopback && strings.HasPrefix(x.request.redirectURI, "http://localhost"), "redirect_uri on localhost instead of 127.0.0.1")
 		add(!loopback && strings.HasPrefix(x.request.redirectURI, "http://"), "redirect_uri is http on a host that is not loopback")
-	case slices.Contains([]string{"token", "revoke", "introspect"}, x.endpoint):
+	case slices.Contains([]string{"token", "revoke", "introspect"}, x.Endpoint):
 		authorization, secret := x.header.Get("Authorization"), x.form.Get("client_secret") != ""
 		add(secret && isBasic(authorization), "client authenticates twice, by HTTP Basic and in the body")
 		add(secret && !isBasic(authorization) && !p.SecretInBody, "secret in the body although Basic is available")
 		add(authorization != "" && !isBasic(authorization), "Authorization header that is not Basic beside the client's credentials")
-		add(x.grantType == "password", "password grant")
+		add(x.GrantType == "password", "password grant")
 	}
 	return found
 }
 
-// requestFilter picks requests. Empty members match all.
-type requestFilter struct {
-	endpoint, clientID string
-	after              int
-}
-
-// pick returns the requests that match the filter. If there are none, it waits
-// for one until ctx ends.
-func (q *requests) pick(ctx context.Context, f requestFilter) []*loggedRequest {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	defer context.AfterFunc(ctx, func() {
-		q.mu.Lock() // so that nobody is between the look at ctx and Wait
-		defer q.mu.Unlock()
-		q.changed.Broadcast()
-	})()
+// pick returns the requests after an id that match; an empty endpoint or clientID
+// matches all. If there are none, it waits for one until ctx ends.
+func (q *requests) pick(ctx context.Context, endpoint, clientID string, after int) []*loggedRequest {
 	for {
 		picked := []*loggedRequest{} // not null in JSON
+		q.mu.Lock()
 		for _, l := range q.kept {
-			if l.ID > f.after && (f.endpoint == "" || f.endpoint == l.Endpoint) && (f.clientID == "" || f.clientID == l.ClientID) {
+			if l.ID > after && (endpoint == "" || endpoint == l.Endpoint) && (clientID == "" || clientID == l.ClientID) {
 				picked = append(picked, l)
 			}
 		}
-		if len(picked) > 0 || ctx.Err() != nil {
+		changed := q.changed
+		q.mu.Unlock()
+		if len(picked) > 0 {
 			return picked
 		}
-		q.changed.Wait()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return picked
+		}
 	}
 }
 

@@ -427,7 +427,7 @@ func TestRequestsWaitEnds(t *testing.T) {
 				go func() {
 					ctx, cancel := c.era().until(t.Context(), maxWait)
 					defer cancel()
-					picked <- c.era().requests.pick(ctx, requestFilter{})
+					picked <- c.era().requests.pick(ctx, "", "", 0)
 				}()
 				synctest.Wait()
 				row.do(c)

@@ -167,7 +167,7 @@ var (
 
 // writeError writes an error as a JSON body (RFC 6749 §5.2).
 func (s *server) writeError(w http.ResponseWriter, x *exchange, err error) {
-	t := s.tell(x.endpoint, x, err)
+	t := s.tell(x.Endpoint, x, err)
 	if t.Status == http.StatusUnauthorized && len(x.header["Authorization"]) > 0 {
 		w.Header().Set("WWW-Authenticate", s.profile.BasicChallenge)
 	}
@@ -177,7 +177,7 @@ func (s *server) writeError(w http.ResponseWriter, x *exchange, err error) {
 // writeBearerError writes an error as a WWW-Authenticate challenge (RFC 6750
 // §3), and in a JSON body too.
 func (s *server) writeBearerError(w http.ResponseWriter, x *exchange, err error) {
-	t := s.tell(x.endpoint, x, err)
+	t := s.tell(x.Endpoint, x, err)
 	challenge := `Bearer realm="grantling"`
 	if t.Code != "" {
 		challenge += fmt.Sprintf(`, error="%s"`, t.Code)
@@ -195,7 +195,7 @@ func (s *server) writeBearerError(w http.ResponseWriter, x *exchange, err error)
 // tell words an error as the profile does at an endpoint, and notes it.
 func (s *server) tell(endpoint string, x *exchange, err error) told {
 	t := s.profile.tell(endpoint, x.refused(err))
-	x.error, x.errorDescription = t.Code, t.Description
+	x.Error, x.ErrorDescription = t.Code, t.Description
 	return t
 }
 
@@ -203,13 +203,13 @@ func (s *server) tell(endpoint string, x *exchange, err error) told {
 // one of them, or have other members.
 func (x *exchange) noteSaid(members *shape, f facts) {
 	said, _ := members.value.(object)
-	for name, noted := range map[string]*string{"error": &x.error, "error_description": &x.errorDescription} {
+	for name, noted := range map[string]*string{"error": &x.Error, "error_description": &x.ErrorDescription} {
 		if members.has(name) {
 			*noted = fillText(said.text(name), f)
 		}
 	}
-	if strings.Contains(x.error, x.errorDescription) {
-		x.errorDescription = ""
+	if strings.Contains(x.Error, x.ErrorDescription) {
+		x.ErrorDescription = ""
 	}
 }
 
@@ -232,7 +232,7 @@ func (s *server) writeTold(w http.ResponseWriter, x *exchange, t told) {
 
 // writeErrorPage writes an error on a page.
 func (s *server) writeErrorPage(w http.ResponseWriter, x *exchange, err error) {
-	s.writeToldPage(w, x, s.tell(x.endpoint, x, err))
+	s.writeToldPage(w, x, s.tell(x.Endpoint, x, err))
 }
 
 // writeToldPage writes an error on a page, or in JSON if the profile says so.

@@ -36,7 +36,7 @@ func (s *server) grantToken(r *http.Request, x *exchange) (*tokenAnswer, error) 
 	case !slices.Contains(s.profile.tokenGrants(), grantType):
 		return nil, unsupportedGrantType(rfc6749("5.2"), grantTypeUnsupported, "grant_type must be one of "+strings.Join(s.profile.tokenGrants(), ", ")).about("grant_type")
 	}
-	x.grantType = grantType
+	x.GrantType = grantType
 	incomplete := s.checkRequired(grantType, body)
 	if incomplete != nil && s.profile.ParametersFirst {
 		return nil, incomplete
@@ -148,7 +148,7 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 		if err := c.checkRegistered(rfc6749("5.2"), g.Scope); err != nil {
 			return issued, err
 		}
-		x.username = g.Username
+		x.Username = g.Username
 		issued, answer = s.newTokens(g, c, g.Scope, x, s.profile.AccessTokenLifetime)
 		return issued, nil
 	})
@@ -239,7 +239,7 @@ func (s *server) passwordGrant(c *client, body values, r *http.Request, x *excha
 	case u == nil:
 		return nil, invalidGrant(rfc6749("5.2"), passwordWrong, "the username or the password is wrong")
 	}
-	x.username = u.Username
+	x.Username = u.Username
 	return s.issueForUser(u, c, scope, x, s.profile.AccessTokenLifetime)
 }
 
@@ -316,7 +316,7 @@ func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenA
 		if err := c.checkRegistered(rfc6749("6"), scope); err != nil {
 			return issued, err
 		}
-		x.username = g.Username
+		x.Username = g.Username
 		issued, answer = s.newTokens(g, c, scope, x, s.profile.AccessTokenLifetime)
 		if s.profile.RefreshEndsAccessToken {
 			issued.ends = &token.Access

@@ -120,12 +120,12 @@ type recorder struct {
 }
 
 func (w *recorder) WriteHeader(status int) {
-	w.x.status = cmp.Or(w.x.status, status)
+	w.x.Status = cmp.Or(w.x.Status, status)
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *recorder) Write(b []byte) (int, error) {
-	w.x.status = cmp.Or(w.x.status, http.StatusOK)
+	w.x.Status = cmp.Or(w.x.Status, http.StatusOK)
 	return w.ResponseWriter.Write(b)
 }
 
@@ -143,20 +143,20 @@ func (s *server) record(x *exchange, took time.Duration) {
 	if !s.log.Enabled(context.Background(), level) {
 		return
 	}
-	attributes := []slog.Attr{slog.String("method", shorten(x.method)), slog.String("path", shorten(x.path)), slog.Int("status", x.status)}
+	attributes := []slog.Attr{slog.String("method", shorten(x.Method)), slog.String("path", shorten(x.Path)), slog.Int("status", x.Status)}
 	add := func(name, value string) {
 		if value != "" {
 			attributes = append(attributes, slog.String(name, value))
 		}
 	}
-	add("endpoint", x.endpoint)
-	add("client_id", x.clientID)
-	add("grant_type", x.grantType)
-	add("username", x.username)
-	add("fault", x.fault)
-	add("error", x.error)
-	add("error_description", x.errorDescription)
-	add("section", string(x.section))
+	add("endpoint", x.Endpoint)
+	add("client_id", x.ClientID)
+	add("grant_type", x.GrantType)
+	add("username", x.Username)
+	add("fault", x.Fault)
+	add("error", x.Error)
+	add("error_description", x.ErrorDescription)
+	add("section", string(x.Section))
 	if x.failure != nil {
 		add("failure", x.failure.Error())
 	}

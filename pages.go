@@ -74,7 +74,7 @@ type pageData map[string]any
 
 func (p page) Base() string      { return p.s.base } // path of the issuer
 func (p page) Issuer() string    { return p.s.issuer() }
-func (p page) Endpoint() string  { return p.x.endpoint } // that it is part of, or ""
+func (p page) Endpoint() string  { return p.x.Endpoint } // that it is part of, or ""
 func (p page) Profile() *profile { return p.s.profile }
 
 // User is who is signed in, or nil.
@@ -90,9 +90,9 @@ func (p page) Asset(name string) string { return p.s.base + "/" + name + "?" + a
 // page, and true where this is one of those below it.
 func (p page) Current(path string) string {
 	switch path = p.s.base + path; {
-	case p.x.path == path:
+	case p.x.Path == path:
 		return "page"
-	case strings.HasPrefix(p.x.path, path+"/"):
+	case strings.HasPrefix(p.x.Path, path+"/"):
 		return "true"
 	default:
 		return ""
@@ -204,7 +204,7 @@ func (s *server) handleOutOfBand(w http.ResponseWriter, r *http.Request, x *exch
 	case err != nil, s.autoApprove == "" && (x.visitor.user == nil || x.visitor.user.ID != b.user.ID):
 		return invalidRequest(rfc6749("4.1.2"), noCodeToShow, "there is no code here that is good and yours: it may have been used or have expired")
 	}
-	x.clientID, x.username = b.client.ClientID, b.user.Username
+	x.ClientID, x.Username = b.client.ClientID, b.user.Username
 	return s.writePage(w, x, http.StatusOK, "code.html", pageData{
 		"Code":    presented.String(),
 		"Client":  b.client,

@@ -49,7 +49,7 @@ var noApplication = notFound(rfc9110("15.5.5"), noSuchApplication, "you have no 
 
 // handleApplications lists the user's applications.
 func (s *server) handleApplications(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	owned, err := s.store.clientsOf(x.username, noLimit)
+	owned, err := s.store.clientsOf(x.Username, noLimit)
 	if err != nil {
 		return err
 	}
@@ -225,7 +225,7 @@ func (s *server) handleNewApplication(w http.ResponseWriter, r *http.Request, x 
 	// The client_id belongs to the form, so that one that is sent twice, as a
 	// reload does, makes one application; and nobody can choose it.
 	f.ClientID = uuid.NewSHA1(uuid.Nil, []byte(x.visitor.mac("application", x.form.Encode()))).String()
-	f.Owner = x.username
+	f.Owner = x.Username
 	c, secret, err := f.client(s.profile, nil)
 	if err == nil {
 		err = s.store.addClient(c, maxApplications)
@@ -233,7 +233,7 @@ func (s *server) handleNewApplication(w http.ResponseWriter, r *http.Request, x 
 	if err != nil && !errors.Is(err, errRegistered) {
 		return s.writeForm(w, x, nil, f, err)
 	}
-	x.clientID = c.ClientID
+	x.ClientID = c.ClientID
 	if err != nil {
 		seeOther(w, s.applicationURL(c.ClientID, "registered"))
 		return nil
@@ -251,7 +251,7 @@ func (s *server) writeRegistered(w http.ResponseWriter, x *exchange, c *client, 
 // changeApplication changes the user's application, or deletes it if change
 // returns nil.
 func (s *server) changeApplication(x *exchange, clientID string, change func(*client) (*client, error)) error {
-	return refusals{errUnknown: noApplication}.of(s.store.changeClient(x.username, clientID, change))
+	return refusals{errUnknown: noApplication}.of(s.store.changeClient(x.Username, clientID, change))
 }
 
 // errChanged keeps a form from undoing what another one has just done.
@@ -273,10 +273,10 @@ func (s *server) handleEditApplication(w http.ResponseWriter, r *http.Request, x
 	switch {
 	case err != nil:
 		return err
-	case c == nil || c.Owner != x.username:
+	case c == nil || c.Owner != x.Username:
 		return noApplication
 	}
-	x.clientID = c.ClientID
+	x.ClientID = c.ClientID
 	if r.Method != http.MethodPost {
 		return s.writeForm(w, x, c, s.formOf(c), nil)
 	}
@@ -318,7 +318,7 @@ func (s *server) handleRegenerateSecret(w http.ResponseWriter, r *http.Request, 
 	if err != nil {
 		return err
 	}
-	x.clientID = changed.ClientID
+	x.ClientID = changed.ClientID
 	return s.writeRegistered(w, x, changed, secret, "has a new secret")
 }
 
@@ -359,7 +359,7 @@ func (s *server) handleAuthorized(w http.ResponseWriter, r *http.Request, x *exc
 func (s *server) handleRevokeAuthorized(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	c, err := s.store.clientNamed(x.form.Get("id"))
 	if err == nil && c != nil {
-		x.clientID = c.ClientID
+		x.ClientID = c.ClientID
 		err = s.store.revokeGrants(x.visitor.user.ID, c.ID)
 	}
 	if err != nil {

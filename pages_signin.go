@@ -71,7 +71,7 @@ func (s *server) account(handle handler) handler {
 			}
 			return s.writeSignIn(w, x, status, signInPage{Continue: s.localTarget(r.URL.RequestURI())})
 		}
-		x.username = x.visitor.user.Username
+		x.Username = x.visitor.user.Username
 		if posted {
 			if err := cmp.Or(x.wrong, x.visitor.checkFormToken(x.form.Get("form_token"))); err != nil {
 				return err
@@ -163,7 +163,7 @@ func (s *server) handleLogin(w http.ResponseWriter, r *http.Request, x *exchange
 	var refused *oauthError
 	switch {
 	case err == nil:
-		x.username = u.Username
+		x.Username = u.Username
 		if err := s.startSession(w, x.visitor, u, x.now); err != nil {
 			return err
 		}
@@ -238,7 +238,7 @@ func (s *server) handleLogout(w http.ResponseWriter, r *http.Request, x *exchang
 		return err
 	}
 	if x.visitor.session != nil {
-		x.username = x.visitor.user.Username
+		x.Username = x.visitor.user.Username
 		if err := s.store.replaceSession(x.visitor.session, nil); err != nil {
 			return err
 		}

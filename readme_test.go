@@ -202,7 +202,7 @@ func TestDocsServices(t *testing.T) {
 	}
 	known := make(map[string]bool)
 	for _, shape := range []any{profile{}, scope{}, resource{}, registration{}, format{}, errorRule{}} {
-		for field := range reflect.TypeOf(shape).Fields() {
+		for _, field := range reflect.VisibleFields(reflect.TypeOf(shape)) {
 			if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" {
 				known[name] = true
 				if !strings.Contains(text, "`"+name+"`") {

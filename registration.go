@@ -62,7 +62,7 @@ func (s *server) handleRegistration(w http.ResponseWriter, r *http.Request, x *e
 	if err := s.store.register(nil, []*client{c}); err != nil {
 		return err
 	}
-	x.clientID = c.ClientID
+	x.ClientID = c.ClientID
 	return s.writeJSON(w, http.StatusOK, s.profile.Registration.Answer.fill(registrationFacts.of(registered{c, s, secret})))
 }
 

@@ -180,38 +180,40 @@ func (s *server) findRoute(method, path string) (found *route, methods string, o
 type exchange struct {
 	time time.Time
 	now  unixTime
+	notes
 
-	// The request.
-	method string
-	path   string
 	header http.Header
 	sent
-
-	// What it is about.
-	endpoint  string
-	clientID  string                // of a client that exists
-	request   *authorizationRequest // that it is part of
-	visitor   *visitor              // the browser that it shows a page
-	grantType string
-	username  string // of a user that exists
-
-	// The answer.
-	status                  int
-	refusal                 *oauthError // before a profile words it
-	section                 section     // the rule behind it
-	failure                 error       // behind a refusal that tells no details
-	error, errorDescription string      // as sent, in the profile's words
+	request *authorizationRequest // that it is part of
+	visitor *visitor              // the browser that it shows a page
+	refusal *oauthError           // before a profile words it
+	failure error                 // behind a refusal that tells no details
 
 	// What only the control API needs.
 	era     *era        // in which it began; nil: it is not logged
 	decided *decision   // by the user beforehand, or nil
 	ids     []uuid.UUID // of the grant, the code and the tokens that it is about
-	fault   string      // id of the fault that changed the answer
+}
+
+// notes are what the logs show of an exchange.
+type notes struct {
+	Endpoint         string         `json:"endpoint"`
+	Method           string         `json:"method"`
+	Path             string         `json:"path"`
+	Params           map[string]any `json:"params"`    // each a string or a list, without secrets; only in the request log
+	ClientID         string         `json:"client_id"` // of a client that exists
+	GrantType        string         `json:"grant_type"`
+	Username         string         `json:"username"` // of a user that exists
+	Status           int            `json:"status"`
+	Error            string         `json:"error"` // as sent, in the profile's words, like the description
+	ErrorDescription string         `json:"error_description"`
+	Section          section        `json:"section"` // the rule behind the refusal
+	Fault            string         `json:"fault"`   // id of the fault that changed the answer
 }
 
 func newExchange(r *http.Request, now time.Time) *exchange {
-	return &exchange{time: now, now: unixTime(now.Unix()), method: r.Method, path: r.URL.EscapedPath(), header: r.Header,
-		sent: sent{query: parseQuery(r.URL.RawQuery)}}
+	return &exchange{time: now, now: unixTime(now.Unix()), notes: notes{Method: r.Method, Path: r.URL.EscapedPath()},
+		header: r.Header, sent: sent{query: parseQuery(r.URL.RawQuery)}}
 }
 
 // about notes the public ids of what an exchange issued or used.
@@ -224,7 +226,7 @@ func (x *exchange) about(ids ...uuid.UUID) {
 // refused notes an error that is about to be written.
 func (x *exchange) refused(err error) *oauthError {
 	x.refusal = asOAuthError(err)
-	x.section = x.refusal.Section
+	x.Section = x.refusal.Section
 	if x.refusal.Status >= 500 {
 		x.failure = err
 	}
@@ -268,7 +270,7 @@ func (s *server) survive(w *recorder) {
 		panic(p)
 	default:
 		s.log.Error("panic", "value", p, "stack", string(debug.Stack()))
-		if w.x.status != 0 {
+		if w.x.Status != 0 {
 			panic(http.ErrAbortHandler) // half an answer must not look like a whole one
 		}
 		http.Error(w, "the server failed; its log says why", http.StatusInternalServerError)
@@ -289,7 +291,7 @@ func (s *server) dispatch(w http.ResponseWriter, r *http.Request, x *exchange) {
 		s.handleNotFound(w, r, x)
 		return
 	}
-	x.endpoint = found.endpoint
+	x.Endpoint = found.endpoint
 	if !ok {
 		w.Header().Set("Allow", methods)
 		found.fail(w, x, invalidRequest(rfc9110("15.5.6"), methodUnsupported, "this endpoint takes "+methods+" only").with(http.StatusMethodNotAllowed))

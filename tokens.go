@@ -40,9 +40,9 @@ func (s *server) bearerToken(r *http.Request, x *exchange, into *resource) (*bea
 	if err != nil {
 		return nil, err
 	}
-	x.clientID = b.client.ClientID
+	x.ClientID = b.client.ClientID
 	if b.user != nil {
-		x.username = b.user.Username
+		x.Username = b.user.Username
 		x.about(b.grant.key.id())
 	}
 	return b, nil
