@@ -44,9 +44,7 @@ const (
 func (c *client) public() bool { return c.SecretHash == nil }
 
 // displayName is what people are shown.
-func (c *client) displayName() string {
-	return cmp.Or(c.Name, c.ClientID)
-}
+func (c *client) displayName() string { return cmp.Or(c.Name, c.ClientID) }
 
 // mayUse reports whether the client may use a grant type (RFC 6749 §2, RFC
 // 7591 §2). The profile must have it too.
@@ -134,7 +132,7 @@ func parseScope(scope string) ([]string, error) {
 	}
 	var tokens []string
 	for token := range strings.SplitSeq(scope, " ") {
-		if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '"' || r == '\\' }) {
+		if token == "" || !isErrorText(token) { // the same characters
 			return nil, invalidScope(rfc6749("3.3"), scopeMalformed, "the scope is malformed: scope tokens are printable ASCII, with one space between them").about("scope")
 		}
 		if !slices.Contains(tokens, token) {

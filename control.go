@@ -187,9 +187,7 @@ func (s *server) writeControl(w http.ResponseWriter, x *exchange, answer any, er
 	default:
 		status, answer = http.StatusBadRequest, object{{"error", err.Error()}}
 	}
-	if err := s.writeJSON(w, status, answer); err != nil {
-		panic(err) // texts and numbers
-	}
+	s.writeJSON(w, status, answer)
 }
 
 // guardControl accepts requests whose Host is loopback or one of -control-host.
@@ -414,14 +412,6 @@ func (s *server) mintTokens(asked *mintRequest, _ *http.Request, x *exchange) (a
 		return nil, err
 	}
 	return s.profile.TokenAnswer.fill(tokenFacts.of(answer)), nil
-}
-
-func (s *server) addFault(asked *fault, _ *http.Request, _ *exchange) (any, error) {
-	f, err := newStagedFault(*asked, s.profile)
-	if err != nil {
-		return nil, err
-	}
-	return s.control.era().faults.add(f), nil
 }
 
 // maxWait is how long an answer may wait. Clients time out too.

@@ -75,9 +75,10 @@ type stagedFault struct {
 	dice  *rand.Rand
 }
 
-// newStagedFault checks the members of a fault against each other and the
-// profile. Errors name the member.
-func newStagedFault(f fault, p *profile) (*stagedFault, error) {
+// addFault checks the members of a fault against each other and the profile, and
+// stages it.
+func (s *server) addFault(f *fault, _ *http.Request, _ *exchange) (any, error) {
+	p := s.profile
 	var named namedFault
 	if f.Name != "" {
 		named = namedFaults[slices.Index(faultNames, f.Name)]
@@ -119,7 +120,7 @@ func newStagedFault(f fault, p *profile) (*stagedFault, error) {
 		headers[http.CanonicalHeaderKey(name)] = value
 	}
 	f.Headers = headers
-	return &stagedFault{fault: f, named: named, delay: delay, dice: dice}, nil
+	return s.control.era().faults.add(&stagedFault{fault: *f, named: named, delay: delay, dice: dice}), nil
 }
 
 // faults is the queue of staged faults. Its zero value is empty.
@@ -376,11 +377,7 @@ func (a *stagedAnswer) changeMember(name, becomes string) bool {
 	default:
 		o[i].value = strings.ReplaceAll(becomes, "${"+name+"}", fmt.Sprint(o[i].value))
 	}
-	body, err := marshalJSON(o)
-	if err != nil {
-		panic(err) // it was JSON before
-	}
-	a.body = append(body, '\n')
+	a.body = append(must(marshalJSON(o)), '\n') // it was JSON before
 	return true
 }
 

@@ -202,10 +202,6 @@ func unknownKey(known []string) error {
 	return errors.New("unknown key; expected one of " + strings.Join(known, ", "))
 }
 
-func unknownWord(word string, known []string) error {
-	return fmt.Errorf("%q is unknown; expected one of %s", word, strings.Join(known, ", "))
-}
-
 // below is the path of a member of an object.
 func below(path, key string) string { return strings.TrimPrefix(path+"."+key, ".") }
 
@@ -257,9 +253,7 @@ func (e *memberErrors) addBelow(path string, problems memberErrors) {
 
 // oneOf adds a problem if a word is not a known one.
 func (e *memberErrors) oneOf(member, word string, known []string) {
-	if !slices.Contains(known, word) {
-		*e = append(*e, memberError{member, unknownWord(word, known)})
-	}
+	e.add(!slices.Contains(known, word), member, fmt.Sprintf("%q is unknown; expected one of %s", word, strings.Join(known, ", ")))
 }
 
 // tagProblems checks a struct by the tags of its fields, in their order:

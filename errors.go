@@ -22,12 +22,10 @@ func rfc7662(number string) section { return section("RFC 7662 §" + number) }
 func rfc8414(number string) section { return section("RFC 8414 §" + number) }
 func rfc9110(number string) section { return section("RFC 9110 §" + number) }
 func rfc9700(number string) section { return section("RFC 9700 §" + number) }
+func openID(number string) section  { return section("OpenID Connect Core §" + number) } // for prompt
 
 // rfc6749Appendix cites the grammar of parameters (A) or their encoding (B).
 func rfc6749Appendix(letter string) section { return section("RFC 6749 Appendix " + letter) }
-
-// openID cites OpenID Connect Core 1.0, whose prompt values are understood.
-func openID(number string) section { return section("OpenID Connect Core §" + number) }
 
 // oauthError is what the client is told, and which rule it broke. Each endpoint
 // writes it in its own way, and a profile can change the words.
@@ -225,9 +223,7 @@ func (s *server) writeTold(w http.ResponseWriter, x *exchange, t told) {
 	}
 	members := cmp.Or(t.body, &bodyMembers)
 	x.noteSaid(members, f)
-	if err := s.writeJSON(w, t.Status, members.fill(f)); err != nil {
-		panic(err) // texts and numbers
-	}
+	s.writeJSON(w, t.Status, members.fill(f))
 }
 
 // writeErrorPage writes an error on a page.

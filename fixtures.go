@@ -128,18 +128,6 @@ func isVisible(name string) bool {
 
 func (c *clientFixture) public() bool { return c.TokenEndpointAuthMethod == "none" }
 
-// newUser is the account of a fixture; existing is the user of that name, or nil.
-// The tokens of existing stay valid, and with the same password its sessions.
-func (s *server) newUser(f *userFixture, existing *user) *user {
-	u := &user{Username: f.Username, Name: f.Name, Email: f.Email}
-	if existing != nil && existing.Password.matches(f.Password) {
-		u.Password = existing.Password
-	} else {
-		u.Password = newPasswordHash(f.Password, s.hashRounds)
-	}
-	return u
-}
-
 // newClient is a client of the operator, made of a fixture, with its scope in the
 // profile's spelling. existing is the client of that client_id, or nil; its tokens
 // stay valid. secret is what was made here, or empty.
@@ -219,9 +207,15 @@ func (s *server) prepareFixtures(files ...*fixtures) (users []*user, clients []*
 		if err != nil {
 			return nil, nil, nil, err
 		}
-		u := new(user)
+		u := &user{Username: username, Name: f.Name, Email: f.Email}
 		users = append(users, u)
-		group.Go(func() { *u = *s.newUser(f, existing) })
+		group.Go(func() {
+			if existing != nil && existing.Password.matches(f.Password) {
+				u.Password = existing.Password // so that its sessions stay
+			} else {
+				u.Password = newPasswordHash(f.Password, s.hashRounds)
+			}
+		})
 	}
 	return users, clients, secrets, nil
 }

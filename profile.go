@@ -47,6 +47,8 @@ type profile struct {
 	ClientScopeHasNoForce bool                `json:"client_scope_has_no_force"` // a client credentials token has no scope, whatever the request says
 	AnyScheme             bool                `json:"any_scheme"`                // redirect URIs may be myapp://, without a dot (RFC 8252 §7.1)
 
+	tokenParameters []string // of a query that may carry a token, as Resources or RFC 6750 §2.3 has it
+
 	redirectHosts []string // hosts of http redirect URIs besides loopback: from a flag, not from the file
 
 	// Lifetimes in seconds. All are required, the last two only with the grant
@@ -125,6 +127,12 @@ func parseProfile(file string, data []byte) (*profile, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.tokenParameters = []string{"access_token"}
+	for _, r := range p.Resources {
+		p.tokenParameters = append(p.tokenParameters, r.Query...)
+	}
+	slices.Sort(p.tokenParameters)
+	p.tokenParameters = slices.Compact(p.tokenParameters)
 	return p, d.first(p.problems())
 }
 
@@ -151,17 +159,6 @@ func profileNames() []string {
 		names = append(names, strings.TrimSuffix(entry.Name(), ".json"))
 	}
 	return names
-}
-
-// tokenParameters are the query parameters that may carry a token, as the profile
-// or RFC 6750 §2.3 has it.
-func (p *profile) tokenParameters() []string {
-	names := []string{"access_token"}
-	for _, r := range p.Resources {
-		names = append(names, r.Query...)
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
 }
 
 // findScope returns the scope of a token, or false if the profile does not have

@@ -330,13 +330,12 @@ func (s *server) handleHealth(w http.ResponseWriter, r *http.Request, x *exchang
 // maxBody is the largest request body, in bytes.
 const maxBody = 64 << 10
 
-// writeJSON writes a value as JSON, or a filled shape as it is.
-func (s *server) writeJSON(w http.ResponseWriter, status int, body any) (err error) {
+// writeJSON writes a value as JSON, or a filled shape as it is. It returns nil, as
+// a handler does that has answered.
+func (s *server) writeJSON(w http.ResponseWriter, status int, body any) error {
 	data, isFilled := body.(json.RawMessage)
 	if !isFilled {
-		if data, err = marshalJSON(body); err != nil {
-			return err
-		}
+		data = must(marshalJSON(body)) // texts and numbers
 	}
 	if w.Header().Get("Content-Type") == "" {
 		w.Header().Set("Content-Type", s.profile.JSONType)

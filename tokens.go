@@ -15,7 +15,7 @@ import (
 // profiles, in the query. A request with two tokens is refused (RFC 6750 §2).
 func (s *server) bearerToken(r *http.Request, x *exchange, into *resource) (*bearer, error) {
 	ways := len(r.Header["Authorization"]) + len(x.form["access_token"])
-	for _, name := range s.profile.tokenParameters() {
+	for _, name := range s.profile.tokenParameters {
 		ways += len(x.query.values[name])
 	}
 	if ways > 1 {
@@ -100,32 +100,22 @@ func (s *server) handleIntrospect(w http.ResponseWriter, r *http.Request, x *exc
 	case body["token"] == "":
 		return missing(rfc7662("2.1"), "token")
 	}
-	b, tokenType, err := s.describeToken(body["token"], x.now)
-	if err != nil {
-		return err
+	access, _ := s.profile.AccessTokenFormat.parse(body["token"])
+	b, err := s.store.accessToken(access, x.now)
+	tokenType := s.profile.TokenType
+	if err != nil && !errors.Is(err, errStorage) {
+		refresh, _ := s.profile.RefreshTokenFormat.parse(body["token"])
+		b, err = s.store.unused(bucketRefresh, refresh, x.now)
+		tokenType = ""
 	}
-	if b == nil || b.client.ID != c.ID && !c.resourceServer() {
+	switch {
+	case errors.Is(err, errStorage):
+		return err
+	case err != nil, b.client.ID != c.ID && !c.resourceServer():
 		return s.writeJSON(w, http.StatusOK, object{{"active", false}})
 	}
 	b.text = body["token"]
 	return s.writeJSON(w, http.StatusOK, s.profile.IntrospectionAnswer.fill(resourceFacts.of(described{b, s, tokenType, x.now})))
-}
-
-// describeToken returns what a live access or refresh token stands for, or
-// nil, and the token_type of an access token.
-func (s *server) describeToken(text string, now unixTime) (b *bearer, tokenType string, err error) {
-	c, _ := s.profile.AccessTokenFormat.parse(text)
-	if b, err = s.store.accessToken(c, now); err == nil {
-		return b, s.profile.TokenType, nil
-	}
-	if !errors.Is(err, errStorage) {
-		c, _ = s.profile.RefreshTokenFormat.parse(text)
-		b, err = s.store.unused(bucketRefresh, c, now)
-	}
-	if errors.Is(err, errStorage) {
-		return nil, "", err
-	}
-	return b, "", nil
 }
 
 // handleRevoke revokes a token (RFC 7009 §2). An unknown one is no error (RFC
