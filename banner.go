@@ -61,7 +61,7 @@ func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
 // firstFixtures are alice and demo. demo is a public client or, where the profile
 // has no authorization code grant, one with a secret that may use any other.
 func firstFixtures(p *profile, password string) *fixtures {
-	demo := clientFixture{ClientID: "demo", ClientName: "Demo application", RedirectURIs: []string{outOfBand, "http://127.0.0.1/callback"}, GrantTypes: p.Grants}
+	demo := clientFixture{metadata: metadata{ClientID: "demo", Name: "Demo application", RedirectURIs: []string{outOfBand, "http://127.0.0.1/callback"}, GrantTypes: p.Grants}}
 	if slices.Contains(p.Grants, "authorization_code") {
 		demo.GrantTypes, demo.TokenEndpointAuthMethod = []string{"authorization_code", "refresh_token"}, "none"
 	}

@@ -14,21 +14,24 @@ import (
 	"github.com/google/uuid"
 )
 
-// client is a registered client (RFC 6749 §2). Members have the metadata
-// names of RFC 7591 §2.
+// client is a registered client (RFC 6749 §2).
 type client struct {
-	ID           uuid.UUID `json:"id"` // of this registration; a later client of the same client_id has another
-	ClientID     string    `json:"client_id"`
+	ID uuid.UUID `json:"id"` // of this registration; a later client of the same client_id has another
+	metadata
 	SecretHash   []byte    `json:"client_secret_hash,omitempty"` // SHA-256; none: a public client
-	Name         string    `json:"client_name,omitempty"`
-	URI          string    `json:"client_uri,omitempty"`
-	Description  string    `json:"description,omitempty"` // in its owner's words
-	RedirectURIs []string  `json:"redirect_uris"`
-	GrantTypes   []string  `json:"grant_types"`     // null: see mayUse
-	Scope        string    `json:"scope,omitempty"` // empty: whatever the profile has
-	Owner        string    `json:"owner,omitempty"`
-
+	Description  string    `json:"description,omitempty"`        // in its owner's words
 	RegisteredBy registrar `json:"registered_by"`
+}
+
+// metadata is what a client is registered with, by the names of RFC 7591 §2.
+type metadata struct {
+	ClientID     string   `json:"client_id" required:"true"`
+	Name         string   `json:"client_name,omitempty" text:"255"`
+	URI          string   `json:"client_uri,omitempty"`
+	RedirectURIs []string `json:"redirect_uris,omitzero"`
+	GrantTypes   []string `json:"grant_types,omitzero" one:"$client grants"` // absent: see mayUse
+	Scope        string   `json:"scope,omitempty"`                           // empty: whatever the profile has
+	Owner        string   `json:"owner,omitempty"`                           // username
 }
 
 // registrar is who last set the name and the website of a client.

@@ -255,7 +255,7 @@ func TestClientAuthentication(t *testing.T) {
 		i := start(t)
 		// A record without a hash, or with an empty one, has no secret to match.
 		for id, hash := range map[string][]byte{"nohash": nil, "emptyhash": {}} {
-			bare := &client{ID: uuid.New(), ClientID: id, SecretHash: hash}
+			bare := &client{metadata: metadata{ClientID: id}, ID: uuid.New(), SecretHash: hash}
 			if err := i.server.store.register(nil, []*client{bare}); err != nil {
 				t.Fatal(err)
 			}

@@ -570,7 +570,7 @@ func TestConsentPage(t *testing.T) {
 	t.Run("10.14 R65 client_uri that is a script", func(t *testing.T) {
 		t.Parallel()
 		for _, uri := range []string{"javascript:alert(1)", "javascript://cb.example/%0aalert(1)", "data:text/html,x", "//cb.example/", "cb.example"} {
-			if (&clientFixture{ClientID: "x", ClientURI: uri}).problems(new(profile)) == nil {
+			if (&clientFixture{metadata: metadata{ClientID: "x", URI: uri}}).problems(new(profile)) == nil {
 				t.Errorf("%s can be registered", uri)
 			}
 		}

@@ -77,7 +77,7 @@ func TestClientSecretsAreRandom(t *testing.T) {
 		const clients = 20
 		f := &fixtures{}
 		for n := range clients {
-			f.Clients = append(f.Clients, clientFixture{ClientID: fmt.Sprintf("client-%d", n)})
+			f.Clients = append(f.Clients, clientFixture{metadata: metadata{ClientID: fmt.Sprintf("client-%d", n)}})
 		}
 		secrets, err := i.server.applyFixtures(f)
 		if err != nil {

@@ -28,18 +28,11 @@ type userFixture struct {
 	Email    string `json:"email" text:"255"`
 }
 
-// clientFixture is a client in a file, and in the control API. Its members are
-// named as in RFC 7591 §2.
+// clientFixture is a client in a file, and in the control API.
 type clientFixture struct {
-	ClientID                string   `json:"client_id" required:"true"`
-	ClientSecret            string   `json:"client_secret,omitempty" text:"1024"`
-	ClientName              string   `json:"client_name,omitempty" text:"255"`
-	ClientURI               string   `json:"client_uri,omitempty"`
-	RedirectURIs            []string `json:"redirect_uris,omitzero"`
-	GrantTypes              []string `json:"grant_types,omitzero" one:"$client grants"`
-	Scope                   string   `json:"scope,omitempty"`
-	TokenEndpointAuthMethod string   `json:"token_endpoint_auth_method,omitempty" one:"none client_secret_basic client_secret_post"`
-	Owner                   string   `json:"owner,omitempty"`
+	metadata
+	ClientSecret            string `json:"client_secret,omitempty" text:"1024"`
+	TokenEndpointAuthMethod string `json:"token_endpoint_auth_method,omitempty" one:"none client_secret_basic client_secret_post"`
 
 	place func(memberError) error // adds file and line; nil: it comes from no file
 }
@@ -86,12 +79,12 @@ func (c *clientFixture) problems(p *profile) memberErrors {
 	all := tagProblems(c)
 	all.add(len(c.ClientID) > 255 || !isASCII(c.ClientID),
 		"client_id", "must be at most 255 characters of printable ASCII (RFC 6749 Appendix A.1)")
-	all.add(!isOpen(c.ClientName), "client_name", "has invisible characters, or characters that reverse the text")
-	all.add(c.ClientName != "" && !isVisible(c.ClientName), "client_name", "has no visible characters")
+	all.add(!isOpen(c.Name), "client_name", "has invisible characters, or characters that reverse the text")
+	all.add(c.Name != "" && !isVisible(c.Name), "client_name", "has no visible characters")
 	all.add(c.public() && c.ClientSecret != "", "client_secret", "cannot go with token_endpoint_auth_method none: a public client has no secret")
-	if c.ClientURI != "" {
-		u, err := url.Parse(c.ClientURI)
-		all.add(err != nil || len(c.ClientURI) > 2048 || u.Host == "" || u.Scheme != "https" && u.Scheme != "http",
+	if c.URI != "" {
+		u, err := url.Parse(c.URI)
+		all.add(err != nil || len(c.URI) > 2048 || u.Host == "" || u.Scheme != "https" && u.Scheme != "http",
 			"client_uri", "must be a URL with https:// or http://, of at most 2048 characters")
 		// People are shown the host, so that letters which look alike would mislead them.
 		all.add(err == nil && !isASCII(u.Host),
@@ -133,16 +126,8 @@ func (c *clientFixture) public() bool { return c.TokenEndpointAuthMethod == "non
 // stay valid. secret is what was made here, or empty.
 func newClient(f *clientFixture, p *profile, existing *client) (c *client, secret string) {
 	tokens, _ := p.canonicalScope(strings.Fields(f.Scope))
-	c = &client{
-		ClientID:     f.ClientID,
-		Name:         f.ClientName,
-		URI:          f.ClientURI,
-		RedirectURIs: f.RedirectURIs,
-		GrantTypes:   f.GrantTypes,
-		Scope:        joinScope(tokens),
-		Owner:        f.Owner,
-		RegisteredBy: operator,
-	}
+	c = &client{metadata: f.metadata, RegisteredBy: operator}
+	c.Scope = joinScope(tokens)
 	if existing != nil {
 		c.Description = existing.Description
 	}

@@ -99,12 +99,8 @@ func (f applicationForm) RedirectText() string {
 
 // formOf describes an application as it is.
 func (s *server) formOf(c *client) applicationForm {
-	f := applicationForm{Description: c.Description, Version: c.version(), clientFixture: clientFixture{
-		ClientName:   c.Name,
-		ClientURI:    c.URI,
-		RedirectURIs: c.RedirectURIs,
-		Scope:        cmp.Or(c.Scope, joinScope(s.profile.scopeNames())),
-	}}
+	f := applicationForm{Description: c.Description, Version: c.version(), clientFixture: clientFixture{metadata: c.metadata}}
+	f.Scope = cmp.Or(c.Scope, joinScope(s.profile.scopeNames()))
 	if c.public() {
 		f.TokenEndpointAuthMethod = "none"
 	}
@@ -116,14 +112,13 @@ func (s *server) formOf(c *client) applicationForm {
 // owner, it cannot set.
 func (s *server) formFrom(sent url.Values) applicationForm {
 	f := applicationForm{
-		clientFixture: clientFixture{
-			ClientName:              strings.TrimSpace(sent.Get("client_name")),
-			ClientURI:               strings.TrimSpace(sent.Get("client_uri")),
-			RedirectURIs:            []string{},
-			GrantTypes:              slices.Clone(s.profile.Grants),
-			Scope:                   joinScope(strings.Fields(strings.Join(sent["scope"], " "))),
-			TokenEndpointAuthMethod: sent.Get("token_endpoint_auth_method"),
-		},
+		clientFixture: clientFixture{TokenEndpointAuthMethod: sent.Get("token_endpoint_auth_method"), metadata: metadata{
+			Name:         strings.TrimSpace(sent.Get("client_name")),
+			URI:          strings.TrimSpace(sent.Get("client_uri")),
+			RedirectURIs: []string{},
+			GrantTypes:   slices.Clone(s.profile.Grants),
+			Scope:        joinScope(strings.Fields(strings.Join(sent["scope"], " "))),
+		}},
 		Description: strings.TrimSpace(strings.ReplaceAll(sent.Get("description"), "\r\n", "\n")),
 		ID:          sent.Get("form_id"),
 		Version:     sent.Get("version"),
@@ -147,7 +142,7 @@ func (s *server) formFrom(sent url.Values) applicationForm {
 // nothing is left out. The error is memberErrors that name the fields.
 func (f applicationForm) client(p *profile, existing *client) (*client, string, error) {
 	problems := f.problems(p)
-	problems.add(f.ClientName == "", "client_name", "is missing: people see it when they are asked to allow access")
+	problems.add(f.Name == "", "client_name", "is missing: people see it when they are asked to allow access")
 	description := strings.ReplaceAll(f.Description, "\n", " ")
 	problems.add(!isTextOf(500, description) || !isOpen(description), "description", "must be text of at most 500 characters, none of them invisible")
 	problems.add(len(strings.Join(f.RedirectURIs, "\n")) > 4096, "redirect_uris", "are longer than 4096 characters together")
@@ -216,7 +211,7 @@ func (s *server) writeForm(w http.ResponseWriter, x *exchange, c *client, f appl
 func (s *server) handleNewApplication(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	if r.Method != http.MethodPost {
 		// What most applications need.
-		c, _ := newClient(&clientFixture{GrantTypes: []string{"authorization_code", "refresh_token"}, Scope: s.profile.defaultScope()}, s.profile, nil)
+		c, _ := newClient(&clientFixture{metadata: metadata{GrantTypes: []string{"authorization_code", "refresh_token"}, Scope: s.profile.defaultScope()}}, s.profile, nil)
 		f := s.formOf(c)
 		f.ID = uuid.NewString()
 		return s.writeForm(w, x, nil, f, nil)

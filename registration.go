@@ -97,13 +97,13 @@ func (p *profile) parseClientMetadata(form url.Values, lists map[string]bool) (*
 			return nil, refused(name, metadataTooLong, "is too long")
 		}
 	}
-	f := &clientFixture{
+	f := &clientFixture{metadata: metadata{
 		ClientID:     newClientSecret(), // as hard to guess as those of the services
-		ClientName:   value("client_name"),
-		ClientURI:    value("client_uri"),
+		Name:         value("client_name"),
+		URI:          value("client_uri"),
 		RedirectURIs: strings.Fields(value("redirect_uris")),
 		Scope:        cmp.Or(strings.ReplaceAll(value("scope"), "\n", " "), g.Scope),
-	}
+	}}
 	if wrong := f.problems(p); len(wrong) > 0 {
 		name, _, _ := strings.Cut(wrong[0].member, "[")
 		problem := uriProblem{wrong[0].error, metadataInvalid}

@@ -262,7 +262,7 @@ func TestSharesight(t *testing.T) {
 		ask().wantAnswer(200, clientAnswer)
 		i.get(userPath, "Authorization", "Bearer "+own("other")(i)).wantAnswer(200, alice)
 		for by, status := range map[registrar]int{operator: 200, aUser: 400} { // a user's client is left alone when its owner goes
-			orphan := &client{ClientID: "orphan", SecretHash: hashSecret("orphan-secret"), RegisteredBy: by}
+			orphan := &client{metadata: metadata{ClientID: "orphan"}, SecretHash: hashSecret("orphan-secret"), RegisteredBy: by}
 			i.must(i.server.store.register(nil, []*client{orphan}))
 			if r := i.post("/oauth2/token", credentials("orphan")); r.StatusCode != status {
 				t.Errorf("registered by %s: %d %s", by, r.StatusCode, r.body)

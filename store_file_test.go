@@ -143,7 +143,7 @@ func TestHandover(t *testing.T) {
 		for n := range 50 {
 			var clients []*client
 			for m := range 20 {
-				clients = append(clients, &client{ClientID: fmt.Sprint(time.Now().UnixNano(), n, m), Name: strings.Repeat("x", 200)})
+				clients = append(clients, &client{metadata: metadata{ClientID: fmt.Sprint(time.Now().UnixNano(), n, m), Name: strings.Repeat("x", 200)}})
 			}
 			if err := before.register(nil, clients); err != nil {
 				t.Fatal(err)
@@ -258,8 +258,8 @@ func TestClientLists(t *testing.T) {
 	i := start(t)
 	st := i.server.store
 	for _, c := range []*client{
-		{ClientID: "moved", Owner: "carol", GrantTypes: []string{"device"}},
-		{ClientID: "moved", Owner: "dave", GrantTypes: []string{"refresh_token"}},
+		{metadata: metadata{ClientID: "moved", Owner: "carol", GrantTypes: []string{"device"}}},
+		{metadata: metadata{ClientID: "moved", Owner: "dave", GrantTypes: []string{"refresh_token"}}},
 	} {
 		if err := st.register(nil, []*client{c}); err != nil {
 			t.Fatal(err)
@@ -273,7 +273,7 @@ func TestClientLists(t *testing.T) {
 	if found, err := st.anyNames("device"); found || err != nil {
 		t.Errorf("a client is said to name the former grant type; %v", err)
 	}
-	if err := st.addClient(&client{ClientID: "moved", Owner: "carol"}, noLimit); err != errRegistered {
+	if err := st.addClient(&client{metadata: metadata{ClientID: "moved", Owner: "carol"}}, noLimit); err != errRegistered {
 		t.Errorf("a second client of that id: %v, want %v", err, errRegistered)
 	}
 }
@@ -346,7 +346,7 @@ func TestScale(t *testing.T) {
 		// alice's are all of one client, bob's each of another.
 		i.mustUpdate(func(t *tx) error {
 			for n := range 800 {
-				c := &client{ClientID: fmt.Sprint("many-", n), RegisteredBy: itself}
+				c := &client{metadata: metadata{ClientID: fmt.Sprint("many-", n)}, RegisteredBy: itself}
 				one := &grant{key: newGrantKey(alice, web, newCredential().id), ClientID: "web", Username: "alice", Scope: freshScope(n)}
 				if err := t.putClient(c); err != nil {
 					return err
@@ -435,7 +435,7 @@ func TestScale(t *testing.T) {
 		alice, _ := i.ids("web")
 		i.mustUpdate(func(t *tx) error {
 			for n := range 20_000 {
-				c := &client{ClientID: fmt.Sprint("many-", n), RegisteredBy: itself, SecretHash: []byte("x")}
+				c := &client{metadata: metadata{ClientID: fmt.Sprint("many-", n)}, RegisteredBy: itself, SecretHash: []byte("x")}
 				if n%2 == 0 {
 					c.RegisteredBy = operator
 				}
@@ -459,7 +459,7 @@ func TestScale(t *testing.T) {
 		}
 		// The writer's turn is as short.
 		if took := cost(func() {
-			if err := i.server.store.addClient(&client{ClientID: newClientSecret(), Owner: "alice", RegisteredBy: aUser}, maxApplications); err != nil {
+			if err := i.server.store.addClient(&client{metadata: metadata{ClientID: newClientSecret(), Owner: "alice"}, RegisteredBy: aUser}, maxApplications); err != nil {
 				t.Error(err)
 			}
 		}); took > allowed(20*time.Millisecond) {

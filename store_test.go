@@ -613,7 +613,7 @@ func TestStoreFaults(t *testing.T) {
 		{"register", 14, func(*instance) func(*instance) bool {
 			return func(i *instance) bool {
 				err := i.server.store.register([]*user{{Username: "carol"}, {Username: "dave"}}, []*client{
-					{ClientID: "c1"}, {ClientID: "c2"}, {ClientID: "c3"}, {ClientID: "c4"}, {ClientID: "c5"}, {ClientID: "c6"}})
+					{metadata: metadata{ClientID: "c1"}}, {metadata: metadata{ClientID: "c2"}}, {metadata: metadata{ClientID: "c3"}}, {metadata: metadata{ClientID: "c4"}}, {metadata: metadata{ClientID: "c5"}}, {metadata: metadata{ClientID: "c6"}}})
 				return verb(err)
 			}
 		}},
@@ -623,12 +623,12 @@ func TestStoreFaults(t *testing.T) {
 		}},
 		{"register a client that registers itself", 3, func(*instance) func(*instance) bool {
 			return func(i *instance) bool {
-				return verb(i.server.store.register(nil, []*client{{ClientID: "c1", RegisteredBy: itself, GrantTypes: []string{"client_credentials"}}}))
+				return verb(i.server.store.register(nil, []*client{{metadata: metadata{ClientID: "c1", GrantTypes: []string{"client_credentials"}}, RegisteredBy: itself}}))
 			}
 		}},
 		{"add an application", 2, func(*instance) func(*instance) bool {
 			return func(i *instance) bool {
-				return verb(i.server.store.addClient(&client{ClientID: "c1", Owner: "alice"}, 50))
+				return verb(i.server.store.addClient(&client{metadata: metadata{ClientID: "c1", Owner: "alice"}}, 50))
 			}
 		}},
 		{"change an application", 3, func(*instance) func(*instance) bool {
