@@ -226,7 +226,7 @@ func (s *benched) fill(tb testing.TB, n int, lifetime seconds) {
 func (s *benched) sweepAll(tb testing.TB) {
 	tb.Helper()
 	for {
-		removed, err := s.store.sweep(unixTime(s.clock.now().Unix()))
+		_, removed, err := s.store.sweep(unixTime(s.clock.now().Unix()))
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -234,6 +234,60 @@ func (s *benched) sweepAll(tb testing.TB) {
 			return
 		}
 	}
+}
+
+// BenchmarkSweep issues tokens for 16 callers before and while the sweeper removes
+// 300,000 expired ones. p99-ratio compares how long the slowest of a hundred wait.
+func BenchmarkSweep(b *testing.B) {
+	s := newBenched(b, "file")
+	issue := s.post("token", clientCredentialsOf("web"))
+	p99 := func(more func() bool) time.Duration {
+		waits := make([][]time.Duration, 16)
+		var all sync.WaitGroup
+		for i := range waits {
+			c := dial(b, s.addr)
+			all.Go(func() {
+				for more() {
+					began := realTime()
+					if err := c.ask(issue); err != nil {
+						b.Error(err)
+					}
+					waits[i] = append(waits[i], realTime().Sub(began))
+				}
+			})
+		}
+		all.Wait()
+		sorted := slices.Sorted(slices.Values(slices.Concat(waits...)))
+		return sorted[len(sorted)*99/100]
+	}
+	for range b.N {
+		s.fill(b, 300_000, -1)
+		began := realTime()
+		before := p99(func() bool { return realTime().Sub(began) < 2*time.Second })
+		var swept atomic.Bool
+		go func() {
+			for s.sweepSome(b.Context()) == nil && s.expired(b) {
+			}
+			swept.Store(true)
+		}()
+		b.ReportMetric(float64(p99(func() bool { return !swept.Load() }))/float64(before), "p99-ratio")
+	}
+}
+
+// expired reports whether the oldest token has expired.
+func (s *benched) expired(b *testing.B) bool {
+	now := unixTime(s.clock.now().Unix())
+	is, err := view(s.store, func(t *tx) (bool, error) {
+		for key, value := range t.scan(bucketAccess, nil, nil) {
+			token, err := decode[accessToken](bucketAccess, key, value)
+			return err == nil && token.Expires.expired(now), err
+		}
+		return false, nil
+	})
+	if err != nil {
+		b.Error(err)
+	}
+	return is
 }
 
 // TestFill makes the database of a server with N live tokens for bench/load.sh:

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	encoding "encoding/binary"
 	"errors"
 	"fmt"
@@ -242,11 +241,7 @@ func TestManyRecords(t *testing.T) {
 	if left, err := st.grantees(alice.ID); len(left) > 0 || err != nil {
 		t.Errorf("alice's grants are still there: %v, %v", left, err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	if err := errors.Join(i.server.sweepSome(ctx, time.Hour), ctx.Err()); err != nil {
-		t.Fatal(err)
-	}
+	i.sweepAll()
 	if left := count(t, st, bucketAccess); left != live {
 		t.Errorf("%d tokens are left, want %d", left, live)
 	}

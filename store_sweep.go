@@ -9,9 +9,10 @@ import (
 	"time"
 )
 
-// sweepSize is how many records the sweeper looks at in one step. That takes a
-// few milliseconds.
-const sweepSize = 1000
+const (
+	sweepSize  = 250  // how many records the sweeper looks at in one step: a millisecond
+	sweepLooks = 1000 // and in a second, where most records live
+)
 
 // mortals are the buckets that the sweeper goes through, and how it finds out that
 // a record is of no more use. Grants come first, so that what hangs on them is
@@ -68,18 +69,17 @@ func (a *answered) dead(_ *tx, now unixTime) (bool, error) { return a.Expires.ex
 func (l *session) dead(_ *tx, now unixTime) (bool, error)  { return l.Expires.expired(now), nil }
 
 // sweep looks at the next records of one bucket, sweepSize at most, and removes the
-// dead ones. It returns how many it removed, and errors of records that it could
-// not read. Those stay.
+// dead ones. It returns how many there were of both, and errors of records that it
+// could not read. Those stay.
 //
 // It reads first, and writes only to remove. Then it looks once more, because a
 // grant may have been prolonged meanwhile.
-func (s *store) sweep(now unixTime) (removed int, err error) {
+func (s *store) sweep(now unixTime) (looked, removed int, err error) {
 	at := mortals[s.sweepAt]
 	var found [][]byte
 	var unread []error
 	s.sweepKey, err = view(s, func(t *tx) ([]byte, error) {
-		looked := 0
-		found, unread = nil, nil
+		looked, found, unread = 0, nil, nil
 		for key, value := range t.scan(at.bucket, nil, s.sweepKey) {
 			if looked == sweepSize {
 				return bytes.Clone(key), nil
@@ -114,7 +114,7 @@ func (s *store) sweep(now unixTime) (removed int, err error) {
 			return nil
 		})
 	}
-	return removed, errors.Join(append(unread, err)...)
+	return looked, removed, errors.Join(append(unread, err)...)
 }
 
 // midRound reports whether the sweeper has not finished its round.
@@ -136,24 +136,30 @@ func (s *server) sweepForever(ctx context.Context) {
 // sweepAndTell sweeps and logs errors, each once an hour, because an unreadable
 // record stays unreadable.
 func (s *server) sweepAndTell(ctx context.Context) {
-	if err := s.sweepSome(ctx, sweepTime); err != nil {
+	if err := s.sweepSome(ctx); err != nil {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			s.logHourly(slog.LevelError, "sweep", "failure", line)
 		}
 	}
 }
 
-// sweepTime is how long the sweeper looks without finding anything.
-const sweepTime = 50 * time.Millisecond
-
-// sweepSome goes once through the records, or as far as it gets in the given
-// time. It continues as long as it finds something to remove.
-func (s *server) sweepSome(ctx context.Context, within time.Duration) (err error) {
-	for began := realTime(); ctx.Err() == nil; {
-		removed, failed := s.store.sweep(unixTime(s.clock.now().Unix()))
+// sweepSome goes on with the round through all records until it ends, or until
+// sweepLooks records were looked at. Steps in which a quarter of them are dead do
+// not count: so the dead are never many more than a third of the living, and
+// looking costs little where most live. After such a step it rests as long as the
+// step took, because requests wait meanwhile.
+func (s *server) sweepSome(ctx context.Context) (err error) {
+	for left, more := sweepLooks, true; left > 0 && more && ctx.Err() == nil; more = s.store.midRound() {
+		began := realTime()
+		looked, removed, failed := s.store.sweep(unixTime(s.clock.now().Unix()))
 		err = errors.Join(err, failed)
-		if (removed == 0 || err != nil) && (!s.store.midRound() || realTime().Sub(began) > within) {
-			break
+		if 4*removed < looked {
+			left -= looked
+			continue
+		}
+		select {
+		case <-time.After(realTime().Sub(began)):
+		case <-ctx.Done():
 		}
 	}
 	return err

@@ -1082,7 +1082,7 @@ func TestFullDisk(t *testing.T) {
 // sweepRound sweeps until the sweeper has gone through all buckets.
 func sweepRound(st *store, now unixTime) (removed int, err error) {
 	for more := true; more; more = st.midRound() {
-		n, failed := st.sweep(now)
+		_, n, failed := st.sweep(now)
 		removed, err = removed+n, errors.Join(err, failed)
 	}
 	return removed, err
@@ -1141,7 +1141,7 @@ func TestSweep(t *testing.T) {
 		st.fault = func() error { return errors.New("no space left on device") }
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
-		if err := i.server.sweepSome(ctx, time.Hour); !errors.Is(err, errStorage) || ctx.Err() != nil {
+		if err := i.server.sweepSome(ctx); !errors.Is(err, errStorage) || ctx.Err() != nil {
 			t.Errorf("got %v, %v, want the failure", err, ctx.Err())
 		}
 		st.fault = nil
@@ -1165,7 +1165,7 @@ func TestSweep(t *testing.T) {
 		// The first look comes before that is written, the second one after it.
 		before, swept := waiting(st), make(chan int)
 		go func() {
-			removed, err := st.sweep(now)
+			_, removed, err := st.sweep(now)
 			if err != nil {
 				t.Error(err)
 			}
