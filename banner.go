@@ -52,6 +52,13 @@ func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
 		return err
 	}
 	stderr.flush()
+	// The password of a first start was shown, and must not get lost. The control
+	// API stores users again as they are now, and hashing is quick in memory.
+	if o.fixtures == nil || o.control || o.db == memory {
+		s.hashPasswords(users)
+	} else {
+		s.afterStart = s.hashLater(users)
+	}
 	if err := s.store.register(users, clients); err != nil {
 		return err
 	}

@@ -9,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"unicode"
 	"unicode/utf8"
 )
@@ -151,11 +150,13 @@ func (s *server) applyFixtures(files ...*fixtures) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.hashPasswords(users)
 	return secrets, s.store.register(users, clients)
 }
 
-// prepareFixtures makes the users and clients of files, but does not store them.
-// Later files add to earlier ones, and win where both have the same.
+// prepareFixtures makes the users and clients of files, but does not store them,
+// nor hash new passwords. Later files add to earlier ones, and win where both have
+// the same.
 func (s *server) prepareFixtures(files ...*fixtures) (users []*user, clients []*client, secrets map[string]string, err error) {
 	byUsername := make(map[string]*userFixture)
 	byClientID := make(map[string]*clientFixture)
@@ -185,22 +186,16 @@ func (s *server) prepareFixtures(files ...*fixtures) (users []*user, clients []*
 		}
 		clients = append(clients, c)
 	}
-	var group sync.WaitGroup // hashing is slow
-	defer group.Wait()
 	for username, f := range byUsername {
 		existing, err := s.store.userNamed(username)
 		if err != nil {
 			return nil, nil, nil, err
 		}
-		u := &user{Username: username, Name: f.Name, Email: f.Email}
+		u := &user{Username: username, Name: f.Name, Email: f.Email, newPassword: f.Password}
+		if existing != nil {
+			u.Password = existing.Password
+		}
 		users = append(users, u)
-		group.Go(func() {
-			if existing != nil && existing.Password.matches(f.Password) {
-				u.Password = existing.Password // so that its sessions stay
-			} else {
-				u.Password = newPasswordHash(f.Password, s.hashRounds)
-			}
-		})
 	}
 	return users, clients, secrets, nil
 }

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // validFixtures is a file in which every key has its line.
@@ -451,4 +454,63 @@ func TestFixtureReplacement(t *testing.T) {
 			t.Error("alice is signed out")
 		}
 	})
+}
+
+// TestHashLater starts a server with fixtures and a file: it answers before their
+// passwords are hashed, and nobody signs in until then.
+func TestHashLater(t *testing.T) {
+	t.Parallel()
+	i := start(t, onDisk(t, filepath.Join(t.TempDir(), "grantling.db")))
+	alice, bob := i.as("alice"), i.as("bob")
+	file := &fixtures{Users: []userFixture{
+		{Username: "alice", Password: "wonderland"}, {Username: "bob", Password: "changed"}, {Username: "carol", Password: "new"},
+	}}
+	i.must(i.server.furnish([]*fixtures{file}, &options{fixtures: []string{"fixtures.json"}, db: "grantling.db"}, &outlet{to: io.Discard}))
+	password := func(ctx context.Context, username, password string) (bool, error) {
+		u, _, err := i.server.checkPassword(ctx, username, password, "192.0.2.1", unixTime(i.server.clock.now().Unix()))
+		return u != nil, err
+	}
+	early, hangUp := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer hangUp()
+	for _, username := range []string{"alice", "bob", "carol"} {
+		if _, err := password(early, username, "wonderland"); asOAuthError(err).Status != http.StatusServiceUnavailable {
+			t.Errorf("%s may sign in already: %v", username, err)
+		}
+		if u, err := i.server.store.userNamed(username); u == nil {
+			t.Errorf("there is no %s: %v", username, err)
+		}
+	}
+	i.server.afterStart(t.Context())
+	for _, c := range []struct {
+		username, password string
+		want               bool
+	}{
+		{"alice", "wonderland", true}, {"alice", "", false}, {"bob", "changed", true}, {"bob", "builder", false}, {"carol", "new", true}, {"carol", "", false},
+	} {
+		if got, err := password(t.Context(), c.username, c.password); got != c.want || err != nil {
+			t.Errorf("%s with %q: %v, %v", c.username, c.password, got, err)
+		}
+	}
+	asksPassword := func(b *browser) bool { return strings.Contains(b.get("/account/authorized").body, `name="password"`) }
+	if asksPassword(alice) || !asksPassword(bob) {
+		t.Error("alice, with the same password, must stay signed in, and bob, with another one, must not")
+	}
+	// A start that is killed before they are hashed, and the next one.
+	file.Users[2].Username = "dave"
+	for range 2 {
+		i.must(i.server.furnish([]*fixtures{file}, &options{fixtures: []string{"fixtures.json"}, db: "grantling.db"}, &outlet{to: io.Discard}))
+		for range cap(i.server.hashing) {
+			<-i.server.hashing
+		}
+	}
+	if got, err := password(t.Context(), "dave", ""); got || err != nil {
+		t.Errorf("a user without a password: %v, %v", got, err)
+	}
+	for range cap(i.server.hashing) {
+		i.server.hashing <- struct{}{}
+	}
+	i.server.afterStart(t.Context())
+	if got, err := password(t.Context(), "dave", "new"); !got {
+		t.Errorf("dave cannot sign in: %v", err)
+	}
 }

@@ -315,11 +315,14 @@ func (s *server) answer(ctx context.Context, listener net.Listener, certificates
 	if s.control != nil {
 		h.RegisterOnShutdown(s.control.close)
 	}
-	var sweeping sync.WaitGroup
-	defer sweeping.Wait()
-	sweepCtx, stopSweeping := context.WithCancel(ctx)
-	defer stopSweeping()
-	sweeping.Go(func() { s.sweepForever(sweepCtx) })
+	var background sync.WaitGroup
+	defer background.Wait()
+	backgroundCtx, stop := context.WithCancel(ctx)
+	defer stop()
+	background.Go(func() { s.sweepForever(backgroundCtx) })
+	if s.afterStart != nil {
+		background.Go(func() { s.afterStart(backgroundCtx) })
+	}
 
 	served := make(chan error, 1)
 	go func() {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rsa"
 	"encoding/json"
 	"log/slog"
@@ -32,9 +33,10 @@ type server struct {
 	told        atomic.Pointer[string] // the issuer, see setIssuer
 	routes      map[string][]*route    // by path
 	crossOrigin *http.CrossOriginProtection
-	hashing     chan struct{} // one value for each password that is being hashed
-	passwords   limiter       // by user and source
-	secrets     limiter       // by client and source
+	hashing     chan struct{}             // one value for each password that is being hashed
+	afterStart  func(ctx context.Context) // what takes too long for the start, or nil
+	passwords   limiter                   // by user and source
+	secrets     limiter                   // by client and source
 
 	registrations limiter         // by source
 	logged        limiter         // by line, see logHourly

@@ -40,6 +40,23 @@ func (t *tx) register(users []*user, clients []*client) error {
 	return nil
 }
 
+// setPasswords stores the new passwords of users who are still registered.
+func (s *store) setPasswords(users []*user) error {
+	return s.update(func(t *tx) error {
+		for _, u := range users {
+			registered, err := t.user(u.Username)
+			if err != nil {
+				return err
+			}
+			if registered != nil && registered.ID == u.ID && !bytes.Equal(registered.Password.Salt, u.Password.Salt) {
+				registered.Password = u.Password
+				t.put(bucketUsers, []byte(u.Username), registered)
+			}
+		}
+		return nil
+	})
+}
+
 // registrations returns all users and clients.
 func (s *store) registrations() (users []*user, clients []*client, err error) {
 	users, err = view(s, func(t *tx) (users []*user, err error) {

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -25,6 +26,47 @@ type user struct {
 	Name     string       `json:"name,omitempty"`
 	Email    string       `json:"email,omitempty"`
 	Password passwordHash `json:"password"`
+
+	newPassword string // of a fixture, not hashed yet
+}
+
+// hashPasswords replaces passwords that have changed, so that the sessions of other
+// users go on.
+func (s *server) hashPasswords(users []*user) {
+	var group sync.WaitGroup
+	for _, u := range users {
+		group.Go(func() {
+			if !u.Password.matches(u.newPassword) {
+				u.Password = newPasswordHash(u.newPassword, s.hashRounds)
+			}
+		})
+	}
+	group.Wait()
+}
+
+// hashLater returns what hashes and stores the passwords of registered users in the
+// background. Nobody can sign in before: all that may hash at once are busy with it.
+//
+// Choice: at a start with fixtures and a file, users exist before their passwords
+// are stored. If the server is killed in that moment, the next such start stores them.
+func (s *server) hashLater(users []*user) func(ctx context.Context) {
+	for range cap(s.hashing) {
+		s.hashing <- struct{}{}
+	}
+	return func(ctx context.Context) {
+		for some := range slices.Chunk(users, max(1, cap(s.hashing)/2)) { // half of the machine answers
+			if ctx.Err() != nil {
+				break
+			}
+			s.hashPasswords(some)
+			if err := s.store.setPasswords(some); err != nil {
+				s.log.Error("passwords of fixtures", "failure", err.Error())
+			}
+		}
+		for range cap(s.hashing) {
+			<-s.hashing
+		}
+	}
 }
 
 // displayName is what people are shown.
@@ -55,7 +97,9 @@ func (p passwordHash) derive(password string) []byte {
 	return must(pbkdf2.Key(sha256.New, string(hashSecret(password)), p.Salt, p.Rounds, sha256.Size)) // the key length is good
 }
 
-func (p passwordHash) matches(password string) bool { return hmac.Equal(p.Hash, p.derive(password)) }
+func (p passwordHash) matches(password string) bool {
+	return p.Rounds > 0 && hmac.Equal(p.Hash, p.derive(password))
+}
 
 // newPassword returns a password of 80 random bits, in four groups for people to type.
 func newPassword() string {
