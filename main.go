@@ -317,11 +317,14 @@ func (s *server) answer(ctx context.Context, listener net.Listener, certificates
 	}
 	var background sync.WaitGroup
 	defer background.Wait()
-	backgroundCtx, stop := context.WithCancel(ctx)
-	defer stop()
-	background.Go(func() { s.sweepForever(backgroundCtx) })
+	sweepCtx, stopSweeping := context.WithCancel(ctx)
+	defer stopSweeping()
+	background.Go(func() { s.sweepForever(sweepCtx) })
 	if s.afterStart != nil {
-		background.Go(func() { s.afterStart(backgroundCtx) })
+		// A stop right after the start lets it come to its end, if there is time.
+		late, giveUp := context.WithCancel(context.Background())
+		context.AfterFunc(ctx, func() { time.AfterFunc(stopTime, giveUp) })
+		background.Go(func() { s.afterStart(late) })
 	}
 
 	served := make(chan error, 1)

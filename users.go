@@ -48,7 +48,7 @@ func (s *server) hashPasswords(users []*user) {
 // background. Nobody can sign in before: all that may hash at once are busy with it.
 //
 // Choice: at a start with fixtures and a file, users exist before their passwords
-// are stored. If the server is killed in that moment, the next such start stores them.
+// are stored. A stop waits; after a kill in that moment, the next such start stores them.
 func (s *server) hashLater(users []*user) func(ctx context.Context) {
 	for range cap(s.hashing) {
 		s.hashing <- struct{}{}
