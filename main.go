@@ -63,14 +63,8 @@ import (
 
 func main() {
 	signal.Ignore(syscall.SIGPIPE) // nobody has to read what it prints
-	ctx, stop := context.WithCancelCause(context.Background())
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		name := map[os.Signal]string{os.Interrupt: "SIGINT", syscall.SIGTERM: "SIGTERM"}[<-signals]
-		signal.Reset(os.Interrupt, syscall.SIGTERM) // a second signal ends the process at once
-		stop(errors.New(name))
-	}()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
 }
 
@@ -95,7 +89,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, out, er
 	case errors.Is(err, flag.ErrHelp):
 		return 0
 	case err == nil && o.version:
-		fmt.Fprintln(stdout, "grantling", buildVersion())
+		info, _ := debug.ReadBuildInfo() // the go command puts it into every program
+		fmt.Fprintln(stdout, "grantling", info.Main.Version)
 		return 0
 	case err == nil:
 		err = serve(ctx, o, stdout, stderr)
@@ -219,13 +214,6 @@ func parseHosts(list string, wildcard bool) ([]string, error) {
 	return names, nil
 }
 
-func buildVersion() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		return info.Main.Version
-	}
-	return "(unknown)"
-}
-
 // read reads the files that the flags name, before anything is touched.
 func (o *options) read() (p *profile, files []*fixtures, certificates []tls.Certificate, err error) {
 	if p, err = loadProfile(o.profile); err != nil {
@@ -306,11 +294,14 @@ func serve(ctx context.Context, o *options, stdout, stderr *outlet) error {
 		s.log.Warn("-auto-approve on an address that is not loopback: anyone who reaches it gets codes and tokens", "username", s.autoApprove, "address", o.addr)
 	}
 	fmt.Fprintln(stdout, s.url("")) // the listener keeps connections until they are answered
-	return s.answer(ctx, listener, certificates)
+	if certificates != nil {
+		listener = tls.NewListener(listener, &tls.Config{Certificates: certificates, NextProtos: []string{"h2", "http/1.1"}})
+	}
+	return s.answer(ctx, listener)
 }
 
 // answer answers requests until ctx is done, and then those in flight.
-func (s *server) answer(ctx context.Context, listener net.Listener, certificates []tls.Certificate) error {
+func (s *server) answer(ctx context.Context, listener net.Listener) error {
 	h := s.newHTTPServer()
 	if s.control != nil {
 		h.RegisterOnShutdown(s.control.close)
@@ -328,14 +319,7 @@ func (s *server) answer(ctx context.Context, listener net.Listener, certificates
 	}
 
 	served := make(chan error, 1)
-	go func() {
-		if len(certificates) > 0 {
-			h.TLSConfig = &tls.Config{Certificates: certificates}
-			served <- h.ServeTLS(listener, "", "")
-		} else {
-			served <- h.Serve(listener)
-		}
-	}()
+	go func() { served <- h.Serve(listener) }()
 	s.log.Info("listening", "address", listener.Addr().String())
 	select {
 	case err := <-served:

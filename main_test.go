@@ -904,9 +904,9 @@ func TestSignal(t *testing.T) {
 	t.Run("R203 the log says where it listens and why it stops", func(t *testing.T) {
 		t.Parallel()
 		for reason, end := range map[string]func(*process){
-			"SIGINT":                     func(p *process) { p.signal(os.Interrupt) },
-			"SIGTERM":                    func(p *process) { p.signal(syscall.SIGTERM) },
-			`"standard input has ended"`: func(p *process) { p.stdin.Close() },
+			`"interrupt signal received"`:  func(p *process) { p.signal(os.Interrupt) },
+			`"terminated signal received"`: func(p *process) { p.signal(syscall.SIGTERM) },
+			`"standard input has ended"`:   func(p *process) { p.stdin.Close() },
 		} {
 			p := launch(t, t.TempDir(), "-db", memory, "-stop-with-stdin", "-issuer", "https://login.example")
 			address := p.listening()

@@ -1193,7 +1193,7 @@ func TestSweep(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
 		ended := make(chan error, 1)
-		go func() { ended <- i.server.answer(ctx, listener, nil) }()
+		go func() { ended <- i.server.answer(ctx, listener) }()
 		for deadline := time.Now().Add(patience); count(t, i.server.store, bucketAccess) > 0; runtime.Gosched() {
 			if time.Now().After(deadline) {
 				t.Fatal("what has expired stays")
