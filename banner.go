@@ -7,35 +7,28 @@ import (
 	"text/template"
 )
 
-// banner is what the server prints when it starts.
-type banner struct {
-	Issuer, Profile, Data string
-	Secrets               map[string]string // made at this start, by client_id
-	Password              string            // alice's, if this start made her
-	Example               *example          // how demo gets a token; nil: it cannot
-}
-
+// bannerTemplate is what the server prints when it starts.
 var bannerTemplate = template.Must(template.ParseFS(templateFiles, "templates/banner.txt"))
 
 // furnish stores the users and clients that the server starts with, and prints
 // how to begin: those of the fixtures or, in an empty store, alice and demo.
 func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
-	b := &banner{Issuer: s.issuer(), Profile: s.profile.Name, Data: o.db}
 	empty, err := s.store.empty()
 	if err != nil {
 		return err
 	}
+	var password string // alice's, if this start makes her
 	if empty && files == nil {
-		b.Password = newPassword()
-		files = []*fixtures{firstFixtures(s.profile, b.Password)}
+		password = newPassword()
+		files = []*fixtures{firstFixtures(s.profile, password)}
 	}
 	users, clients, secrets, err := s.prepareFixtures(files...)
 	if err != nil {
 		return err
 	}
-	b.Secrets = secrets
+	var example *example // how demo gets a token; nil: it cannot
 	if o.fixtures == nil {
-		if b.Example, err = s.demoExample(clients, secrets["demo"]); err != nil {
+		if example, err = s.demoExample(clients, secrets["demo"]); err != nil {
 			return err
 		}
 	}
@@ -48,7 +41,10 @@ func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
 	}
 	// Print before storing: a start that is interrupted here then loses neither
 	// password nor secret.
-	if err := bannerTemplate.Execute(stderr, b); err != nil {
+	if err := bannerTemplate.Execute(stderr, pageData{
+		"Issuer": s.issuer(), "Profile": s.profile.Name, "Data": o.db,
+		"Secrets": secrets, "Password": password, "Example": example,
+	}); err != nil {
 		return err
 	}
 	stderr.flush()

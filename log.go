@@ -101,9 +101,6 @@ func (s *server) logHourly(level slog.Level, message string, details ...any) {
 	}
 }
 
-// anHour is in seconds.
-const anHour = 60 * 60
-
 // serverLog is the log of net/http's server, which repeats the same line every
 // second while it cannot accept connections.
 type serverLog struct{ *server }

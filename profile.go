@@ -109,14 +109,10 @@ func loadProfile(name string) (*profile, error) {
 		return parseProfile(embedded, data)
 	}
 	data, err := os.ReadFile(name)
-	switch {
-	case err == nil:
-		return parseProfile(name, data)
-	case strings.ContainsAny(name, "./\\"):
-		return nil, fmt.Errorf("profile: %w", err)
-	default:
-		return nil, fmt.Errorf("profile %s: unknown profile; expected a file or one of %s", name, strings.Join(profileNames(), ", "))
+	if err != nil {
+		return nil, fmt.Errorf("profile: expected a file or one of %s: %w", strings.Join(profileNames(), ", "), err)
 	}
+	return parseProfile(name, data)
 }
 
 func parseProfile(file string, data []byte) (*profile, error) {

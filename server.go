@@ -54,7 +54,7 @@ func newServer(p *profile, st *store, issuer string, log *slog.Logger) (*server,
 		store:       st,
 		base:        strings.TrimSuffix(u.Path, "/"),
 		hashRounds:  durableRounds,
-		logged:      limiter{window: anHour},
+		logged:      limiter{window: 60 * 60},
 		log:         log,
 		crossOrigin: http.NewCrossOriginProtection(),
 		// At most passwordTries: correct passwords that arrive together count as
