@@ -2,13 +2,11 @@ package main
 
 import (
 	"bytes"
-	"crypto/sha256"
+	"crypto/rand"
 	"embed"
-	"encoding/hex"
 	"errors"
 	"html/template"
 	"io/fs"
-	"maps"
 	"net/http"
 	"net/url"
 	"path"
@@ -24,7 +22,7 @@ var pages = parsePages()
 
 func parsePages() map[string]*template.Template {
 	base := template.New("base.html").Option("missingkey=error").Funcs(template.FuncMap{
-		"has": slices.Contains[[]string], "name": (*client).displayName, "public": (*client).public, "host": redirectHost,
+		"has": slices.Contains[[]string], "name": (*client).displayName, "public": (*client).public, "host": redirectHost, "covers": covers,
 	})
 	template.Must(base.ParseFS(templateFiles, "templates/base.html"))
 	all := make(map[string]*template.Template)
@@ -42,16 +40,8 @@ var assets = map[string]string{
 }
 
 // assetVersion is in the URL of every asset, so that browsers may keep them
-// and still get new ones.
-var assetVersion = hashAssets()
-
-func hashAssets() string {
-	hash := sha256.New()
-	for _, name := range slices.Sorted(maps.Keys(assets)) {
-		hash.Write(must(templateFiles.ReadFile("templates/" + name))) // embedded
-	}
-	return hex.EncodeToString(hash.Sum(nil)[:6])
-}
+// and still get new ones. Each start has its own.
+var assetVersion = rand.Text()
 
 func (s *server) handleAsset(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	name := path.Base(r.URL.Path)

@@ -90,13 +90,6 @@ func (f applicationForm) Wrong(field string) *problem {
 	return &f.Problems[n]
 }
 
-func (f applicationForm) HasScope(name string) bool { return covers(f.Scope, name) }
-
-// RedirectText has a line for each redirect URI; out of band has a field of its own.
-func (f applicationForm) RedirectText() string {
-	return strings.Join(slices.DeleteFunc(slices.Clone(f.RedirectURIs), func(uri string) bool { return uri == outOfBand }), "\n")
-}
-
 // formOf describes an application as it is.
 func (s *server) formOf(c *client) applicationForm {
 	f := applicationForm{Description: c.Description, Version: c.version(), clientFixture: clientFixture{metadata: c.metadata}}
@@ -243,10 +236,13 @@ func (s *server) writeRegistered(w http.ResponseWriter, x *exchange, c *client, 
 	})
 }
 
-// changeApplication changes the user's application, or deletes it if change
-// returns nil.
-func (s *server) changeApplication(x *exchange, clientID string, change func(*client) (*client, error)) error {
-	return refusals{errUnknown: noApplication}.of(s.store.changeClient(x.Username, clientID, change))
+// changeApplication changes the user's application that a form names, or deletes
+// it if change returns nil.
+func (s *server) changeApplication(x *exchange, change func(*client) (*client, error)) error {
+	return refusals{errUnknown: noApplication}.of(s.store.changeClient(x.Username, x.form.Get("id"), func(c *client) (*client, error) {
+		x.ClientID = c.ClientID
+		return change(c)
+	}))
 }
 
 // errChanged keeps a form from undoing what another one has just done.
@@ -260,24 +256,22 @@ func (s *server) applicationURL(clientID, done string) string {
 
 // handleEditApplication shows an application to its owner, and changes it.
 func (s *server) handleEditApplication(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	id := x.query.values.Get("id")
-	if r.Method == http.MethodPost {
-		id = x.form.Get("id")
-	}
-	c, err := s.store.clientNamed(id)
-	switch {
-	case err != nil:
-		return err
-	case c == nil || c.Owner != x.Username:
-		return noApplication
-	}
-	x.ClientID = c.ClientID
 	if r.Method != http.MethodPost {
+		c, err := s.store.clientNamed(x.query.values.Get("id"))
+		if err == nil && (c == nil || c.Owner != x.Username) {
+			err = noApplication
+		}
+		if err != nil {
+			return err
+		}
+		x.ClientID = c.ClientID
 		return s.writeForm(w, x, c, s.formOf(c), nil)
 	}
-	f := s.formFrom(x.form)
-	f.ClientID, f.Owner = c.ClientID, c.Owner
-	err = s.changeApplication(x, id, func(c *client) (*client, error) {
+	var c *client
+	var f applicationForm
+	err := s.changeApplication(x, func(found *client) (*client, error) {
+		c, f = found, s.formFrom(x.form)
+		f.ClientID, f.Owner = c.ClientID, c.Owner
 		f.TokenEndpointAuthMethod = s.formOf(c).TokenEndpointAuthMethod // fixed when it was registered
 		changed, _, err := f.client(s.profile, c)
 		switch current := c.version(); {
@@ -293,7 +287,7 @@ func (s *server) handleEditApplication(w http.ResponseWriter, r *http.Request, x
 	if err != nil {
 		return s.writeForm(w, x, c, f, err)
 	}
-	seeOther(w, s.applicationURL(id, "saved"))
+	seeOther(w, s.applicationURL(c.ClientID, "saved"))
 	return nil
 }
 
@@ -302,7 +296,7 @@ func (s *server) handleEditApplication(w http.ResponseWriter, r *http.Request, x
 func (s *server) handleRegenerateSecret(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	secret := newClientSecret()
 	var changed *client
-	err := s.changeApplication(x, x.form.Get("id"), func(c *client) (*client, error) {
+	err := s.changeApplication(x, func(c *client) (*client, error) {
 		if c.public() {
 			return nil, invalidRequest(rfc6749("2.1"), secretOfPublicClient, "a public application has no secret")
 		}
@@ -313,14 +307,13 @@ func (s *server) handleRegenerateSecret(w http.ResponseWriter, r *http.Request, 
 	if err != nil {
 		return err
 	}
-	x.ClientID = changed.ClientID
 	return s.writeRegistered(w, x, changed, secret, "has a new secret")
 }
 
 // handleDeleteApplication removes an application, and with it all that was
 // issued to it.
 func (s *server) handleDeleteApplication(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	if err := s.changeApplication(x, x.form.Get("id"), func(*client) (*client, error) { return nil, nil }); err != nil {
+	if err := s.changeApplication(x, func(*client) (*client, error) { return nil, nil }); err != nil {
 		return err
 	}
 	seeOther(w, s.base+"/account/applications")

@@ -47,12 +47,14 @@ func (e example) Lines() string {
 // clients that can use it. secret may be empty.
 func (s *server) examples(v *visitor, clients []*client, secret string) (all []example) {
 	for _, grant := range s.profile.shownGrants() {
-		n := slices.IndexFunc(clients, func(c *client) bool { return s.canTry(c, grant) })
-		if n < 0 {
-			all = append(all, example{Grant: grant, Link: s.base + "/account/applications/new"})
-		} else {
-			all = append(all, s.example(v, grant, clients[n], secret))
+		e, ok := example{}, false
+		for i := 0; i < len(clients) && !ok; i++ {
+			e, ok = s.example(v, grant, clients[i], secret)
 		}
+		if !ok {
+			e = example{Grant: grant, Link: s.base + "/account/applications/new"}
+		}
+		all = append(all, e)
 	}
 	return all
 }
@@ -60,28 +62,6 @@ func (s *server) examples(v *visitor, clients []*client, secret string) (all []e
 // examplesOf show the visitor the grants that one client can use.
 func (s *server) examplesOf(v *visitor, c *client, secret string) []example {
 	return slices.DeleteFunc(s.examples(v, []*client{c}, secret), func(e example) bool { return e.ClientID == "" })
-}
-
-// canTry reports whether a client may use a grant, has a redirect URI where
-// that needs one, and a scope that this profile grants it.
-func (s *server) canTry(c *client, grantType string) bool {
-	redirects := grantType == "authorization_code" || grantType == "implicit"
-	_, err := c.grantableScope(s.exampleScope(c), s.profile)
-	return err == nil && c.mayUse(grantType, s.profile) && (!redirects || c.exampleURI(grantType) != "")
-}
-
-// exampleURI is a redirect URI for an example of a grant, or "": out of band if
-// it can be, so that nothing has to run there.
-func (c *client) exampleURI(grantType string) string {
-	if slices.Contains(c.RedirectURIs, outOfBand) && grantType != "implicit" {
-		return outOfBand
-	}
-	for _, uri := range c.RedirectURIs {
-		if uri != outOfBand {
-			return uri
-		}
-	}
-	return ""
 }
 
 // maxLooked is how many clients of one owner the start page looks at: anyone
@@ -104,13 +84,25 @@ func (s *server) clientsToTry(v *visitor) ([]*client, error) {
 	return slices.DeleteFunc(known, func(c *client) bool { return c == nil || c.Owner == "" && c.RegisteredBy != operator }), err
 }
 
-// example shows the visitor how a client uses a grant.
-func (s *server) example(v *visitor, grant string, c *client, secret string) example {
-	redirectURI := c.exampleURI(grant)
-	e := example{Grant: grant, ClientID: c.ClientID, Host: redirectHost(redirectURI)}
+// example shows the visitor how a client uses a grant. ok is false if it may not,
+// has no redirect URI where that needs one, or no scope that this profile grants it.
+func (s *server) example(v *visitor, grant string, c *client, secret string) (e example, ok bool) {
+	redirectURI := "" // out of band if it can be, so that nothing has to run there
+	uris := slices.DeleteFunc(slices.Clone(c.RedirectURIs), func(uri string) bool { return uri == outOfBand })
+	if len(uris) < len(c.RedirectURIs) && grant != "implicit" {
+		redirectURI = outOfBand
+	} else if len(uris) > 0 {
+		redirectURI = uris[0]
+	}
+	needsURI := grant == "authorization_code" || grant == "implicit"
+	asked := s.exampleScope(c)
+	if _, err := c.grantableScope(asked, s.profile); err != nil || !c.mayUse(grant, s.profile) || needsURI && redirectURI == "" {
+		return e, false
+	}
+	e = example{Grant: grant, ClientID: c.ClientID, Host: redirectHost(redirectURI)}
 	var scope parameters // none where there is nothing to ask for
-	if text := s.exampleScope(c); text != "" {
-		scope = parameters{{"scope", text}}
+	if asked != "" {
+		scope = parameters{{"scope", asked}}
 	}
 	if n := slices.IndexFunc(c.RedirectURIs, isLoopbackURI); n >= 0 && redirectURI == outOfBand {
 		e.Loopback = c.RedirectURIs[n]
@@ -142,7 +134,7 @@ func (s *server) example(v *visitor, grant string, c *client, secret string) exa
 	case "refresh_token":
 		run(parameters{{"refresh_token", "REFRESH_TOKEN"}})
 	}
-	return e
+	return e, true
 }
 
 // exampleScope is a scope that a client may ask for, or "" where there is none
