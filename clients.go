@@ -348,6 +348,6 @@ func (s *server) authenticateClient(r *http.Request, body values, x *exchange) (
 		}
 		return nil, invalidClient(rfc6749("5.2"), clientSecretWrong, "the client secret is wrong")
 	}
-	s.secrets.forget(guess)
+	s.secrets.giveBack(guess, secretTries)
 	return c, nil
 }

@@ -139,7 +139,7 @@ func (s *server) checkPassword(ctx context.Context, username, password, source s
 	}
 	guess := username + "\x00" + source
 	if wait := s.passwords.try(guess, passwordTries, now); wait > 0 {
-		s.passwords.giveBack(source) // nothing was hashed
+		s.passwords.giveBack(source, 1) // nothing was hashed
 		return nil, wait, nil
 	}
 	u, err = s.store.userNamed(username)
@@ -153,8 +153,8 @@ func (s *server) checkPassword(ctx context.Context, username, password, source s
 	if !candidate.matches(password) || u == nil {
 		return nil, 0, nil
 	}
-	s.passwords.forget(guess)
-	s.passwords.giveBack(source)
+	s.passwords.giveBack(guess, passwordTries)
+	s.passwords.giveBack(source, 1)
 	return u, 0, nil
 }
 
@@ -232,20 +232,16 @@ func (l *limiter) try(key string, limit int, now unixTime) int {
 	return 0
 }
 
-// giveBack returns a try that was not used.
-func (l *limiter) giveBack(key string) {
+// giveBack returns at most n tries: those that were not used or, after a right
+// guess, all.
+func (l *limiter) giveBack(key string, n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if t := l.tries[key]; t != nil && t.count > 0 {
-		t.count--
+	if t := l.tries[key]; t != nil {
+		if t.count -= n; t.count <= 0 {
+			delete(l.tries, key)
+		}
 	}
-}
-
-// forget clears the tries of a key, after a right guess.
-func (l *limiter) forget(key string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.tries, key)
 }
 
 // clear forgets all tries.
