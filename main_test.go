@@ -1020,7 +1020,7 @@ func TestReader(t *testing.T) {
 		if dropped == 0 || logged+dropped != 10_000 {
 			t.Errorf("%d requests are logged and %d lines dropped, want 10,000 in all", logged, dropped)
 		}
-		if !strings.HasSuffix(text, " level=INFO msg=stopping reason=SIGTERM\n") {
+		if !strings.HasSuffix(text, " level=INFO msg=stopping reason=\"terminated signal received\"\n") {
 			t.Errorf("the log ends with %q", text[max(0, len(text)-200):])
 		}
 	})
