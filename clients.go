@@ -49,8 +49,8 @@ func (c *client) public() bool { return c.SecretHash == nil }
 // displayName is what people are shown.
 func (c *client) displayName() string { return cmp.Or(c.Name, c.ClientID) }
 
-// mayUse reports whether the client may use a grant type (RFC 6749 §2, RFC
-// 7591 §2). The profile must have it too.
+// mayUse reports whether the client may use a grant type (RFC 6749 §2,
+// RFC 7591 §2). The profile must have it too.
 //
 // Choice: a client registered without grant types may use all that suit it except
 // password and implicit. RFC 9700 §2.1.2 and §2.4 advise against these two, so a

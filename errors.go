@@ -166,7 +166,7 @@ var (
 // writeError writes an error as a JSON body (RFC 6749 §5.2).
 func (s *server) writeError(w http.ResponseWriter, x *exchange, err error) {
 	t := s.tell(x.Endpoint, x, err)
-	if t.Status == http.StatusUnauthorized && len(x.header["Authorization"]) > 0 {
+	if t.Status == http.StatusUnauthorized && len(x.header["Authorization"]) > 0 { // RFC 6749 §5.2: MUST
 		w.Header().Set("WWW-Authenticate", s.profile.BasicChallenge)
 	}
 	s.writeTold(w, x, t)

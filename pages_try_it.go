@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// shownGrants are the grants of the profile as pages list them: those that RFC
-// 9700 advises against come last.
+// shownGrants are the grants of the profile as pages list them: those that
+// RFC 9700 advises against come last.
 func (p *profile) shownGrants() []string {
 	return slices.DeleteFunc([]string{"authorization_code", "refresh_token", "client_credentials", "implicit", "password"},
 		func(grant string) bool { return !slices.Contains(p.Grants, grant) })

@@ -18,9 +18,9 @@ import (
 // values are the parameters of a request: each once, none empty.
 type values map[string]string
 
-// newValues checks each parameter. One that occurs twice, which rule forbids (RFC
-// 6749 §3.1, §3.2), or has forbidden characters (RFC 6749 Appendix A) is left out,
-// and faulty says what is wrong with it.
+// newValues checks each parameter. One that occurs twice, which rule forbids
+// (RFC 6749 §3.1, §3.2), or has forbidden characters (RFC 6749 Appendix A) is left
+// out, and faulty says what is wrong with it.
 func newValues(form url.Values, rule section) (v values, faulty map[string]*oauthError) {
 	v, faulty = values{}, map[string]*oauthError{}
 	for name, all := range form {

@@ -118,8 +118,8 @@ func (s *server) handleIntrospect(w http.ResponseWriter, r *http.Request, x *exc
 	return s.writeJSON(w, http.StatusOK, s.profile.IntrospectionAnswer.fill(resourceFacts.of(described{b, s, tokenType, x.now})))
 }
 
-// handleRevoke revokes a token (RFC 7009 §2). An unknown one is no error (RFC
-// 7009 §2.2). token_type_hint is ignored: both kinds are searched (RFC 7009 §2.1).
+// handleRevoke revokes a token (RFC 7009 §2). An unknown token is no error
+// (RFC 7009 §2.2). token_type_hint is ignored: both kinds are searched (RFC 7009 §2.1).
 func (s *server) handleRevoke(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	body, err := x.body()
 	if err != nil {
