@@ -18,9 +18,7 @@ import (
 var templateFiles embed.FS
 
 // pages are the HTML templates by file name, each in the frame of base.html.
-var pages = parsePages()
-
-func parsePages() map[string]*template.Template {
+var pages = func() map[string]*template.Template {
 	base := template.New("base.html").Option("missingkey=error").Funcs(template.FuncMap{
 		"has": slices.Contains[[]string], "name": (*client).displayName, "public": (*client).public, "host": redirectHost, "covers": covers,
 	})
@@ -30,7 +28,7 @@ func parsePages() map[string]*template.Template {
 		all[path.Base(name)] = template.Must(template.Must(base.Clone()).ParseFS(templateFiles, name))
 	}
 	return all
-}
+}()
 
 // assets are the files that pages refer to, with their media types.
 var assets = map[string]string{

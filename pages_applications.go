@@ -68,10 +68,10 @@ type applicationForm struct {
 	clientFixture // what may be registered is checked in one place for all
 	Description   string
 
-	ID       string    // of the form, if it is for a new application
-	Version  string    // of the application that is changed
-	Problem  string    // of the whole form
-	Problems []problem // of single fields, in their order
+	ID       string              // of the form, if it is for a new application
+	Version  string              // of the application that is changed
+	Problem  string              // of the whole form
+	Problems map[string]*problem // of single fields, by name
 }
 
 // problem is what is wrong with a field.
@@ -79,15 +79,6 @@ type problem struct {
 	Field, Text string
 	Number      int  // of the redirect URI that it is about; 0: the whole field
 	First       bool // in the form
-}
-
-// Wrong is what is wrong with a field, or nil.
-func (f applicationForm) Wrong(field string) *problem {
-	n := slices.IndexFunc(f.Problems, func(p problem) bool { return p.Field == field })
-	if n < 0 {
-		return nil
-	}
-	return &f.Problems[n]
 }
 
 // formOf describes an application as it is.
@@ -156,16 +147,17 @@ func (f applicationForm) client(p *profile, existing *client) (*client, string, 
 
 // tell notes what is wrong with the form, one thing a field.
 func (f *applicationForm) tell(all memberErrors) {
+	f.Problems = make(map[string]*problem)
 	for _, field := range []string{"client_name", "client_uri", "description", "redirect_uris", "grant_types", "scope"} {
 		n := slices.IndexFunc(all, func(m memberError) bool { return m.member == field || strings.HasPrefix(m.member, field+"[") })
 		if n < 0 {
 			continue
 		}
-		p := problem{Field: field, Text: all[n].error.Error(), First: f.Problems == nil}
+		p := &problem{Field: field, Text: all[n].error.Error(), First: len(f.Problems) == 0}
 		if _, err := fmt.Sscanf(all[n].member, "redirect_uris[%d]", &p.Number); err == nil {
 			p.Number++ // people count from 1
 		}
-		f.Problems = append(f.Problems, p)
+		f.Problems[field] = p
 	}
 }
 
