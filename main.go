@@ -180,11 +180,14 @@ func setFromEnvironment(flags *flag.FlagSet, getenv func(string) string) (wrong 
 func (o *options) check() error {
 	_, port, _ := net.SplitHostPort(o.addr)
 	_, badPort := strconv.ParseUint(port, 10, 16)
+	_, badIssuer := checkIssuer(o.issuer)
 	switch {
 	case o.addr == "" || o.db == "":
 		return errors.New("-addr and -db cannot be empty")
 	case badPort != nil:
 		return fmt.Errorf("-addr %q must be HOST:PORT, with a number for the port", o.addr)
+	case o.issuer != "" && badIssuer != nil:
+		return badIssuer
 	case !slices.Contains([]string{"text", "json", "off"}, o.log):
 		return fmt.Errorf("-log must be text, json or off, not %q", o.log)
 	case (o.tlsCert == "") != (o.tlsKey == ""):
@@ -226,11 +229,6 @@ func (o *options) read() (p *profile, files []*fixtures, certificates []tls.Cert
 			return nil, nil, nil, err
 		}
 		files = append(files, file)
-	}
-	if o.issuer != "" {
-		if _, err = checkIssuer(o.issuer); err != nil {
-			return
-		}
 	}
 	if o.tlsCert != "" {
 		certificates = make([]tls.Certificate, 1)
