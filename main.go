@@ -123,11 +123,11 @@ func parseOptions(args []string, getenv func(string) string, stdout io.Writer) (
 	flags.StringVar(&o.autoApprove, "auto-approve", "", "answer authorization requests at once as if `USER` had allowed them")
 	flags.BoolVar(&o.control, "control", false, "serve the control API for test suites under "+controlPath)
 	flags.Func("control-host", "comma-separated `NAMES` that the control API, and a server on loopback, also answer to", func(list string) (err error) {
-		o.controlHosts, err = parseHosts(list, false)
+		o.controlHosts, err = parseHosts(list, "")
 		return err
 	})
 	flags.Func("redirect-host", "comma-separated `NAMES` that http redirect URIs may have besides loopback;\n*.localhost allows all below it", func(list string) (err error) {
-		o.redirectHosts, err = parseHosts(list, true)
+		o.redirectHosts, err = parseHosts(list, "*.")
 		return err
 	})
 	flags.BoolVar(&o.stopWithStdin, "stop-with-stdin", false, "stop when standard input ends, as it does when the parent process dies")
@@ -198,18 +198,14 @@ func (o *options) check() error {
 	return nil
 }
 
-// parseHosts splits a list of host names. With wildcard, *. may stand before
-// one.
-func parseHosts(list string, wildcard bool) ([]string, error) {
+// parseHosts splits a list of host names, each of which may begin with wildcard.
+func parseHosts(list, wildcard string) ([]string, error) {
 	if list == "" {
 		return nil, nil
 	}
 	names := strings.Split(list, ",")
 	for _, name := range names {
-		host := name
-		if wildcard {
-			host = strings.TrimPrefix(name, "*.")
-		}
+		host := strings.TrimPrefix(name, wildcard)
 		if host == "" || strings.ContainsAny(host, " /*") || !isASCII(host) || hostOf(host) != host {
 			return nil, fmt.Errorf("%q is not a host name without a port", name)
 		}

@@ -53,11 +53,11 @@ type profile struct {
 
 	// Lifetimes in seconds. All are required, the last two only with the grant
 	// refresh_token. A code lives for ten minutes at most, as RFC 6749 §4.1.2
-	// recommends; of the others, 0 means forever.
+	// recommends; of the others, 0 means forever, and the most is a hundred years.
 	CodeLifetime         seconds `json:"code_lifetime" required:"true" from:"1" to:"600" rule:"RFC 6749 §4.1.2"`
-	AccessTokenLifetime  seconds `json:"access_token_lifetime"`
-	RefreshTokenLifetime seconds `json:"refresh_token_lifetime"` // from one use to the next
-	GrantLifetime        seconds `json:"grant_lifetime"`         // from the first token to the last refresh
+	AccessTokenLifetime  seconds `json:"access_token_lifetime" from:"0" to:"3153600000" rule:"0 means forever"`
+	RefreshTokenLifetime seconds `json:"refresh_token_lifetime" from:"0" to:"3153600000" rule:"0 means forever"` // from one use to the next
+	GrantLifetime        seconds `json:"grant_lifetime" from:"0" to:"3153600000" rule:"0 means forever"`         // from the first token to the last refresh
 
 	CodeFormat             format `json:"code_format"`
 	AccessTokenFormat      format `json:"access_token_format"`
@@ -129,6 +129,9 @@ func parseProfile(file string, data []byte) (*profile, error) {
 	}
 	slices.Sort(p.tokenParameters)
 	p.tokenParameters = slices.Compact(p.tokenParameters)
+	if !slices.Contains(p.Grants, "refresh_token") {
+		p.RefreshTokenLifetime, p.GrantLifetime = 0, 0 // not used
+	}
 	return p, d.first(p.problems())
 }
 

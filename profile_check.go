@@ -127,19 +127,8 @@ func (p *profile) checkLists(all *memberErrors) {
 	}
 }
 
-// maxLifetime is the longest lifetime of a token, in seconds: a hundred years.
-const maxLifetime seconds = 100 * 365 * 24 * 60 * 60
-
-// checkCredentials checks how codes and tokens look and how long they live.
+// checkCredentials checks how codes and tokens look.
 func (p *profile) checkCredentials(all *memberErrors) {
-	refreshes := slices.Contains(p.Grants, "refresh_token")
-	lifetime := func(member string, lifetime seconds, needed bool) {
-		all.add(needed && lifetime < 0, member, "is missing or negative; 0 means forever")
-		all.add(lifetime > maxLifetime, member, "is longer than a hundred years; 0 means forever")
-	}
-	lifetime("access_token_lifetime", p.AccessTokenLifetime, true)
-	lifetime("refresh_token_lifetime", p.RefreshTokenLifetime, refreshes)
-	lifetime("grant_lifetime", p.GrantLifetime, refreshes)
 	for member, f := range map[string]format{"code_format": p.CodeFormat, "access_token_format": p.AccessTokenFormat, "refresh_token_format": p.RefreshTokenFormat} {
 		all.add(f.Encoding == "jwt" && member != "access_token_format", member+".encoding", "cannot be jwt: only access tokens can")
 		all.add(f.Prefix != "" && (f.Encoding == "jwt" || !isUnreserved(f.Prefix)), member+".prefix", "is not a valid prefix of this token")

@@ -85,8 +85,7 @@ func TestPreflight(t *testing.T) {
 		"": "Authorization, Content-Type",
 		"mcp-protocol-version, traceparent,x-requested-with": "Authorization, Content-Type, mcp-protocol-version, traceparent, x-requested-with",
 		"x y, a:b, \"q\", , x-ok, ä":                         "Authorization, Content-Type, x-ok",
-		strings.Repeat("x", 101) + ",y":                      "Authorization, Content-Type, y",
-		strings.Repeat("x,", 100):                            "Authorization, Content-Type" + strings.Repeat(", x", 48),
+		strings.Repeat("x,", 100):                            "Authorization, Content-Type" + strings.Repeat(", x", 100),
 	} {
 		for _, endpoint := range []string{"metadata", "token", "revoke", "tokeninfo", "userinfo"} {
 			t.Run("R190 "+endpoint+" "+asked[:min(len(asked), 20)], func(t *testing.T) {
