@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -1188,4 +1189,29 @@ func TestBounds(t *testing.T) {
 	}
 	want("the sweep", furnished)
 	i.tokens("web")
+	t.Run("R177 the newest sessions stay", func(t *testing.T) {
+		i := start(t)
+		first, last := i.as("alice"), i.as("bob")
+		signedIn := func(b *browser) bool {
+			return !strings.Contains(b.get("/account/applications").body, `name="password"`)
+		}
+		some := count(t, i.server.store, bucketSessions)
+		i.mustUpdate(func(t *tx) error {
+			for range maxSessions - some {
+				other := session{stored: newCredential().stored(0), Expires: math.MaxInt32}
+				t.put(bucketSessions, other.id[:], other)
+			}
+			return nil
+		})
+		if !signedIn(first) {
+			t.Error("the first session ended before there were too many")
+		}
+		next := i.as("alice")
+		if n := count(t, i.server.store, bucketSessions); n != maxSessions {
+			t.Errorf("%d sessions", n)
+		}
+		if signedIn(first) || !signedIn(last) || !signedIn(next) {
+			t.Errorf("signed in: the first %v, want false; the last %v, the next %v, want true", signedIn(first), signedIn(last), signedIn(next))
+		}
+	})
 }

@@ -298,6 +298,12 @@ type session struct {
 	Expires      unixTime  `json:"exp"`
 }
 
+// maxSessions is how many sessions are kept.
+//
+// Choice: the newest stay, since a user can sign in again and again and must not
+// fill the disk.
+const maxSessions = 10_000
+
 // replaceSession ends one session and stores another; either may be nil.
 func (s *store) replaceSession(ended, begun *session) error {
 	return s.update(func(t *tx) error {
@@ -305,6 +311,10 @@ func (s *store) replaceSession(ended, begun *session) error {
 			t.delete(bucketSessions, ended.id[:])
 		}
 		if begun != nil {
+			live := t.keys(bucketSessions, nil, noLimit) // the oldest first
+			for _, key := range live[:max(0, len(live)-maxSessions+1)] {
+				t.delete(bucketSessions, key)
+			}
 			t.put(bucketSessions, begun.id[:], begun)
 		}
 		return nil
