@@ -83,7 +83,7 @@ var errTooManyParameters = fmt.Errorf("too long: it may have %d parameters", max
 // parseForm reads application/x-www-form-urlencoded; what is malformed is left out.
 func parseForm(text string) (url.Values, error) {
 	if strings.Count(text, "&") >= maxParameters {
-		return nil, errTooManyParameters
+		return url.Values{}, errTooManyParameters
 	}
 	return url.ParseQuery(text)
 }

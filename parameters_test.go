@@ -92,6 +92,9 @@ func TestDepth(t *testing.T) {
 		if r := i.get("/oauth/authorize?" + strings.Repeat("p&", 1000)); r.StatusCode != 400 || !strings.Contains(r.body, "the query is too long: it may have 1000 parameters") {
 			t.Errorf("query: status %d: %s", r.StatusCode, r.body)
 		}
+		if r := i.post("/oauth/authorize?"+strings.Repeat("p&", 1000), authorization("web")); r.StatusCode != 400 || !strings.Contains(r.body, "the query is too long") {
+			t.Errorf("with a body: status %d: %s", r.StatusCode, r.body)
+		}
 	})
 	t.Run("R180 files", func(t *testing.T) {
 		t.Parallel()

@@ -331,6 +331,7 @@ func (r *request) raw(host string) []byte {
 // one: then no answer, or one of net/http's own, is right too.
 func (r *request) loose() bool {
 	head := r.method + r.path + encode(r.query)
+	_, malformed := url.ParseRequestURI(r.path + "?" + encode(r.query))
 	for _, h := range r.header {
 		head += h.name + h.value
 		if !slices.Contains([]string{"Content-Type", "Cookie", "Authorization", "Origin", "Accept"}, h.name) {
@@ -338,7 +339,7 @@ func (r *request) loose() bool {
 		}
 	}
 	return r.framing != "" || !regexp.MustCompile(`^(GET|POST|HEAD|OPTIONS|DELETE|PUT|PATCH)/`).MatchString(head) ||
-		strings.ContainsFunc(head, func(c rune) bool { return c < ' ' || c > '~' }) || strings.Contains(r.path+encode(r.query), " ") || len(head) > 30_000
+		strings.ContainsFunc(head, func(c rune) bool { return c < ' ' || c > '~' }) || malformed != nil || len(head) > 30_000
 }
 
 // answerTime is how long an answer may take on a busy machine. A lock that is
