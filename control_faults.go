@@ -120,7 +120,13 @@ func (s *server) addFault(f *fault, _ *http.Request, _ *exchange) (any, error) {
 		headers[http.CanonicalHeaderKey(name)] = value
 	}
 	f.Headers = headers
-	return s.control.era().faults.add(&stagedFault{fault: *f, named: named, delay: delay, dice: dice}), nil
+	q := &s.control.era().faults
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.last++
+	staged := &stagedFault{ID: strconv.Itoa(q.last), fault: *f, named: named, delay: delay, dice: dice}
+	q.queue = append(q.queue, staged)
+	return *staged, nil // as list has it
 }
 
 // faults is the queue of staged faults. Its zero value is empty.
@@ -128,16 +134,6 @@ type faults struct {
 	mu    sync.Mutex
 	queue []*stagedFault
 	last  int // id of the newest
-}
-
-// add queues a fault and returns it as list would.
-func (q *faults) add(f *stagedFault) stagedFault {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.last++
-	f.ID = strconv.Itoa(q.last)
-	q.queue = append(q.queue, f)
-	return *f
 }
 
 // takeFault returns the first fault in the queue that strikes an exchange, or nil.

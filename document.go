@@ -29,12 +29,10 @@ type document struct {
 func parseDocument(file string, data []byte, into any) (*document, error) {
 	data = bytes.TrimRight(bytes.TrimPrefix(data, []byte("\ufeff")), " \t\r\n") // so that an early end has the last line
 	d := &document{file, data, json.NewDecoder(bytes.NewReader(data)), make(map[string]int64)}
-	offset := 0
-	for line := range bytes.Lines(data) {
+	for n, line := range bytes.Split(data, []byte("\n")) {
 		if !utf8.Valid(line) {
-			return nil, d.errorAt(int64(offset), errors.New("this line is not UTF-8"))
+			return nil, fmt.Errorf("%s:%d: this line is not UTF-8", file, n+1)
 		}
-		offset += len(line)
 	}
 	if offset, err := checkDepth(data); err != nil {
 		return nil, d.errorAt(int64(offset), err)

@@ -237,26 +237,16 @@ func parseJSONForm(body string) (form url.Values, lists map[string]bool, err err
 	return form, lists, nil
 }
 
+// parseMultipartForm reads the parts that are no files.
 func parseMultipartForm(body, boundary string) (url.Values, error) {
-	form := url.Values{}
-	reader := multipart.NewReader(strings.NewReader(body), boundary)
-	for n := 0; ; n++ {
-		part, err := reader.NextPart()
-		if err == io.EOF {
-			return form, nil
-		}
-		if n == maxParameters {
-			return nil, errTooManyParameters
-		}
-		if err != nil {
-			return nil, err
-		}
-		value, err := io.ReadAll(part)
-		if err != nil {
-			return nil, err
-		}
-		form.Add(part.FormName(), string(value))
+	form, err := multipart.NewReader(strings.NewReader(body), boundary).ReadForm(maxBody)
+	switch {
+	case errors.Is(err, multipart.ErrMessageTooLarge): // it has more than maxParameters
+		return nil, errTooManyParameters
+	case err != nil:
+		return nil, err
 	}
+	return form.Value, nil
 }
 
 func readBody(r *http.Request) (string, error) {

@@ -89,6 +89,10 @@ func TestDepth(t *testing.T) {
 				t.Errorf("%s: %d, then %d: %s", test.contentType, few.StatusCode, many.StatusCode, many.body)
 			}
 		}
+		file := "--b\r\nContent-Disposition:form-data;name=grant_type;filename=f\r\n\r\npassword\r\n--b--\r\n"
+		if r := i.browser().do("POST", "/oauth/token", file, "Content-Type", "multipart/form-data; boundary=b"); !strings.Contains(r.body, "Missing required parameter: grant_type") {
+			t.Errorf("a file is taken as a parameter: status %d: %s", r.StatusCode, r.body)
+		}
 		if r := i.get("/oauth/authorize?" + strings.Repeat("p&", 1000)); r.StatusCode != 400 || !strings.Contains(r.body, "the query is too long: it may have 1000 parameters") {
 			t.Errorf("query: status %d: %s", r.StatusCode, r.body)
 		}
