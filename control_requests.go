@@ -24,10 +24,12 @@ type requests struct {
 	changed chan struct{} // closed by the next request
 }
 
-// How much the log keeps.
+// What the log keeps, to bound its memory.
 const (
-	maxRequests = 1000
-	maxLog      = 16 << 20 // bytes
+	maxRequests  = 1000
+	maxLog       = 16 << 20 // bytes
+	maxShown     = 100      // parameters of a request
+	maxShownText = 2048     // bytes of each
 )
 
 // loggedRequest is what the log keeps of an exchange. Its texts are copies, so
@@ -90,12 +92,6 @@ func (p *profile) findID(text string) uuid.UUID {
 	}
 	return uuid.Nil
 }
-
-// What the log keeps of the parameters of one request, to bound its memory.
-const (
-	maxShown     = 100  // parameters
-	maxShownText = 2048 // bytes of each
-)
 
 // cut returns at most maxShown parameters without secrets, and the public ids of
 // the codes and tokens among them.
