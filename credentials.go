@@ -33,8 +33,10 @@ func (c credential) stored(now unixTime) stored {
 	return s
 }
 
-// hash is half of the SHA-256 hash, as many bits as the secret has. It is of the
-// text, so another encoding of the same bytes does not match.
+// hash is of the text, so another encoding of the same bytes does not match.
+//
+// Choice: the first half of SHA-256, 128 bits, as many as the secret has. A file of
+// many tokens is an eighth smaller with it.
 func (c credential) hash() string {
 	return base64.RawURLEncoding.EncodeToString(hashSecret(c.text)[:16])
 }

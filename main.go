@@ -62,6 +62,9 @@ import (
 )
 
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400) // a heap of a few megabytes would be collected too often
+	}
 	signal.Ignore(syscall.SIGPIPE) // nobody has to read what it prints
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
