@@ -27,6 +27,8 @@ type store struct {
 
 	clients cache[client]
 	users   cache[user]
+	grants  cache[grant]
+	tokens  cache[accessToken] // those that are used
 
 	fault func() error // for tests: the error of the next write, or nil
 }
@@ -410,9 +412,9 @@ type bearer struct {
 // error is errUnknown, errExpired or errRevoked.
 func (s *store) accessToken(c credential, now unixTime) (*bearer, error) {
 	return view(s, func(t *tx) (*bearer, error) {
-		token, err := find[accessToken](t, bucketAccess, c)
+		token, err := s.tokens.read(t, bucketAccess, c.id[:])
 		switch {
-		case token == nil:
+		case token == nil || !token.isOf(c):
 			return nil, cmp.Or(err, errUnknown)
 		case token.Expires.expired(now):
 			return nil, errExpired
@@ -454,7 +456,7 @@ func (t *tx) bearer(token *accessToken) (*bearer, error) {
 
 // granted returns a grant with its client and user, or nil if any of the three is gone.
 func (t *tx) granted(key grantKey) (*bearer, error) {
-	g, err := read[grant](t, bucketGrants, key[:])
+	g, err := t.store.grants.read(t, bucketGrants, key[:])
 	if g == nil {
 		return nil, err
 	}

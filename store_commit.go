@@ -112,10 +112,14 @@ func decode[T any](bucket, key, value []byte) (*T, error) {
 	if err := json.Unmarshal(value, record); err != nil {
 		return nil, fmt.Errorf("%w: %s: record %+q: %w", errStorage, bucket, key[:min(len(key), 64)], err) // a damaged key may be very long
 	}
+	setKey(record, key)
+	return record, nil
+}
+
+func setKey[T any](record *T, key []byte) {
 	if r, ok := any(record).(keyed); ok {
 		r.setKey(key)
 	}
-	return record, nil
 }
 
 // read returns the record under key, or nil.
@@ -133,7 +137,7 @@ type cache[T any] struct {
 	records map[string]*T
 }
 
-// The cache stays under 8 MB.
+// Each cache stays under 8 MB.
 const (
 	cachedRecords    = 1000
 	cachedRecordSize = 4 << 10
@@ -160,6 +164,7 @@ func (c *cache[T]) read(t *tx, bucket, key []byte) (*T, error) {
 		known = record
 	}
 	record := *known
+	setKey(&record, key) // two records under different keys can be the same bytes
 	return &record, nil
 }
 
