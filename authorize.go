@@ -48,33 +48,31 @@ func (a *authorizationRequest) prompts(value string) bool { return slices.Contai
 // parseClientAndRedirectURI is the first half of parsing: which client asks, and
 // where the answer goes. Its errors are shown to the user, because the redirect
 // URI cannot be trusted yet (RFC 6749 §4.1.2.1).
-func (s *server) parseClientAndRedirectURI(q query) (*authorizationRequest, error) {
+func (s *server) parseClientAndRedirectURI(q query, x *exchange) (*authorizationRequest, error) {
 	q.text = escapeBytes(q.text)
-	if len(q.text) > maxQuery || len(url.QueryEscape(q.text)) > maxCarried {
+	if !x.holds(requestTooLong, len(q.text) <= maxQuery && len(url.QueryEscape(q.text)) <= maxCarried) {
 		return nil, invalidRequest(rfc9110("15.5.15"), requestTooLong, "the authorization request is too long: it may have 32 KB, or less if much of it is percent-encoded").
 			with(http.StatusRequestURITooLong)
 	}
-	if q.err != nil {
+	if !x.holds(queryMalformed, q.err == nil) {
 		return nil, q.err
 	}
 	v, faulty := newValues(q.values, rfc6749("3.1"))
-	for _, name := range []string{"client_id", "redirect_uri"} {
-		if err := faulty[name]; err != nil {
-			return nil, err
-		}
+	if err := x.checkFaulty(faulty, "client_id", "redirect_uri"); err != nil {
+		return nil, err
 	}
-	if v["client_id"] == "" {
+	if !x.holds(parameterMissing, v["client_id"] != "") {
 		return nil, missing(rfc6749("4.1.1"), "client_id")
 	}
 	c, err := s.store.clientNamed(v["client_id"])
 	if err != nil {
 		return nil, err
 	}
-	if c == nil {
+	if !x.holds(unknownClient, c != nil) {
 		return nil, invalidClient(rfc6749("4.1.2.1"), unknownClient, "this server has no client with this client_id").about("client_id").with(http.StatusBadRequest)
 	}
 	// An error here is not sent to an unregistered URI (RFC 6749 §3.1.2.4).
-	redirectURI, err := c.redirectURIFor(v["redirect_uri"])
+	redirectURI, err := c.redirectURIFor(v["redirect_uri"], x)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +102,7 @@ const (
 )
 
 // parseParameters is the second half. Its errors are sent to the redirect URI.
-func (a *authorizationRequest) parseParameters(p *profile) error {
+func (a *authorizationRequest) parseParameters(p *profile, x *exchange) error {
 	a.responseType = a.values["response_type"] // tells where an error goes: query or fragment
 	a.state = a.values["state"]
 	a.prompt = strings.Fields(a.values["prompt"])
@@ -113,47 +111,49 @@ func (a *authorizationRequest) parseParameters(p *profile) error {
 			a.prompt = append(a.prompt, prompt)
 		}
 	}
-	if err := checkFaulty(a.faulty); err != nil {
+	if err := x.checkFaulty(a.faulty, slices.Sorted(maps.Keys(a.faulty))...); err != nil {
 		return err
 	}
 	switch a.responseType {
 	case "code":
-		if !a.client.mayUse("authorization_code", p) {
+		if !x.holds(grantTypeNotRegistered, a.client.mayUse("authorization_code", p)) {
 			return unauthorizedClient(rfc6749("4.1.2.1"), grantTypeNotRegistered, "this client is not registered for the authorization code grant").about("response_type")
 		}
 	case "token":
-		if !slices.Contains(p.Grants, "implicit") {
+		if !x.holds(responseTypeUnsupported, slices.Contains(p.Grants, "implicit")) {
 			return unsupportedResponseType(rfc6749("4.2.2.1"), responseTypeUnsupported, "response_type must be code: this server has no implicit grant").about("response_type")
 		}
-		if !a.client.mayUse("implicit", p) {
+		if !x.holds(grantTypeNotRegistered, a.client.mayUse("implicit", p)) {
 			return unauthorizedClient(rfc6749("4.2.2.1"), grantTypeNotRegistered, "this client is not registered for the implicit grant; RFC 9700 advises the code grant with PKCE").about("response_type")
 		}
-		if a.redirectURI == outOfBand {
+		if !x.holds(tokenOutOfBand, a.redirectURI != outOfBand) {
 			return invalidRequest(rfc6749("4.2.2"), tokenOutOfBand, "an access token cannot be shown out of band: use response_type code").about("response_type")
 		}
 	case "":
+		x.holds(parameterMissing, false)
 		return missing(rfc6749("3.1.1"), "response_type")
 	default:
+		x.holds(responseTypeUnsupported, false)
 		must := "response_type must be code"
 		if slices.Contains(p.Grants, "implicit") {
 			must += ", or token for clients of the implicit grant"
 		}
 		return unsupportedResponseType(rfc6749("3.1.1"), responseTypeUnsupported, must).about("response_type")
 	}
-	if mode := a.values["response_mode"]; mode != "" && mode != a.responseMode(p) {
+	if mode := a.values["response_mode"]; !x.holds(responseModeWrong, mode == "" || mode == a.responseMode(p)) {
 		return invalidRequest(rfc6749("4.1.2"), responseModeWrong, "response_mode must be "+a.responseMode(p)+" with this response_type, or be left out").about("response_mode")
 	}
-	scope, err := a.client.grantableScope(a.values["scope"], p)
+	scope, err := a.client.grantableScope(a.values["scope"], p, x)
 	if err != nil {
 		return err
 	}
 	a.scope = scope
 	if a.responseType == "code" {
-		if err := a.parseCodeChallenge(p); err != nil {
+		if err := a.parseCodeChallenge(p, x); err != nil {
 			return err
 		}
 	}
-	if a.prompts("none") && len(a.prompt) > 1 {
+	if !x.holds(promptNoneNotAlone, !a.prompts("none") || len(a.prompt) == 1) {
 		return invalidRequest(openID("3.1.2.1"), promptNoneNotAlone, "prompt none cannot be combined with other values").about("prompt")
 	}
 	return nil
@@ -174,20 +174,21 @@ func (a *authorizationRequest) responseMode(p *profile) string {
 // Deviation: a profile can make it optional, as its service does.
 //
 // Choice: S256 only. With plain, anybody who reads the request can redeem the code.
-func (a *authorizationRequest) parseCodeChallenge(p *profile) error {
+func (a *authorizationRequest) parseCodeChallenge(p *profile, x *exchange) error {
 	challenge, method := a.values["code_challenge"], a.values["code_challenge_method"]
 	switch {
-	case challenge == "" && method != "":
+	case !x.holds(methodWithoutChallenge, challenge != "" || method == ""):
 		return invalidRequest(rfc7636("4.3"), methodWithoutChallenge, "code_challenge_method is sent without code_challenge").about("code_challenge_method")
-	case challenge == "" && a.client.public() && !p.PKCEOptional:
+	case !x.holds(pkceMissing, challenge != "" || !a.client.public() || p.PKCEOptional):
 		return invalidRequest(rfc9700("2.1.1"), pkceMissing, "code_challenge is missing: public clients must use PKCE").about("code_challenge")
 	case challenge == "":
 		return nil
 	case method == "":
+		x.holds(methodNotS256, false)
 		return invalidRequest(rfc7636("4.3"), methodNotS256, "code_challenge_method must be S256; without it the method is plain, which this server refuses").about("code_challenge_method")
-	case method != "S256":
+	case !x.holds(methodNotS256, method == "S256"):
 		return invalidRequest(rfc7636("4.3"), methodNotS256, "code_challenge_method must be exactly S256").about("code_challenge_method")
-	case len(challenge) != 43 || !isUnreserved(challenge):
+	case !x.holds(challengeMalformed, len(challenge) == 43 && isUnreserved(challenge)):
 		return invalidRequest(rfc7636("4.2"), challengeMalformed, "code_challenge must be the base64url encoding of a SHA-256 hash: 43 characters without padding").about("code_challenge")
 	}
 	a.codeChallenge = challenge
@@ -200,7 +201,7 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 	if x.wrong != nil && r.Method == http.MethodPost {
 		return x.wrong
 	}
-	request, err := s.parseClientAndRedirectURI(x.authorizationQuery())
+	request, err := s.parseClientAndRedirectURI(x.authorizationQuery(), x)
 	if err != nil {
 		return err
 	}
@@ -210,7 +211,7 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 		seeOther(w, r.URL.EscapedPath()+"?"+request.query)
 		return nil
 	}
-	invalid := request.parseParameters(s.profile)
+	invalid := request.parseParameters(s.profile, x)
 
 	if d, err := s.decidedBeforehand(request, x); d != nil || err != nil {
 		if err := cmp.Or(err, invalid); err != nil {
@@ -235,7 +236,7 @@ func (s *server) handleAuthorize(w http.ResponseWriter, r *http.Request, x *exch
 		return s.writeSignIn(w, x, http.StatusOK, ask)
 	case invalid != nil:
 		return request.refusedUnasked(v, invalid)
-	case v.user == nil && request.prompts("none"):
+	case !x.holds(loginNeeded, v.user != nil || !request.prompts("none")):
 		return request.refusedUnasked(v, loginRequired(openID("3.1.2.6"), loginNeeded, "nobody is signed in, and prompt none forbids a sign-in page").about("prompt"))
 	case v.user == nil, request.prompts("login"), request.prompts("select_account"):
 		ask.Continue = r.URL.EscapedPath() + "?" + s.profile.withoutSignIn(request.query)
@@ -297,7 +298,7 @@ func (s *server) decidedBeforehand(request *authorizationRequest, x *exchange) (
 		}
 	}
 	u, err := s.store.userNamed(s.autoApprove)
-	if u == nil && err == nil {
+	if !x.holds(approverGone, u != nil || err != nil) {
 		err = accessDenied(rfc6749("4.1.2.1"), approverGone, "the user of -auto-approve does not exist any more")
 	}
 	return &decision{user: u}, err
@@ -321,7 +322,7 @@ func (s *server) consent(w http.ResponseWriter, x *exchange, request *authorizat
 	switch {
 	case remembered:
 		return s.decide(w, x, request, &decision{user: v.user})
-	case request.prompts("none"):
+	case !x.holds(consentNeeded, !request.prompts("none")):
 		return request.refusedUnasked(v, consentRequired(openID("3.1.2.6"), consentNeeded, "the user has not agreed to this yet, and prompt none forbids a consent page").about("prompt"))
 	default:
 		return s.writeConsent(w, x, pendingConsent{uuid.Must(uuid.NewV7()), request.asked(), x.now.after(consentLifetime), request.query})
@@ -357,25 +358,25 @@ func (s *server) handleConsent(w http.ResponseWriter, r *http.Request, x *exchan
 	id, _ := uuid.Parse(form["id"])
 	expires, _ := strconv.ParseInt(form["expires"], 10, 64)
 	pending := pendingConsent{id, form["asked"], unixTime(expires), form["request"]}
-	if v.user == nil || !sameMAC(pending.mac(v), form["mac"]) {
+	if !x.holds(formOfAnotherSignIn, v.user != nil && sameMAC(pending.mac(v), form["mac"])) {
 		return accessDenied(rfc6749("10.12"), formOfAnotherSignIn, "this form belongs to another sign-in")
 	}
 	x.Username = v.user.Username
-	if pending.expires.expired(x.now) {
+	if !x.holds(consentExpired, !pending.expires.expired(x.now)) {
 		return invalidRequest(rfc6749("4.1.1"), consentExpired, "this request has expired")
 	}
-	request, err := s.parseClientAndRedirectURI(parseQuery(pending.query))
+	request, err := s.parseClientAndRedirectURI(parseQuery(pending.query), x)
 	if err != nil {
 		return err
 	}
 	x.request, x.ClientID = request, request.client.ClientID
-	switch invalid := request.parseParameters(s.profile); {
-	case invalid == nil && request.asked() != pending.asked, invalid != nil && request.sentRedirectURI == "":
+	switch invalid := request.parseParameters(s.profile, x); {
+	case !x.holds(clientChanged, invalid == nil && request.asked() == pending.asked || invalid != nil && request.sentRedirectURI != ""):
 		return invalidRequest(rfc6749("4.1.1"), clientChanged, "the client has changed since the user was asked")
 	case invalid != nil:
 		return sentBack{invalid, request}
 	}
-	if form["decision"] != "approve" && form["decision"] != "deny" {
+	if !x.holds(decisionMissing, form["decision"] == "approve" || form["decision"] == "deny") {
 		return invalidRequest(rfc6749("4.1.1"), decisionMissing, "decision must be approve or deny")
 	}
 	return s.decide(w, x, request, &decision{v.user, form["decision"] == "deny", &pending})
@@ -400,11 +401,11 @@ func (s *server) decide(w http.ResponseWriter, x *exchange, request *authorizati
 	}
 	issued.answers = d.answers
 	switch err := s.store.issue(issued); {
-	case errors.Is(err, errAnswered):
+	case !x.holds(answeredAlready, !errors.Is(err, errAnswered)):
 		return invalidRequest(rfc6749("4.1.1"), answeredAlready, "this request has been answered already")
 	case err != nil:
 		return sentBack{err, request}
-	case d.deny:
+	case !x.holds(userDenied, !d.deny):
 		return sentBack{accessDenied(rfc6749("4.1.2.1"), userDenied, "the user denied the request"), request}
 	}
 	if request.state != "" {

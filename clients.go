@@ -77,7 +77,7 @@ func (c *client) resourceServer() bool { return c.GrantTypes != nil && len(c.Gra
 //
 // Choice: a client that asks for no scope gets all that it is registered for or,
 // in a profile with a default scope, the part of it that it is registered for.
-func (c *client) grantableScope(requested string, p *profile) (string, error) {
+func (c *client) grantableScope(requested string, p *profile, x *exchange) (string, error) {
 	unregistered := func(token string) bool { return c.Scope != "" && !covers(c.Scope, token) }
 	switch {
 	case requested != "":
@@ -85,29 +85,29 @@ func (c *client) grantableScope(requested string, p *profile) (string, error) {
 		return cmp.Or(c.Scope, joinScope(p.scopeNames())), nil
 	default:
 		tokens := slices.DeleteFunc(strings.Fields(*p.DefaultScope), unregistered)
-		if len(tokens) == 0 && *p.DefaultScope != "" {
+		if !x.holds(noDefaultScope, len(tokens) > 0 || *p.DefaultScope == "") {
 			return "", invalidScope(rfc6749("3.3"), noDefaultScope, "scope is missing, and the client is not registered for any of the default scope").about("scope")
 		}
 		return joinScope(tokens), nil
 	}
-	tokens, err := parseScope(requested)
+	tokens, err := parseScope(requested, x)
 	if err != nil {
 		return "", err
 	}
 	tokens, unknown := p.canonicalScope(tokens)
-	if unknown != "" {
-		return "", tooMuch(rfc6749("3.3"), unknownScope, unknown, p.hasScope, "the scope asks for something that this server does not have")
+	if !x.holds(unknownScope, unknown == "") {
+		return "", x.tooMuch(rfc6749("3.3"), unknownScope, unknown, p.hasScope, "the scope asks for something that this server does not have")
 	}
-	if i := slices.IndexFunc(tokens, unregistered); i >= 0 {
+	if i := slices.IndexFunc(tokens, unregistered); !x.holds(scopeNotRegistered, i < 0) {
 		registered := func(token string) bool { return !unregistered(token) }
-		return "", tooMuch(rfc6749("3.3"), scopeNotRegistered, tokens[i], registered, "the scope asks for more than the client is registered for")
+		return "", x.tooMuch(rfc6749("3.3"), scopeNotRegistered, tokens[i], registered, "the scope asks for more than the client is registered for")
 	}
 	return joinScope(tokens), nil
 }
 
 // tooMuch refuses a scope because of one token. If the token is several good ones
 // with another separator than RFC 6749 §3.3's space, the error says so.
-func tooMuch(rule section, why reason, token string, has func(token string) bool, description string) error {
+func (x *exchange) tooMuch(rule section, why reason, token string, has func(token string) bool, description string) error {
 	for separator, mistake := range map[rune]string{
 		',': "the scope has commas between its tokens: separate them with spaces",
 		'+': "the scope has plus signs between its tokens: encode a space as + or %20, not as %2B",
@@ -117,6 +117,7 @@ func tooMuch(rule section, why reason, token string, has func(token string) bool
 			why, description = scopeSeparator, mistake
 		}
 	}
+	x.holds(why, false)
 	return invalidScope(rule, why, description).about("scope", token)
 }
 
@@ -129,13 +130,13 @@ const (
 )
 
 // parseScope splits a scope into its tokens, each once, by RFC 6749 §3.3's grammar.
-func parseScope(scope string) ([]string, error) {
-	if len(scope) > maxScopeSize || strings.Count(scope, " ") >= maxScope {
+func parseScope(scope string, x *exchange) ([]string, error) {
+	if !x.holds(scopeTooLong, len(scope) <= maxScopeSize && strings.Count(scope, " ") < maxScope) {
 		return nil, invalidScope(rfc6749("3.3"), scopeTooLong, "the scope is too long: it may have 100 tokens and 2000 characters").about("scope")
 	}
 	var tokens []string
 	for token := range strings.SplitSeq(scope, " ") {
-		if token == "" || !isErrorText(token) { // the same characters
+		if !x.holds(scopeMalformed, token != "" && isErrorText(token)) { // the same characters
 			return nil, invalidScope(rfc6749("3.3"), scopeMalformed, "the scope is malformed: scope tokens are printable ASCII, with one space between them").about("scope")
 		}
 		if !slices.Contains(tokens, token) {
@@ -161,9 +162,9 @@ func uncovered(granted, scope string) string {
 
 // checkRegistered refuses a granted scope that the client is no longer registered
 // for.
-func (c *client) checkRegistered(rule section, scope string) error {
+func (c *client) checkRegistered(rule section, scope string, x *exchange) error {
 	token := uncovered(c.Scope, scope)
-	if c.Scope == "" || token == "" {
+	if x.holds(scopeNoLongerRegistered, c.Scope == "" || token == "") {
 		return nil
 	}
 	return invalidScope(rule, scopeNoLongerRegistered, "the scope has something that this client is no longer registered for").about("scope", token)
@@ -210,12 +211,14 @@ func isLoopbackURI(uri string) bool {
 // redirectURIFor returns where the answer to an authorization request goes:
 // the request's redirect_uri if it is registered, or, if the request has none,
 // the client's only one (RFC 6749 §3.1.2.3).
-func (c *client) redirectURIFor(requested string) (string, error) {
+func (c *client) redirectURIFor(requested string, x *exchange) (string, error) {
 	switch {
 	case requested != "":
 		if slices.ContainsFunc(c.RedirectURIs, func(registered string) bool { return matchRedirectURI(registered, requested) }) {
+			x.holds(redirectURINotRegistered, true)
 			return requested, nil
 		}
+		x.holds(redirectURINotRegistered, false)
 		is := "is not one that this client registered"
 		for _, registered := range c.RedirectURIs {
 			a, isLoopback := withoutLoopbackPort(registered)
@@ -231,9 +234,10 @@ func (c *client) redirectURIFor(requested string) (string, error) {
 		return "", invalidRequest(rfc6749("3.1.2.3"), redirectURINotRegistered, "redirect_uri "+is+"; redirect URIs are compared character by character").about("redirect_uri")
 	case len(c.RedirectURIs) == 1:
 		return c.RedirectURIs[0], nil
-	case len(c.RedirectURIs) == 0:
+	case !x.holds(noRedirectURI, len(c.RedirectURIs) > 0):
 		return "", invalidRequest(rfc6749("3.1.2.2"), noRedirectURI, "this client has no redirect URI registered")
 	default:
+		x.holds(redirectURINeeded, false)
 		return "", invalidRequest(rfc6749("3.1.2.3"), redirectURINeeded, "redirect_uri is missing, and this client has several to choose from").about("redirect_uri")
 	}
 }
@@ -249,31 +253,31 @@ type clientCredentials struct {
 // body, and not from both (RFC 6749 §2.3).
 //
 // Deviation: a profile can accept both if they agree, as its service does.
-func parseClientCredentials(header http.Header, body values, p *profile) (clientCredentials, error) {
-	authorization := header["Authorization"]
+func (x *exchange) parseClientCredentials(body values, p *profile) (clientCredentials, error) {
+	authorization := x.header["Authorization"]
 	if p.OtherSchemesIgnored {
 		authorization = slices.DeleteFunc(slices.Clone(authorization), func(a string) bool { return !isBasic(a) })
 	}
 	if len(authorization) == 0 {
-		if body["client_id"] == "" {
+		if !x.holds(clientMissing, body["client_id"] != "") {
 			return clientCredentials{}, invalidClient(rfc6749("3.2.1"), clientMissing, "the request does not say which client sends it: use HTTP Basic or client_id").about("client_id", body["grant_type"])
 		}
 		return clientCredentials{id: body["client_id"], secret: body["client_secret"]}, nil
 	}
-	if len(authorization) > 1 {
+	if !x.holds(twoAuthentications, len(authorization) == 1) {
 		return clientCredentials{}, invalidRequest(rfc6749("2.3"), twoAuthentications, "there is more than one Authorization header")
 	}
-	c, err := parseBasic(authorization[0])
+	c, err := parseBasic(authorization[0], x)
 	if err != nil {
 		return clientCredentials{}, err
 	}
 	id, secret := body["client_id"], body["client_secret"]
 	switch {
-	case p.BasicAndBody && (id != "" && id != c.id || secret != "" && secret != c.secret):
+	case !x.holds(credentialsDiffer, !p.BasicAndBody || (id == "" || id == c.id) && (secret == "" || secret == c.secret)):
 		return clientCredentials{}, invalidClient(rfc6749("2.3"), credentialsDiffer, "the credentials of HTTP Basic and those in the body differ")
-	case secret != "" && !p.BasicAndBody:
+	case !x.holds(twoAuthentications, secret == "" || p.BasicAndBody):
 		return clientCredentials{}, invalidRequest(rfc6749("2.3"), twoAuthentications, "the client authenticates twice: by HTTP Basic and by client_secret in the body")
-	case id != "" && id != c.id:
+	case !x.holds(credentialsDiffer, id == "" || id == c.id):
 		return clientCredentials{}, invalidRequest(rfc6749("2.3"), credentialsDiffer, "client_id in the body is not the client of the Authorization header")
 	}
 	return c, nil
@@ -281,12 +285,13 @@ func parseClientCredentials(header http.Header, body values, p *profile) (client
 
 // parseBasic reads the Basic scheme (RFC 7617), in which client_id and secret are
 // form-urlencoded (RFC 6749 §2.3.1).
-func parseBasic(authorization string) (clientCredentials, error) {
+func parseBasic(authorization string, x *exchange) (clientCredentials, error) {
 	refused := func(description string) (clientCredentials, error) {
+		x.holds(basicMalformed, false)
 		return clientCredentials{}, invalidClient(rfc6749("2.3.1"), basicMalformed, description)
 	}
 	_, encoded, _ := strings.Cut(authorization, " ")
-	if !isBasic(authorization) {
+	if !x.holds(anotherScheme, isBasic(authorization)) {
 		return clientCredentials{}, invalidClient(rfc6749("2.3.1"), anotherScheme, "clients authenticate by HTTP Basic or in the body, not by this Authorization scheme")
 	}
 	encoded = strings.TrimLeft(encoded, " ")
@@ -307,6 +312,7 @@ func parseBasic(authorization string) (clientCredentials, error) {
 	if err != nil {
 		return refused("the client_secret in the Basic credentials is not form-urlencoded, which comes before base64")
 	}
+	x.holds(basicMalformed, true)
 	return clientCredentials{id, secret, undecoded}, nil
 }
 
@@ -318,7 +324,7 @@ func isBasic(authorization string) bool {
 // authenticateClient returns the client that sends a request (RFC 6749 §3.2.1). A
 // confidential client must send its secret, a public one has none.
 func (s *server) authenticateClient(r *http.Request, body values, x *exchange) (*client, error) {
-	credentials, err := parseClientCredentials(r.Header, body, s.profile)
+	credentials, err := x.parseClientCredentials(body, s.profile)
 	if err != nil {
 		return nil, err
 	}
@@ -326,24 +332,24 @@ func (s *server) authenticateClient(r *http.Request, body values, x *exchange) (
 	if err != nil {
 		return nil, err
 	}
-	if c == nil {
+	if !x.holds(unknownClient, c != nil) {
 		return nil, invalidClient(rfc6749("5.2"), unknownClient, "there is no such client")
 	}
 	x.ClientID = c.ClientID
 	switch {
 	case c.public() && credentials.secret == "":
 		return c, nil
-	case c.public():
+	case !x.holds(secretOfPublicClient, !c.public()):
 		return nil, invalidClient(rfc6749("2.3"), secretOfPublicClient, "this is a public client: it has no secret and must not send one")
-	case credentials.secret == "":
+	case !x.holds(clientSecretMissing, credentials.secret != ""):
 		return nil, invalidClient(rfc6749("3.2.1"), clientSecretMissing, "this is a confidential client: its secret is missing")
 	}
 	guess := c.ClientID + "\x00" + source(r)
-	if wait := s.secrets.try(guess, secretTries, x.now); wait > 0 {
+	if wait := s.secrets.try(guess, secretTries, x.now); !x.holds(guessedTooOften, wait == 0) {
 		return nil, tooManyGuesses(invalidClient, rfc6749("2.3.1"), wait)
 	}
-	if subtle.ConstantTimeCompare(c.SecretHash, hashSecret(credentials.secret)) == 0 {
-		if subtle.ConstantTimeCompare(c.SecretHash, hashSecret(credentials.undecoded)) == 1 {
+	if !x.holds(clientSecretWrong, subtle.ConstantTimeCompare(c.SecretHash, hashSecret(credentials.secret)) == 1) {
+		if !x.holds(clientSecretNotEncoded, subtle.ConstantTimeCompare(c.SecretHash, hashSecret(credentials.undecoded)) == 0) {
 			return nil, invalidClient(rfc6749("2.3.1"), clientSecretNotEncoded, "the client secret is right, but in the Basic credentials it must be form-urlencoded before base64")
 		}
 		return nil, invalidClient(rfc6749("5.2"), clientSecretWrong, "the client secret is wrong")

@@ -537,7 +537,7 @@ func TestMistakes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = (&client{}).grantableScope("read,write:statuses", p)
+		_, err = (&client{}).grantableScope("read,write:statuses", p, nil)
 		if r := asOAuthError(err); r.Description != "the scope has commas between its tokens: separate them with spaces" || r.Code != "invalid_scope" {
 			t.Errorf("%v", err)
 		}

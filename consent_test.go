@@ -609,7 +609,7 @@ func TestConsentPage(t *testing.T) {
 				"clients": [{"client_id": "` + name + `", "client_name": "` + name + `", "client_uri": "javascript:alert(1)",
 					"redirect_uris": ["https://cb.example/cb", "` + outOfBand + `"]}]}`)
 			scope := "any"
-			if _, err := parseScope(markup); err == nil {
+			if _, err := parseScope(markup, nil); err == nil {
 				scope = markup
 			}
 			request := authorization("web", "client_id", markup, "state", markup, "scope", scope, "login_hint", markup, "redirect_uri", "https://cb.example/cb")

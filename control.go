@@ -139,7 +139,7 @@ func removal[T any](parameter, problem string, find func(string) (*T, error), re
 // withBody makes a verb of a function that takes the members of a JSON object.
 func withBody[T any](do func(asked *T, r *http.Request, x *exchange) (any, error)) verbFunc {
 	return func(r *http.Request, x *exchange) (any, error) {
-		body, err := readBody(r)
+		body, err := readBody(r, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -382,7 +382,7 @@ func (s *server) mintTokens(asked *mintRequest, _ *http.Request, x *exchange) (a
 	if c == nil {
 		return nil, cmp.Or(err, wrong("client_id", "no such client"))
 	}
-	scope, err := c.grantableScope(asked.Scope, s.profile)
+	scope, err := c.grantableScope(asked.Scope, s.profile, nil)
 	if err != nil {
 		return nil, wrong("scope", asOAuthError(err).Description)
 	}

@@ -286,16 +286,16 @@ func (s *server) stageError(f *stagedFault, found *route, w http.ResponseWriter,
 		if x.form.Has("request") { // from the consent page
 			query = parseQuery(x.form.Get("request"))
 		}
-		if request, err := s.parseClientAndRedirectURI(query); err == nil {
+		if request, err := s.parseClientAndRedirectURI(query, nil); err == nil {
 			x.request, x.ClientID = request, request.client.ClientID
-			request.parseParameters(s.profile) // errors there no longer matter
+			request.parseParameters(s.profile, nil) // errors there no longer matter
 			staged.Status = http.StatusBadRequest
 			found.fail(w, x, sentBack{staged, request})
 			return
 		}
 	}
 	found.fail(w, x, staged)
-	x.failure = nil // nothing failed that the log should explain
+	x.failure, x.checks = nil, nil // nothing failed that the log should explain
 }
 
 // claimedClient is the client_id that a request names, unchecked: in the
@@ -303,7 +303,7 @@ func (s *server) stageError(f *stagedFault, found *route, w http.ResponseWriter,
 // carries, or through its access token.
 func (s *server) claimedClient(x *exchange) string {
 	authorization := x.header.Get("Authorization")
-	if c, err := parseBasic(authorization); err == nil {
+	if c, err := parseBasic(authorization, nil); err == nil {
 		return c.id
 	}
 	for _, form := range []url.Values{x.form, x.query.values, parseQuery(x.form.Get("request")).values} {
@@ -312,7 +312,7 @@ func (s *server) claimedClient(x *exchange) string {
 		}
 	}
 	_, token, _ := strings.Cut(authorization, " ")
-	if b, err := s.findToken(strings.TrimLeft(token, " "), x.now); err == nil {
+	if b, err := s.findToken(strings.TrimLeft(token, " "), &exchange{now: x.now}); err == nil {
 		return b.client.ClientID
 	}
 	return ""

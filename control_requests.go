@@ -42,6 +42,7 @@ type loggedRequest struct {
 	Flow         string   `json:"flow"` // shared by everything that belongs to one authorization
 	Warnings     []string `json:"warnings"`
 
+	checks  []check
 	ids     []uuid.UUID // of its grant, codes and tokens
 	asked   string      // hash of its authorization request, without the demand for a sign-in
 	granted bool        // the server issued something
@@ -59,6 +60,7 @@ func (s *server) logRequest(x *exchange, took time.Duration) {
 		Milliseconds: float64(took.Microseconds()) / 1000,
 		ids:          x.ids,
 		granted:      len(x.ids) > 0,
+		checks:       x.checks,
 	}
 	for _, text := range []*string{&l.Method, &l.Path, &l.ClientID, &l.GrantType, &l.Username, &l.Error, &l.ErrorDescription} {
 		*text = shorten(*text)

@@ -150,6 +150,14 @@ func (r refusals) of(err error) error {
 	return err
 }
 
+// noting notes what the store checks under the reason of the refusal.
+func (r refusals) noting(x *exchange) noting {
+	if x.era == nil {
+		return nil
+	}
+	return func(why error, ok bool) { x.holds(r[why].Reason, ok) }
+}
+
 func setRetryAfter(w http.ResponseWriter, e *oauthError) {
 	if e.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
@@ -159,8 +167,8 @@ func setRetryAfter(w http.ResponseWriter, e *oauthError) {
 // The members of an error answer, unless the profile has its own: in a JSON body
 // (RFC 6749 §5.2) and in a redirect (RFC 6749 §4.1.2.1).
 var (
-	bodyMembers     = newShape(object{{"error", "${error?}"}, {"error_description", "${description}"}})
-	redirectMembers = newShape(object{{"error", "${error}"}, {"error_description", "${description}"}, {"state", "${state?}"}})
+	bodyMembers     = newShape(object{{"error", "${error?}"}, {"error_description", "${description}"}, {"error_uri", "${error_uri?}"}})
+	redirectMembers = newShape(object{{"error", "${error}"}, {"error_description", "${description}"}, {"error_uri", "${error_uri?}"}, {"state", "${state?}"}})
 )
 
 // writeError writes an error as a JSON body (RFC 6749 §5.2).
@@ -182,6 +190,9 @@ func (s *server) writeBearerError(w http.ResponseWriter, x *exchange, err error)
 		if isErrorText(t.Description) { // a profile's may have other characters
 			challenge += fmt.Sprintf(`, error_description="%s"`, t.Description)
 		}
+		if t.uri != "" {
+			challenge += fmt.Sprintf(`, error_uri="%s"`, t.uri)
+		}
 	}
 	switch t.Status {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
@@ -193,6 +204,9 @@ func (s *server) writeBearerError(w http.ResponseWriter, x *exchange, err error)
 // tell words an error as the profile does at an endpoint, and notes it.
 func (s *server) tell(endpoint string, x *exchange, err error) told {
 	t := s.profile.tell(endpoint, x.refused(err))
+	if t.Reason != "" && s.profile.Explains {
+		t.uri = s.url("/explain/" + t.Reason.slug())
+	}
 	x.Error, x.ErrorDescription = t.Code, t.Description
 	return t
 }

@@ -1,8 +1,13 @@
 package main
 
+import "strings"
+
 // reason is what exactly is wrong, in a few words that profiles and tests refer
 // to. Every error of the protocol has one.
 type reason string
+
+// slug is the reason in a URL and in the logs.
+func (r reason) slug() string { return strings.ReplaceAll(string(r), " ", "-") }
 
 var reasons []reason // all of them, in this order
 

@@ -95,7 +95,7 @@ func (c *clientFixture) problems(p *profile) memberErrors {
 		}
 	}
 	if c.Scope != "" {
-		tokens, err := parseScope(c.Scope)
+		tokens, err := parseScope(c.Scope, nil)
 		all.add(err != nil, "scope", "must be at most 100 scope tokens of printable ASCII, 2000 characters in all, with one space between them")
 		_, unknown := p.canonicalScope(tokens)
 		all.add(unknown != "", "scope", fmt.Sprintf("has %q, which is not in the profile's list: %s", unknown, strings.Join(p.scopeNames(), ", ")))

@@ -110,11 +110,11 @@ func FuzzBasic(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, header, id, secret string) {
 		encoded := base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(id) + ":" + url.QueryEscape(secret)))
-		if got, err := parseBasic("Basic " + encoded); err != nil || got != (clientCredentials{id, secret, url.QueryEscape(secret)}) {
+		if got, err := parseBasic("Basic "+encoded, nil); err != nil || got != (clientCredentials{id, secret, url.QueryEscape(secret)}) {
 			t.Errorf("%q, %q came out as %q, %v", id, secret, got, err)
 		}
 
-		got, err := parseBasic(header)
+		got, err := parseBasic(header, nil)
 		if err != nil {
 			if asOAuthError(err).Code != "invalid_client" || got != (clientCredentials{}) {
 				t.Errorf("refused with %v and %q", err, got)

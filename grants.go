@@ -31,28 +31,29 @@ func (s *server) grantToken(r *http.Request, x *exchange) (*tokenAnswer, error) 
 	}
 	grantType := body["grant_type"]
 	switch {
-	case grantType == "":
+	case !x.holds(parameterMissing, grantType != ""):
 		return nil, missing(rfc6749("5.2"), "grant_type")
-	case !slices.Contains(s.profile.tokenGrants(), grantType):
+	case !x.holds(grantTypeUnsupported, slices.Contains(s.profile.tokenGrants(), grantType)):
 		return nil, unsupportedGrantType(rfc6749("5.2"), grantTypeUnsupported, "grant_type must be one of "+strings.Join(s.profile.tokenGrants(), ", ")).about("grant_type")
 	}
 	x.GrantType = grantType
-	incomplete := s.checkRequired(grantType, body)
-	if incomplete != nil && s.profile.ParametersFirst {
-		return nil, incomplete
+	if s.profile.ParametersFirst {
+		if err := s.checkRequired(grantType, body, x); err != nil {
+			return nil, err
+		}
 	}
 	c, err := s.authenticateClient(r, body, x)
 	if err != nil {
 		return nil, err
 	}
 	switch {
-	case c.public() && grantType == "client_credentials":
+	case !x.holds(publicClient, !c.public() || grantType != "client_credentials"):
 		return nil, unauthorizedClient(rfc6749("4.4"), publicClient, "this is a public client: only a client with a secret can use this grant")
-	case !c.mayUse(grantType, s.profile):
+	case !x.holds(grantTypeNotRegistered, c.mayUse(grantType, s.profile)):
 		return nil, unauthorizedClient(rfc6749("5.2"), grantTypeNotRegistered, "this client is not registered for this grant type")
 	}
-	if incomplete != nil {
-		return nil, incomplete
+	if err := s.checkRequired(grantType, body, x); err != nil {
+		return nil, err
 	}
 	if s.profile.TokenScopeIgnored {
 		delete(body, "scope")
@@ -85,10 +86,10 @@ var requiredParameters = map[string]struct {
 }
 
 // checkRequired refuses a token request without a parameter that its grant needs.
-func (s *server) checkRequired(grantType string, body values) error {
+func (s *server) checkRequired(grantType string, body values, x *exchange) error {
 	required := requiredParameters[grantType]
 	for _, name := range slices.Concat(required.names, s.profile.RequiredParameters[grantType]) {
-		if body[name] == "" {
+		if !x.holds(parameterMissing, body[name] != "") {
 			return missing(required.rule, name)
 		}
 	}
@@ -127,17 +128,17 @@ var tokenFacts = factsOf[*tokenAnswer]{
 func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*tokenAnswer, error) {
 	presented, _ := s.profile.CodeFormat.parse(body["code"])
 	var answer *tokenAnswer
-	err := s.store.redeem(bucketCodes, presented, x.now, func(code *oneTime, spend func() (*grant, error)) (issued issuance, err error) {
+	err := s.store.redeem(bucketCodes, presented, x.now, codeRefusals.noting(x), func(code *oneTime, spend func() (*grant, error)) (issued issuance, err error) {
 		x.about(code.Grant.id())
 		// The code was issued to this client.
-		if code.Grant.client() != c.ID {
+		if !x.holds(codeOfAnotherClient, code.Grant.client() == c.ID) {
 			return issued, invalidGrant(rfc6749("4.1.3"), codeOfAnotherClient, "the code was issued to another client")
 		}
 		// redirect_uri is that of the authorization request, if it had one.
-		if err := s.checkSentRedirectURI(c, code.RedirectURI, body["redirect_uri"]); err != nil {
+		if err := s.checkSentRedirectURI(c, code.RedirectURI, body["redirect_uri"], x); err != nil {
 			return issued, err
 		}
-		if err := checkCodeVerifier(code.CodeChallenge, body["code_verifier"]); err != nil {
+		if err := x.checkCodeVerifier(code.CodeChallenge, body["code_verifier"]); err != nil {
 			return issued, err
 		}
 		// The code works once, and for ten minutes at most (RFC 6749 §4.1.2).
@@ -145,7 +146,7 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 		if err != nil {
 			return issued, err
 		}
-		if err := c.checkRegistered(rfc6749("5.2"), g.Scope); err != nil {
+		if err := c.checkRegistered(rfc6749("5.2"), g.Scope, x); err != nil {
 			return issued, err
 		}
 		x.Username = g.Username
@@ -157,28 +158,30 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 
 // checkSentRedirectURI compares the redirect_uri of a token request with that of
 // the authorization request; either may be empty (RFC 6749 §4.1.3).
-func (s *server) checkSentRedirectURI(c *client, asked, sent string) error {
+func (s *server) checkSentRedirectURI(c *client, asked, sent string, x *exchange) error {
 	differs := func(description string) error {
+		x.holds(redirectURIDiffers, false)
 		return invalidGrant(rfc6749("4.1.3"), redirectURIDiffers, description).about("redirect_uri")
 	}
 	switch {
-	case sent == "" && asked != "" && !s.profile.RedirectURINotNeeded:
+	case !x.holds(parameterMissing, sent != "" || asked == "" || s.profile.RedirectURINotNeeded):
 		return invalidGrant(rfc6749("4.1.3"), parameterMissing, "redirect_uri is missing: the authorization request had one").about("redirect_uri")
 	case sent != "" && asked == "":
 		// It may name the default that was used.
-		if used, err := c.redirectURIFor(""); err != nil || used != sent {
+		if used, err := c.redirectURIFor("", nil); err != nil || used != sent {
 			return differs("redirect_uri is not where the code was sent")
 		}
 	case sent != "" && sent != asked:
 		description := "redirect_uri differs from the one in the authorization request" + onlyBy(asked, sent)
-		if _, err := c.redirectURIFor(sent); err != nil {
+		if _, err := c.redirectURIFor(sent, nil); !x.holds(redirectURINotRegistered, err == nil) {
 			return invalidGrant(rfc6749("4.1.3"), redirectURINotRegistered, description+"; this client has not registered it").about("redirect_uri")
 		}
 		return differs(description)
 	}
+	x.holds(redirectURIDiffers, true)
 	if asked != "" {
 		// Choice: a redirect URI that is no longer registered counts as never registered.
-		if _, err := c.redirectURIFor(asked); err != nil {
+		if _, err := c.redirectURIFor(asked, nil); !x.holds(redirectURINoLongerRegistered, err == nil) {
 			return invalidGrant(rfc6749("4.1.3"), redirectURINoLongerRegistered, "redirect_uri is no longer registered").about("redirect_uri")
 		}
 	}
@@ -195,19 +198,19 @@ var codeRefusals = refusals{
 // checkCodeVerifier is PKCE's part of the exchange (RFC 7636 §4.6). A verifier
 // without a challenge is refused too: an attacker may have removed the challenge
 // from the authorization request (RFC 9700 §4.8.2).
-func checkCodeVerifier(challenge, verifier string) error {
+func (x *exchange) checkCodeVerifier(challenge, verifier string) error {
 	switch {
 	case challenge == "" && verifier == "":
 		return nil
-	case challenge == "":
+	case !x.holds(verifierWithoutChallenge, challenge != ""):
 		return invalidGrant(rfc9700("4.8.2"), verifierWithoutChallenge, "code_verifier is sent, but the authorization request had no code_challenge").about("code_verifier")
-	case verifier == "":
+	case !x.holds(parameterMissing, verifier != ""):
 		return invalidGrant(rfc7636("4.6"), parameterMissing, "code_verifier is missing: the authorization request had a code_challenge").about("code_verifier")
-	case len(verifier) < 43 || len(verifier) > 128 || !isUnreserved(verifier):
+	case !x.holds(verifierMalformed, len(verifier) >= 43 && len(verifier) <= 128 && isUnreserved(verifier)):
 		return invalidGrant(rfc7636("4.1"), verifierMalformed, "code_verifier must be 43 to 128 letters, digits, hyphens, dots, underscores or tildes").about("code_verifier")
 	}
 	sum := sha256.Sum256([]byte(verifier)) // S256, the one method that is taken
-	if subtle.ConstantTimeCompare([]byte(base64.RawURLEncoding.EncodeToString(sum[:])), []byte(challenge)) == 0 {
+	if !x.holds(verifierWrong, subtle.ConstantTimeCompare([]byte(base64.RawURLEncoding.EncodeToString(sum[:])), []byte(challenge)) == 1) {
 		return invalidGrant(rfc7636("4.6"), verifierWrong, "code_verifier does not match the code_challenge of the authorization request").about("code_verifier")
 	}
 	return nil
@@ -226,7 +229,7 @@ func (s *server) implicitGrant(request *authorizationRequest, g *grant, x *excha
 //
 // Deviation: RFC 9700 §2.4 forbids it; a client must register it by name.
 func (s *server) passwordGrant(c *client, body values, r *http.Request, x *exchange) (*tokenAnswer, error) {
-	scope, err := c.grantableScope(body["scope"], s.profile)
+	scope, err := c.grantableScope(body["scope"], s.profile, x)
 	if err != nil {
 		return nil, err
 	}
@@ -234,9 +237,9 @@ func (s *server) passwordGrant(c *client, body values, r *http.Request, x *excha
 	switch {
 	case err != nil:
 		return nil, err
-	case wait > 0:
+	case !x.holds(guessedTooOften, wait == 0):
 		return nil, tooManyGuesses(invalidGrant, rfc6749("4.3.2"), wait)
-	case u == nil:
+	case !x.holds(passwordWrong, u != nil):
 		return nil, invalidGrant(rfc6749("5.2"), passwordWrong, "the username or the password is wrong")
 	}
 	x.Username = u.Username
@@ -252,7 +255,7 @@ func (s *server) issueForUser(u *user, c *client, scope string, x *exchange, lif
 // clientCredentialsGrant gives a confidential client a token of its own
 // (RFC 6749 §4.4), without a refresh token (RFC 6749 §4.4.3).
 func (s *server) clientCredentialsGrant(c *client, body values, x *exchange) (*tokenAnswer, error) {
-	scope, err := c.grantableScope(body["scope"], s.profile)
+	scope, err := c.grantableScope(body["scope"], s.profile, x)
 	if err != nil {
 		return nil, err
 	}
@@ -271,7 +274,7 @@ func (s *server) issueForClient(c *client, scope string, x *exchange, lifetime s
 		if err != nil {
 			return nil, err
 		}
-		if owner == nil {
+		if !x.holds(clientWithoutOwner, owner != nil) {
 			return nil, unauthorizedClient(rfc6749("5.2"), clientWithoutOwner, "this client has no owner to act for, and the server does not have exactly one user")
 		}
 		g = s.newGrant(owner, c, scope, x)
@@ -289,10 +292,10 @@ func (s *server) issueForClient(c *client, scope string, x *exchange, lifetime s
 func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenAnswer, error) {
 	presented, _ := s.profile.RefreshTokenFormat.parse(body["refresh_token"])
 	var answer *tokenAnswer
-	err := s.store.redeem(bucketRefresh, presented, x.now, func(token *oneTime, spend func() (*grant, error)) (issued issuance, err error) {
+	err := s.store.redeem(bucketRefresh, presented, x.now, refreshTokenRefusals.noting(x), func(token *oneTime, spend func() (*grant, error)) (issued issuance, err error) {
 		x.about(token.Grant.id())
 		// The token was issued to this client.
-		if token.Grant.client() != c.ID {
+		if !x.holds(refreshTokenOfAnotherClient, token.Grant.client() == c.ID) {
 			return issued, invalidGrant(rfc6749("6"), refreshTokenOfAnotherClient, "the refresh token was issued to another client")
 		}
 		g, err := spend()
@@ -302,18 +305,18 @@ func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenA
 		// The scope asks for no more than was granted.
 		scope := g.Scope
 		if body["scope"] != "" {
-			requested, err := parseScope(body["scope"])
+			requested, err := parseScope(body["scope"], x)
 			if err != nil {
 				return issued, err
 			}
 			known, _ := s.profile.canonicalScope(requested)
 			scope = joinScope(known)
 		}
-		if token := uncovered(g.Scope, scope); token != "" {
+		if token := uncovered(g.Scope, scope); !x.holds(scopeNotGranted, token == "") {
 			granted := func(token string) bool { return covers(g.Scope, token) }
-			return issued, tooMuch(rfc6749("6"), scopeNotGranted, token, granted, "the scope asks for more than was granted")
+			return issued, x.tooMuch(rfc6749("6"), scopeNotGranted, token, granted, "the scope asks for more than was granted")
 		}
-		if err := c.checkRegistered(rfc6749("6"), scope); err != nil {
+		if err := c.checkRegistered(rfc6749("6"), scope, x); err != nil {
 			return issued, err
 		}
 		x.Username = g.Username

@@ -153,6 +153,7 @@ func (s *server) record(x *exchange, took time.Duration) {
 	add("fault", x.Fault)
 	add("error", x.Error)
 	add("error_description", x.ErrorDescription)
+	add("reason", x.Reason)
 	add("section", string(x.Section))
 	if x.failure != nil {
 		add("failure", x.failure.Error())

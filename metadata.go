@@ -126,7 +126,7 @@ func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *excha
 
 // handleNotFound answers a request for an unknown path.
 func (s *server) handleNotFound(w http.ResponseWriter, r *http.Request, x *exchange) {
-	if !strings.Contains(r.URL.Path, "/.well-known/openid-configuration") {
+	if x.holds(noOpenIDProvider, !strings.Contains(r.URL.Path, "/.well-known/openid-configuration")) {
 		s.writeNowhere(w, r, x, notFound(rfc9110("15.5.5"), noSuchPage, "there is no such page"))
 		return
 	}

@@ -20,7 +20,7 @@ var templateFiles embed.FS
 // pages are the HTML templates by file name, each in the frame of base.html.
 var pages = func() map[string]*template.Template {
 	base := template.New("base.html").Option("missingkey=error").Funcs(template.FuncMap{
-		"has": slices.Contains[[]string], "name": (*client).displayName, "public": (*client).public, "host": redirectHost, "covers": covers,
+		"has": slices.Contains[[]string], "name": (*client).displayName, "public": (*client).public, "host": redirectHost, "covers": covers, "slug": reason.slug,
 	})
 	template.Must(base.ParseFS(templateFiles, "templates/base.html"))
 	all := make(map[string]*template.Template)
@@ -185,11 +185,11 @@ func redirectHost(uri string) string {
 // to this page cannot talk anyone into another user's code.
 func (s *server) handleOutOfBand(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	presented, _ := s.profile.CodeFormat.parse(x.query.values.Get("code"))
-	b, err := s.store.unused(bucketCodes, presented, x.now)
+	b, err := s.store.unused(bucketCodes, presented, x.now, nil)
 	switch {
 	case errors.Is(err, errStorage):
 		return err
-	case err != nil, s.autoApprove == "" && (x.visitor.user == nil || x.visitor.user.ID != b.user.ID):
+	case !x.holds(noCodeToShow, err == nil && (s.autoApprove != "" || x.visitor.user != nil && x.visitor.user.ID == b.user.ID)):
 		return invalidRequest(rfc6749("4.1.2"), noCodeToShow, "there is no code here that is good and yours: it may have been used or have expired")
 	}
 	x.ClientID, x.Username = b.client.ClientID, b.user.Username

@@ -231,10 +231,14 @@ func (s *server) writeRegistered(w http.ResponseWriter, x *exchange, c *client, 
 // changeApplication changes the user's application that a form names, or deletes
 // it if change returns nil.
 func (s *server) changeApplication(x *exchange, change func(*client) (*client, error)) error {
-	return refusals{errUnknown: noApplication}.of(s.store.changeClient(x.Username, x.form.Get("id"), func(c *client) (*client, error) {
+	err := s.store.changeClient(x.Username, x.form.Get("id"), func(c *client) (*client, error) {
 		x.ClientID = c.ClientID
 		return change(c)
-	}))
+	})
+	if !x.holds(noSuchApplication, !errors.Is(err, errUnknown)) {
+		return noApplication
+	}
+	return err
 }
 
 // errChanged keeps a form from undoing what another one has just done.
@@ -250,7 +254,7 @@ func (s *server) applicationURL(clientID, done string) string {
 func (s *server) handleEditApplication(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	if r.Method != http.MethodPost {
 		c, err := s.store.clientNamed(x.query.values.Get("id"))
-		if err == nil && (c == nil || c.Owner != x.Username) {
+		if err == nil && !x.holds(noSuchApplication, c != nil && c.Owner == x.Username) {
 			err = noApplication
 		}
 		if err != nil {

@@ -73,7 +73,7 @@ func (s *server) account(handle handler) handler {
 		}
 		x.Username = x.visitor.user.Username
 		if posted {
-			if err := cmp.Or(x.wrong, x.visitor.checkFormToken(x.form.Get("form_token"))); err != nil {
+			if err := cmp.Or(x.wrong, x.checkFormToken(x.form.Get("form_token"))); err != nil {
 				return err
 			}
 		}
@@ -120,8 +120,8 @@ func sameMAC(a, b string) bool { return hmac.Equal([]byte(a), []byte(b)) }
 // (RFC 6749 §10.12).
 func (v *visitor) formToken() string { return v.mac("form") }
 
-func (v *visitor) checkFormToken(token string) error {
-	if !sameMAC(v.formToken(), token) {
+func (x *exchange) checkFormToken(token string) error {
+	if !x.holds(formOfAnotherSignIn, sameMAC(x.visitor.formToken(), token)) {
 		return accessDenied(rfc6749("10.12"), formOfAnotherSignIn, "this form is from another sign-in, or the browser does not keep cookies")
 	}
 	return nil
@@ -142,7 +142,7 @@ func (s *server) writeSignIn(w http.ResponseWriter, x *exchange, status int, sho
 	s.keepCookie(w, x.visitor)
 	path, query, _ := strings.Cut(shown.Continue, "?")
 	if found, _, ok := s.findRoute("GET", path); ok && found.endpoint == "authorize" {
-		if request, err := s.parseClientAndRedirectURI(parseQuery(query)); err == nil {
+		if request, err := s.parseClientAndRedirectURI(parseQuery(query), nil); err == nil {
 			shown.Client, shown.Host = request.client, redirectHost(request.redirectURI)
 		}
 	}
@@ -181,14 +181,14 @@ func (s *server) handleLogin(w http.ResponseWriter, r *http.Request, x *exchange
 // checkSignIn returns the user who signs in with a form. The form may be forged,
 // or from before the user signed in elsewhere.
 func (s *server) checkSignIn(form values, r *http.Request, x *exchange) (*user, error) {
-	if err := x.visitor.checkFormToken(form["form_token"]); err != nil {
+	if err := x.checkFormToken(form["form_token"]); err != nil {
 		return nil, err
 	}
 	u, wait, err := s.checkPassword(r.Context(), form["username"], form["password"], source(r), x.now)
 	switch {
-	case wait > 0:
+	case !x.holds(guessedTooOften, wait == 0):
 		return nil, tooManyGuesses(accessDenied, rfc6749("10.10"), wait)
-	case u == nil && err == nil:
+	case err == nil && !x.holds(passwordWrong, u != nil):
 		return nil, accessDenied(rfc6749("3.1"), passwordWrong, "the username or the password is wrong").with(http.StatusUnprocessableEntity)
 	}
 	return u, err
@@ -234,7 +234,7 @@ func (s *server) handleLogout(w http.ResponseWriter, r *http.Request, x *exchang
 	if err != nil {
 		return err
 	}
-	if err := x.visitor.checkFormToken(form["form_token"]); err != nil {
+	if err := x.checkFormToken(form["form_token"]); err != nil {
 		return err
 	}
 	if x.visitor.session != nil {

@@ -96,7 +96,7 @@ func (s *server) example(v *visitor, grant string, c *client, secret string) (e 
 	}
 	needsURI := grant == "authorization_code" || grant == "implicit"
 	asked := s.exampleScope(c)
-	if _, err := c.grantableScope(asked, s.profile); err != nil || !c.mayUse(grant, s.profile) || needsURI && redirectURI == "" {
+	if _, err := c.grantableScope(asked, s.profile, nil); err != nil || !c.mayUse(grant, s.profile) || needsURI && redirectURI == "" {
 		return e, false
 	}
 	e = example{Grant: grant, ClientID: c.ClientID, Host: redirectHost(redirectURI)}
@@ -145,7 +145,7 @@ func (s *server) exampleScope(c *client) string {
 		scopes = append(scopes, "read")
 	}
 	for _, scope := range scopes {
-		if _, err := c.grantableScope(scope, s.profile); scope != "" && err == nil {
+		if _, err := c.grantableScope(scope, s.profile, nil); scope != "" && err == nil {
 			return scope
 		}
 	}

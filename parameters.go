@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,10 +42,16 @@ func newValues(form url.Values, rule section) (v values, faulty map[string]*oaut
 	return v, faulty
 }
 
-// checkFaulty returns the error of the first faulty parameter, or nil.
-func checkFaulty(faulty map[string]*oauthError) error {
-	for _, name := range slices.Sorted(maps.Keys(faulty)) {
-		return faulty[name]
+// checkFaulty refuses the first of the named parameters that is faulty.
+func (x *exchange) checkFaulty(faulty map[string]*oauthError, names ...string) error {
+	var first *oauthError
+	for _, name := range names {
+		first = cmp.Or(first, faulty[name])
+	}
+	for _, why := range []reason{parameterTwice, parameterNotText, parameterNotString} {
+		if !x.holds(why, first == nil || first.Reason != why) {
+			return first
+		}
 	}
 	return nil
 }
@@ -95,7 +102,7 @@ func (s *server) read(r *http.Request, x *exchange, to *route) {
 		if kinds == nil {
 			kinds, otherEmpty = []string{"form"}, false
 		}
-		x.form, x.lists, x.wrong = parseBody(r, kinds, otherEmpty)
+		x.form, x.lists, x.wrong = x.parseBody(r, kinds, otherEmpty)
 	}
 }
 
@@ -117,17 +124,17 @@ var isParameter = map[string]bool{
 
 // body returns the parameters of a POST request. Those in the URL do not count
 // (RFC 6749 §2.3.1, §3.2).
-func (m *sent) body() (values, error) {
-	if m.wrong != nil {
-		return nil, m.wrong
+func (x *exchange) body() (values, error) {
+	if x.wrong != nil {
+		return nil, x.wrong
 	}
-	v, faulty := newValues(m.form, rfc6749("3.2"))
-	for name := range m.lists {
+	v, faulty := newValues(x.form, rfc6749("3.2"))
+	for name := range x.lists {
 		if isParameter[name] {
 			faulty[name] = invalidRequest(rfc6749("3.2"), parameterNotString, name+" must be a string").about(name)
 		}
 	}
-	return v, checkFaulty(faulty)
+	return v, x.checkFaulty(faulty, slices.Sorted(maps.Keys(faulty))...)
 }
 
 // bodyTypes are the kinds of body that a profile may take, by media type.
@@ -141,23 +148,25 @@ var bodyTypes = map[string]string{
 // or counts as empty. lists has the parameters that are an array or an object in
 // JSON: true for an array of strings. The form has these strings under the name
 // followed by [].
-func parseBody(r *http.Request, kinds []string, otherEmpty bool) (form url.Values, lists map[string]bool, err error) {
-	if r.Header.Get("Content-Encoding") != "" {
+func (x *exchange) parseBody(r *http.Request, kinds []string, otherEmpty bool) (form url.Values, lists map[string]bool, err error) {
+	if !x.holds(bodyCompressed, r.Header.Get("Content-Encoding") == "") {
 		return nil, nil, invalidRequest(rfc9110("15.5.16"), bodyCompressed, "the body must not be compressed").with(http.StatusUnsupportedMediaType)
 	}
 	mediaType, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	kind := bodyTypes[mediaType]
-	if err != nil || !slices.Contains(kinds, kind) {
-		if otherEmpty {
-			return nil, nil, nil
-		}
+	isKind := err == nil && slices.Contains(kinds, kind)
+	if !isKind && otherEmpty {
+		return nil, nil, nil
+	}
+	if !x.holds(mediaTypeUnsupported, isKind) {
 		return nil, nil, otherMediaType(mediaType, kinds)
 	}
-	body, err := readBody(r)
+	body, err := readBody(r, x)
 	if err != nil {
 		return nil, nil, err
 	}
 	malformed := func(problem string) error {
+		x.holds(bodyMalformed, false)
 		return invalidRequest(rfc6749Appendix("B"), bodyMalformed, "the body is "+problem)
 	}
 	switch isObject := strings.HasPrefix(strings.TrimSpace(body), "{"); {
@@ -182,6 +191,7 @@ func parseBody(r *http.Request, kinds []string, otherEmpty bool) (form url.Value
 	case err != nil:
 		return form, nil, malformed("not well-formed " + mediaType)
 	}
+	x.holds(bodyMalformed, true)
 	return form, lists, nil
 }
 
@@ -249,13 +259,13 @@ func parseMultipartForm(body, boundary string) (url.Values, error) {
 	return form.Value, nil
 }
 
-func readBody(r *http.Request) (string, error) {
+func readBody(r *http.Request, x *exchange) (string, error) {
 	body, err := io.ReadAll(r.Body)
 	var tooLarge *http.MaxBytesError
 	switch {
-	case errors.As(err, &tooLarge):
+	case !x.holds(bodyTooLarge, !errors.As(err, &tooLarge)):
 		return "", invalidRequest(rfc9110("15.5.14"), bodyTooLarge, "the body is larger than 64 KB").with(http.StatusRequestEntityTooLarge)
-	case err != nil:
+	case !x.holds(bodyIncomplete, err == nil):
 		return "", invalidRequest(rfc9110("8.6"), bodyIncomplete, "the body ended early")
 	}
 	return string(body), nil

@@ -81,7 +81,8 @@ type profile struct {
 	Registration        *registration     `json:"registration"`               // absent: clients cannot register themselves
 	BasicChallenge      string            `json:"basic_challenge"`            // WWW-Authenticate where HTTP Basic failed (RFC 6749 §5.2)
 
-	Errors errorRules `json:"errors"`
+	Errors   errorRules `json:"errors"`
+	Explains bool       `json:"explains"` // errors carry error_uri, the page that explains them (RFC 6749 §5.2)
 }
 
 // scope is a scope token, and what the consent page says about it.

@@ -102,7 +102,7 @@ func isPath(at string) bool {
 func (p *profile) checkLists(all *memberErrors) {
 	for i, s := range p.Scopes {
 		member := index("scopes", i) + ".name"
-		tokens, err := parseScope(s.Name)
+		tokens, err := parseScope(s.Name, nil)
 		all.add(err != nil || len(tokens) != 1, member, fmt.Sprintf("%q is not a scope token (RFC 6749 §3.3)", s.Name))
 		all.add(slices.Index(p.scopeNames(), s.Name) != i, member, s.Name+" is already in the list")
 	}

@@ -35,6 +35,7 @@ type told struct {
 	*oauthError
 	hint    string
 	state   string // of the authorization request
+	uri     string // of the page that explains it, or ""
 	body    *shape
 	ownBody bool // body is from a rule for this endpoint
 	headers map[string]string
@@ -87,6 +88,7 @@ var toldFacts = factsOf[told]{
 	"status":      func(t told) fact { return number(t.Status) },
 	"parameter":   func(t told) fact { return text(t.Parameter) },
 	"detail":      func(t told) fact { return text(t.Detail) },
+	"error_uri":   func(t told) fact { return text(t.uri) },
 	"state":       func(t told) fact { return text(t.state) },
 }
 

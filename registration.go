@@ -50,10 +50,10 @@ func (s *server) handleRegistration(w http.ResponseWriter, r *http.Request, x *e
 	if x.wrong != nil {
 		return x.wrong
 	}
-	if wait := s.registrations.try(source(r), registrationTries, x.now); wait > 0 {
+	if wait := s.registrations.try(source(r), registrationTries, x.now); !x.holds(guessedTooOften, wait == 0) {
 		return tooManyGuesses(unavailable, section("RFC 7591 §5"), wait)
 	}
-	metadata, err := s.profile.parseClientMetadata(x.form, x.lists)
+	metadata, err := s.profile.parseClientMetadata(x.form, x.lists, x)
 	if err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func (s *server) handleRegistration(w http.ResponseWriter, r *http.Request, x *e
 // parseClientMetadata reads what a client says about itself (RFC 7591 §2). A list
 // is text with one element a line or, as in Ruby on Rails, several parameters whose
 // names end in [].
-func (p *profile) parseClientMetadata(form url.Values, lists map[string]bool) (*clientFixture, error) {
+func (p *profile) parseClientMetadata(form url.Values, lists map[string]bool, x *exchange) (*clientFixture, error) {
 	g := p.Registration
 	value := func(name string) string {
 		parameter := g.Parameters[name]
@@ -80,20 +80,20 @@ func (p *profile) parseClientMetadata(form url.Values, lists map[string]bool) (*
 	}
 	for _, name := range slices.Sorted(maps.Keys(g.Parameters)) {
 		parameter := g.Parameters[name]
-		if texts, isList := lists[parameter]; isList && !(texts && (name == "redirect_uris" || name == "scope")) {
+		if texts, isList := lists[parameter]; !x.holds(metadataInvalid, !isList || texts && (name == "redirect_uris" || name == "scope")) {
 			return nil, refused(name, metadataInvalid, "must be a string")
 		}
-		if n := len(form[parameter]); n > 1 || n == 1 && form.Has(parameter+"[]") {
+		if n := len(form[parameter]); !x.holds(parameterTwice, n == 0 || n == 1 && !form.Has(parameter+"[]")) {
 			return nil, refused(name, parameterTwice, "occurs more than once")
 		}
 	}
 	for _, name := range g.Required {
-		if strings.TrimSpace(value(name)) == "" {
+		if !x.holds(parameterMissing, strings.TrimSpace(value(name)) != "") {
 			return nil, refused(name, parameterMissing, "is missing")
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(g.MaxLength)) {
-		if utf8.RuneCountInString(value(name)) > g.MaxLength[name] {
+		if !x.holds(metadataTooLong, utf8.RuneCountInString(value(name)) <= g.MaxLength[name]) {
 			return nil, refused(name, metadataTooLong, "is too long")
 		}
 	}
@@ -108,6 +108,7 @@ func (p *profile) parseClientMetadata(form url.Values, lists map[string]bool) (*
 		name, _, _ := strings.Cut(wrong[0].member, "[")
 		problem := uriProblem{wrong[0].error, metadataInvalid}
 		errors.As(wrong[0].error, &problem)
+		x.holds(problem.why, false)
 		return nil, refused(name, problem.why, problem.Error())
 	}
 	return f, nil

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -193,6 +194,7 @@ type exchange struct {
 
 	// What only the control API needs.
 	era     *era        // in which it began; nil: it is not logged
+	checks  []check     // in the order in which they ran
 	decided *decision   // by the user beforehand, or nil
 	ids     []uuid.UUID // of the grant, the code and the tokens that it is about
 }
@@ -209,6 +211,7 @@ type notes struct {
 	Status           int            `json:"status"`
 	Error            string         `json:"error"` // as sent, in the profile's words, like the description
 	ErrorDescription string         `json:"error_description"`
+	Reason           string         `json:"reason"`  // the slug of the refusal's reason
 	Section          section        `json:"section"` // the rule behind the refusal
 	Fault            string         `json:"fault"`   // id of the fault that changed the answer
 }
@@ -225,12 +228,27 @@ func (x *exchange) about(ids ...uuid.UUID) {
 	}
 }
 
+// check is a duty that the server looked at, named by the reason to refuse.
+type check struct {
+	Reason reason
+	OK     bool
+}
+
+// holds notes a check, and returns ok. A transaction may run again, and then checks again.
+func (x *exchange) holds(why reason, ok bool) bool {
+	if x != nil && x.era != nil {
+		x.checks = append(slices.DeleteFunc(x.checks, func(c check) bool { return c.Reason == why }), check{why, ok})
+	}
+	return ok
+}
+
 // refused notes an error that is about to be written.
 func (x *exchange) refused(err error) *oauthError {
 	x.refusal = asOAuthError(err)
-	x.Section = x.refusal.Section
+	x.Section, x.Reason = x.refusal.Section, x.refusal.Reason.slug()
 	if x.refusal.Status >= 500 {
 		x.failure = err
+		x.holds(x.refusal.Reason, false)
 	}
 	return x.refusal
 }
@@ -248,7 +266,7 @@ func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 	defer s.survive(w)
 	maps.Copy(w.Header(), defaultHeader)
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-	if s.loopback && !isAddressed(r.Host, s.hosts...) && !isAddressed(r.Host, s.issuerHost()) {
+	if s.loopback && !x.holds(hostUnknown, isAddressed(r.Host, s.hosts...) || isAddressed(r.Host, s.issuerHost())) {
 		s.writeNowhere(w, r, x, s.misdirected())
 		return
 	}
@@ -289,18 +307,18 @@ func (s *server) dispatch(w http.ResponseWriter, r *http.Request, x *exchange) {
 			return
 		}
 	}
-	if found == nil {
+	if !x.holds(noSuchPage, found != nil) {
 		s.handleNotFound(w, r, x)
 		return
 	}
 	x.Endpoint = found.endpoint
-	if !ok {
+	if !x.holds(methodUnsupported, ok) {
 		w.Header().Set("Allow", methods)
 		found.fail(w, x, invalidRequest(rfc9110("15.5.6"), methodUnsupported, "this endpoint takes "+methods+" only").with(http.StatusMethodNotAllowed))
 		return
 	}
 	if found.form {
-		if err := s.crossOrigin.Check(r); err != nil {
+		if !x.holds(formOfAnotherSite, s.crossOrigin.Check(r) == nil) {
 			found.fail(w, x, accessDenied(rfc6749("10.12"), formOfAnotherSite, "this form was sent from another site"))
 			return
 		}

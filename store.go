@@ -281,6 +281,17 @@ var (
 	errOfAnother = errors.New("issued to another client")
 )
 
+// noting is told what a verb checks of a credential, in order; nil: nobody asks.
+type noting func(why error, ok bool)
+
+// holds notes a check, and returns ok.
+func (n noting) holds(why error, ok bool) bool {
+	if n != nil {
+		n(why, ok)
+	}
+	return ok
+}
+
 // verdict is an error whose writes are kept. Any other error must come before
 // the first write of a verb. The second use of a code is a verdict: the client
 // gets the error, and the tokens issued for the code are revoked. A plain error
@@ -292,15 +303,15 @@ func (v verdict) Unwrap() error { return v.error }
 
 // live returns the grant that a credential works on, with its client and user.
 // The error is errReused, errExpired or errRevoked.
-func (t *tx) live(o *oneTime, now unixTime) (*bearer, error) {
+func (t *tx) live(o *oneTime, now unixTime, note noting) (*bearer, error) {
 	switch {
-	case o.Used:
+	case !note.holds(errReused, !o.Used):
 		return nil, errReused
-	case o.Expires.expired(now):
+	case !note.holds(errExpired, !o.Expires.expired(now)):
 		return nil, errExpired
 	}
 	b, err := t.granted(o.Grant)
-	if b == nil {
+	if err != nil || !note.holds(errRevoked, b != nil) {
 		return nil, cmp.Or(err, errRevoked)
 	}
 	b.issued, b.expires, b.scope = o.issued(), o.Expires, b.grant.Scope
@@ -309,8 +320,8 @@ func (t *tx) live(o *oneTime, now unixTime) (*bearer, error) {
 
 // spend marks a code or refresh token as used, and returns its grant. A second use
 // revokes the grant (RFC 6749 §4.1.2, RFC 9700 §4.14.2).
-func (t *tx) spend(o *oneTime, now unixTime) (*grant, error) {
-	b, err := t.live(o, now)
+func (t *tx) spend(o *oneTime, now unixTime, note noting) (*grant, error) {
+	b, err := t.live(o, now, note)
 	switch {
 	case errors.Is(err, errReused):
 		t.delete(bucketGrants, o.Grant[:])
@@ -325,14 +336,14 @@ func (t *tx) spend(o *oneTime, now unixTime) (*grant, error) {
 // redeem exchanges a code (RFC 6749 §4.1.3) or a refresh token (RFC 6749 §6) for
 // what is issued on its grant, in one transaction. check refuses, or calls spend
 // and returns what to issue. A refusal before that changes nothing.
-func (s *store) redeem(bucket []byte, c credential, now unixTime,
+func (s *store) redeem(bucket []byte, c credential, now unixTime, note noting,
 	check func(record *oneTime, spend func() (*grant, error)) (issuance, error)) error {
 	return s.update(func(t *tx) error {
 		record, err := find[oneTime](t, bucket, c)
-		if record == nil {
+		if err != nil || !note.holds(errUnknown, record != nil) {
 			return cmp.Or(err, errUnknown)
 		}
-		issued, err := check(record, func() (*grant, error) { return t.spend(record, now) })
+		issued, err := check(record, func() (*grant, error) { return t.spend(record, now, note) })
 		if err == nil && issued.ends != nil {
 			err = t.endAccess(*issued.ends)
 		}
@@ -410,19 +421,19 @@ type bearer struct {
 // accessToken returns what a live access token stands for. A token lives while
 // it has not expired and its grant, client and user are there; otherwise the
 // error is errUnknown, errExpired or errRevoked.
-func (s *store) accessToken(c credential, now unixTime) (*bearer, error) {
+func (s *store) accessToken(c credential, now unixTime, note noting) (*bearer, error) {
 	return view(s, func(t *tx) (*bearer, error) {
 		token, err := s.tokens.read(t, bucketAccess, c.id[:])
 		switch {
-		case token == nil || !token.isOf(c):
+		case err != nil || !note.holds(errUnknown, token != nil && token.isOf(c)):
 			return nil, cmp.Or(err, errUnknown)
-		case token.Expires.expired(now):
+		case !note.holds(errExpired, !token.Expires.expired(now)):
 			return nil, errExpired
-		case token.Revoked:
+		case !note.holds(errRevoked, !token.Revoked):
 			return nil, errRevoked
 		}
 		b, err := t.bearer(token)
-		if b == nil {
+		if err != nil || !note.holds(errRevoked, b != nil) {
 			return nil, cmp.Or(err, errRevoked)
 		}
 		b.text, b.scope, b.issued, b.expires = c.text, token.Scope, token.issued(), token.Expires
@@ -432,13 +443,13 @@ func (s *store) accessToken(c credential, now unixTime) (*bearer, error) {
 
 // unused returns what a code or a refresh token that can be redeemed stands for;
 // errors as accessToken's, and errReused.
-func (s *store) unused(bucket []byte, c credential, now unixTime) (*bearer, error) {
+func (s *store) unused(bucket []byte, c credential, now unixTime, note noting) (*bearer, error) {
 	return view(s, func(t *tx) (*bearer, error) {
 		record, err := find[oneTime](t, bucket, c)
-		if record == nil {
+		if err != nil || !note.holds(errUnknown, record != nil) {
 			return nil, cmp.Or(err, errUnknown)
 		}
-		return t.live(record, now)
+		return t.live(record, now, note)
 	})
 }
 

@@ -18,7 +18,7 @@ func (s *server) bearerToken(r *http.Request, x *exchange, into *resource) (*bea
 	for _, name := range s.profile.tokenParameters {
 		ways += len(x.query.values[name])
 	}
-	if ways > 1 {
+	if !x.holds(twoAccessTokens, ways <= 1) {
 		return nil, invalidRequest(rfc6750("2"), twoAccessTokens, "the request carries more than one access token, or one in two ways")
 	}
 	scheme, presented, _ := strings.Cut(r.Header.Get("Authorization"), " ")
@@ -32,11 +32,11 @@ func (s *server) bearerToken(r *http.Request, x *exchange, into *resource) (*bea
 		for _, name := range into.Query {
 			presented = cmp.Or(presented, x.query.values.Get(name))
 		}
-		if presented == "" {
+		if !x.holds(tokenMissing, presented != "") {
 			return nil, noToken(rfc6750("3.1"), tokenMissing, "this resource needs an access token: Authorization: "+schemes[0]+" TOKEN")
 		}
 	}
-	b, err := s.findToken(presented, x.now)
+	b, err := s.findToken(presented, x)
 	if err != nil {
 		return nil, err
 	}
@@ -49,9 +49,9 @@ func (s *server) bearerToken(r *http.Request, x *exchange, into *resource) (*bea
 }
 
 // findToken returns what an access token stands for, or why it does not work.
-func (s *server) findToken(text string, now unixTime) (*bearer, error) {
+func (s *server) findToken(text string, x *exchange) (*bearer, error) {
 	c, _ := s.profile.AccessTokenFormat.parse(text)
-	b, err := s.store.accessToken(c, now)
+	b, err := s.store.accessToken(c, x.now, accessTokenRefusals.noting(x))
 	return b, accessTokenRefusals.of(err)
 }
 
@@ -72,9 +72,9 @@ func (s *server) handleResource(into *resource) handler {
 		switch {
 		case err != nil:
 			return err
-		case into.Needs == "user" && b.user == nil:
+		case !x.holds(tokenWithoutUser, into.Needs != "user" || b.user != nil):
 			return insufficientScope(rfc6750("3.1"), tokenWithoutUser, "this token stands for a client, not for a user")
-		case len(into.Scopes) > 0 && !slices.ContainsFunc(into.Scopes, func(scope string) bool { return covers(b.scope, scope) }):
+		case !x.holds(scopeInsufficient, len(into.Scopes) == 0 || slices.ContainsFunc(into.Scopes, func(scope string) bool { return covers(b.scope, scope) })):
 			return insufficientScope(rfc6750("3.1"), scopeInsufficient, "the token does not have the scope that this resource needs")
 		}
 		return s.writeJSON(w, http.StatusOK, into.Answer.fill(resourceFacts.of(described{b, s, s.profile.TokenType, x.now})))
@@ -95,17 +95,17 @@ func (s *server) handleIntrospect(w http.ResponseWriter, r *http.Request, x *exc
 	switch {
 	case err != nil:
 		return err
-	case c.public():
+	case !x.holds(publicClient, !c.public()):
 		return invalidClient(rfc7662("2.1"), publicClient, "introspection is for clients that authenticate; this one is public")
-	case body["token"] == "":
+	case !x.holds(parameterMissing, body["token"] != ""):
 		return missing(rfc7662("2.1"), "token")
 	}
 	access, _ := s.profile.AccessTokenFormat.parse(body["token"])
-	b, err := s.store.accessToken(access, x.now)
+	b, err := s.store.accessToken(access, x.now, nil)
 	tokenType := s.profile.TokenType
 	if err != nil && !errors.Is(err, errStorage) {
 		refresh, _ := s.profile.RefreshTokenFormat.parse(body["token"])
-		b, err = s.store.unused(bucketRefresh, refresh, x.now)
+		b, err = s.store.unused(bucketRefresh, refresh, x.now, nil)
 		tokenType = ""
 	}
 	switch {
@@ -129,13 +129,13 @@ func (s *server) handleRevoke(w http.ResponseWriter, r *http.Request, x *exchang
 	if err != nil {
 		return err
 	}
-	if body["token"] == "" && !s.profile.RevokesNothing {
+	if !x.holds(parameterMissing, body["token"] != "" || s.profile.RevokesNothing) {
 		return missing(rfc7009("2.1"), "token")
 	}
 	access, _ := s.profile.AccessTokenFormat.parse(body["token"])
 	refresh, _ := s.profile.RefreshTokenFormat.parse(body["token"])
 	switch err := s.store.revokeToken(access, refresh, c.ID); {
-	case errors.Is(err, errOfAnother):
+	case !x.holds(tokenOfAnotherClient, !errors.Is(err, errOfAnother)):
 		return unauthorizedClient(rfc7009("2.1"), tokenOfAnotherClient, "the token was issued to another client")
 	case err != nil:
 		return err
