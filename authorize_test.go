@@ -648,13 +648,13 @@ func TestAuthorizeAnswer(t *testing.T) {
 		query, fragment string
 	}{
 		{"4.1.2 R30 R42 code", authorization("web"), "approve", "code iss state", ""},
-		{"4.1.2.1 R35 denial", authorization("native"), "deny", "error error_description iss state", ""},
-		{"4.1.2.1 R37 error of code", authorization("web", "scope", "bogus"), "", "error error_description iss state", ""},
-		{"4.1.2.1 R37 error of no response_type", authorization("web", "response_type", absent), "", "error error_description iss state", ""},
+		{"4.1.2.1 R35 denial", authorization("native"), "deny", "error error_description error_uri iss state", ""},
+		{"4.1.2.1 R37 error of code", authorization("web", "scope", "bogus"), "", "error error_description error_uri iss state", ""},
+		{"4.1.2.1 R37 error of no response_type", authorization("web", "response_type", absent), "", "error error_description error_uri iss state", ""},
 		{"4.2.2 R36 R42 token", authorization("legacy", "response_type", "token", "scope", "read"), "approve", "", "access_token expires_in iss scope state token_type"},
-		{"4.2.2.1 R35 denial of token", authorization("legacy", "response_type", "token"), "deny", "", "error error_description iss state"},
-		{"4.2.2.1 R37 error of token", authorization("legacy", "response_type", "token", "scope", "bogus"), "", "", "error error_description iss state"},
-		{"4.2.2.1 R37 token, grant not allowed", authorization("web", "response_type", "token"), "", "", "error error_description iss state"},
+		{"4.2.2.1 R35 denial of token", authorization("legacy", "response_type", "token"), "deny", "", "error error_description error_uri iss state"},
+		{"4.2.2.1 R37 error of token", authorization("legacy", "response_type", "token", "scope", "bogus"), "", "", "error error_description error_uri iss state"},
+		{"4.2.2.1 R37 token, grant not allowed", authorization("web", "response_type", "token"), "", "", "error error_description error_uri iss state"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

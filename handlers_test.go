@@ -82,7 +82,7 @@ func TestAuthorizationCodeFlow(t *testing.T) {
 		> GET /userinfo
 		> Authorization: Bearer {access_token}
 		< 401 Unauthorized
-		< WWW-Authenticate: Bearer realm="grantling", error="invalid_token", error_description="the access token has been revoked"
+		< WWW-Authenticate: Bearer realm="grantling", error="invalid_token", error_description="the access token has been revoked", error_uri="{issuer}/explain/token-revoked"
 	`)
 }
 

@@ -99,7 +99,7 @@ func startProfile(t *testing.T, name string, change ...func(*server)) *instance 
 	for _, c := range change {
 		c(s)
 	}
-	ts.Config.Handler = s
+	ts.Config.Handler = observed{t, s}
 	ts.Start()
 	t.Cleanup(func() { ts.Close(); st.close() })
 	i := &instance{T: t, server: s, URL: ts.URL, log: log}
@@ -109,6 +109,30 @@ func startProfile(t *testing.T, name string, change ...func(*server)) *instance 
 	}
 	i.furnish(fixtures)
 	return i
+}
+
+// observed is a server that notes its checks, and whose refusals are compared
+// with them: the last check that failed is the one that the refusal names.
+type observed struct {
+	*testing.T
+	*server
+}
+
+func (o observed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := newExchange(r, o.clock.now())
+	x.era = &era{requests: requests{changed: make(chan struct{})}}
+	defer func() {
+		failed := reason("")
+		for _, c := range x.checks {
+			if !c.OK {
+				failed = c.Reason
+			}
+		}
+		if x.refusal != nil && x.Fault == "" && failed != x.refusal.Reason {
+			o.Errorf("%s %s: refused as %q, but the last check that failed is %q of %v", x.Method, x.Path, x.refusal.Reason, failed, x.checks)
+		}
+	}()
+	o.serve(w, r, x)
 }
 
 // furnish adds users and clients from the JSON of a fixtures file.

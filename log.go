@@ -153,8 +153,8 @@ func (s *server) record(x *exchange, took time.Duration) {
 	add("fault", x.Fault)
 	add("error", x.Error)
 	add("error_description", x.ErrorDescription)
-	add("reason", x.Reason)
 	add("section", string(x.Section))
+	add("reason", x.Reason)
 	if x.failure != nil {
 		add("failure", x.failure.Error())
 	}

@@ -293,7 +293,7 @@ func (s *server) handleRegenerateSecret(w http.ResponseWriter, r *http.Request, 
 	secret := newClientSecret()
 	var changed *client
 	err := s.changeApplication(x, func(c *client) (*client, error) {
-		if c.public() {
+		if !x.holds(secretOfPublicClient, !c.public()) {
 			return nil, invalidRequest(rfc6749("2.1"), secretOfPublicClient, "a public application has no secret")
 		}
 		c.SecretHash = hashSecret(secret)

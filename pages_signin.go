@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -73,7 +72,10 @@ func (s *server) account(handle handler) handler {
 		}
 		x.Username = x.visitor.user.Username
 		if posted {
-			if err := cmp.Or(x.wrong, x.checkFormToken(x.form.Get("form_token"))); err != nil {
+			if x.wrong != nil {
+				return x.wrong
+			}
+			if err := x.checkFormToken(x.form.Get("form_token")); err != nil {
 				return err
 			}
 		}

@@ -116,7 +116,7 @@ func (p *profile) parseClientMetadata(form url.Values, lists map[string]bool, x 
 
 // answerParameters are what the server adds to a redirect URI. The URI must not
 // have them itself.
-var answerParameters = []string{"code", "state", "iss", "error", "error_description", "access_token", "token_type", "expires_in", "scope"}
+var answerParameters = []string{"code", "state", "iss", "error", "error_description", "error_uri", "access_token", "token_type", "expires_in", "scope"}
 
 // browserSchemes are schemes that browsers handle themselves.
 var browserSchemes = []string{"about", "blob", "chrome", "data", "file", "filesystem", "ftp", "javascript", "jar", "resource", "vbscript", "view-source", "ws", "wss"}

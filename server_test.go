@@ -50,7 +50,7 @@ func TestLoopbackHost(t *testing.T) {
 	})
 	t.Run("R182 says what would be right", func(t *testing.T) {
 		r := i.in(t).get("/", "Host", "evil.example")
-		if want := `{"error":"misdirected_request","error_description":"Host must be localhost, a loopback address, the host of the issuer http://Login.example:9096/ or one of -control-host"}` + "\n"; r.body != want {
+		if want := `{"error":"misdirected_request","error_description":"Host must be localhost, a loopback address, the host of the issuer http://Login.example:9096/ or one of -control-host","error_uri":"http://Login.example:9096/explain/unknown-host"}` + "\n"; r.body != want {
 			t.Errorf("%s", r.body)
 		}
 		page := i.in(t).get("/", "Host", "evil.example", "Accept", "text/html")

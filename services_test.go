@@ -3,6 +3,7 @@ package main
 import (
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -104,9 +105,9 @@ func TestServicesTake(t *testing.T) {
 	t.Run("R197 rfc6749 takes nothing of it", func(t *testing.T) {
 		i := run(t, "rfc6749")
 		r, _ := exchange(i, "web", basicHeader("web", "web-secret"))
-		r.wantAnswer(400, ambiguous)
+		r.wantAnswer(400, explained(ambiguous))
 		r, _ = exchange(i, "web", "Bearer OLD")
-		r.wantAnswer(401, invalid)
+		r.wantAnswer(401, explained(invalid))
 		i.as("alice").authorize(plain("native")).wantRedirect("invalid_request", "xyz")
 	})
 	// What a service's page tells its clients to do is no reason to warn.
@@ -133,4 +134,9 @@ func TestServicesTake(t *testing.T) {
 			}
 		})
 	}
+}
+
+// explained is an error answer of a profile whose errors say where they are explained.
+func explained(body string) string {
+	return strings.TrimSuffix(body, "}") + `,"error_uri":"<text>"}`
 }

@@ -472,7 +472,7 @@ func wantIntrospection(t *testing.T, r *reply, clientID, username, scope, tokenT
 	}
 }
 
-var challenge = regexp.MustCompile(`^Bearer realm="[^"\\]*"(?:, error="([^"\\]*)", error_description="([^"\\]*)")?$`)
+var challenge = regexp.MustCompile(`^Bearer realm="[^"\\]*"(?:, error="([^"\\]*)", error_description="([^"\\]*)"(?:, error_uri="http://[^"\\]*/explain/[a-zA-Z0-9-]+")?)?$`)
 
 // wantChallenge wants the error of a protected resource (RFC 6750 §3). code ""
 // is a challenge without one.
