@@ -500,7 +500,7 @@ func TestProfileRules(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		b := i.as("bob")
-		b.decide(b.authorize(plain("web")), "deny").wantLocation("https://cb.example/cb?error=access_denied&error_description=Something+is+wrong.&state=xyz&iss=" + url.QueryEscape(i.URL))
+		b.decide(b.authorize(plain("web")), "deny").wantLocation("https://cb.example/cb?error=access_denied&error_description=Something+is+wrong.&error_uri=" + url.QueryEscape(i.URL+"/explain/denied-by-the-user") + "&state=xyz&iss=" + url.QueryEscape(i.URL))
 	})
 }
 
@@ -509,7 +509,7 @@ func TestProfileRules(t *testing.T) {
 func TestServerFailures(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ profile, body string }{
-		{"rfc6749", `{"error":"temporarily_unavailable","error_description":"the database cannot be read or written at the moment"}`},
+		{"rfc6749", `{"error":"temporarily_unavailable","error_description":"the database cannot be read or written at the moment","error_uri":"<text>"}`},
 		{"figshare", `{"error":"temporarily_unavailable","error_description":"the database cannot be read or written at the moment"}`},
 		{"mastodon", `{"error":"temporarily_unavailable","error_description":"the database cannot be read or written at the moment"}`},
 		{"trackmania", `{"error":"temporarily_unavailable","error_description":"the database cannot be read or written at the moment","message":"the database cannot be read or written at the moment"}`},

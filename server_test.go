@@ -104,9 +104,12 @@ func TestPreflight(t *testing.T) {
 // TestUnknownPaths is R191: a person gets a page, a program JSON.
 func TestUnknownPaths(t *testing.T) {
 	t.Parallel()
-	const inJSON = `{"error":"not_found","error_description":"there is no such page"}` + "\n"
 	for _, profile := range []string{"rfc6749", "figshare", "mastodon", "trackmania", "sharesight"} {
 		i := startProfile(t, profile)
+		inJSON := `{"error":"not_found","error_description":"there is no such page"}` + "\n"
+		if profile == "rfc6749" {
+			inJSON = `{"error":"not_found","error_description":"there is no such page","error_uri":"` + i.URL + `/explain/unknown-page"}` + "\n"
+		}
 		for _, accept := range []string{"", "*/*", "application/json", "text/html,application/xhtml+xml,*/*;q=0.8"} {
 			t.Run("R191 "+profile+" Accept: "+accept, func(t *testing.T) {
 				for _, method := range []string{"GET", "POST", "DELETE", "OPTIONS"} {
@@ -135,7 +138,7 @@ func TestUnknownPaths(t *testing.T) {
 			i := start(t).in(t).behind(issuer)
 			for _, path := range []string{"/.well-known/openid-configuration", "/.well-known/openid-configuration/tenant", "/tenant/.well-known/openid-configuration"} {
 				r := i.get(path, "Accept", "text/html")
-				if want := `{"error":"not_found","error_description":"this is an OAuth 2.0 server, not an OpenID Provider; its metadata is at ` + metadata + `"}` + "\n"; r.StatusCode != 404 || r.body != want {
+				if want := `{"error":"not_found","error_description":"this is an OAuth 2.0 server, not an OpenID Provider; its metadata is at ` + metadata + `","error_uri":"` + strings.TrimSuffix(issuer, "/") + `/explain/no-OpenID-Provider"}` + "\n"; r.StatusCode != 404 || r.body != want {
 					t.Errorf("%s: status %d: %s", path, r.StatusCode, r.body)
 				}
 			}
