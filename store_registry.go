@@ -311,8 +311,11 @@ func (s *store) replaceSession(ended, begun *session) error {
 			t.delete(bucketSessions, ended.id[:])
 		}
 		if begun != nil {
-			live := t.keys(bucketSessions, nil, noLimit) // the oldest first
-			for _, key := range live[:max(0, len(live)-maxSessions+1)] {
+			kept := 1 // this one; to collect the keys of all takes ten times as long as to count them
+			for range t.scan(bucketSessions, nil, nil) {
+				kept++
+			}
+			for _, key := range t.keys(bucketSessions, nil, max(0, kept-maxSessions)) { // the oldest
 				t.delete(bucketSessions, key)
 			}
 			t.put(bucketSessions, begun.id[:], begun)
