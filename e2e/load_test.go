@@ -196,7 +196,7 @@ func TestBounded(t *testing.T) {
 			client.CloseIdleConnections()
 			after := s.resident(t)
 			t.Logf("%d MiB resident before %d of them, %d MiB after", before>>20, times, after>>20)
-			// In the long run this finds some 600 bytes each.
+			// In the long run this finds a few hundred bytes each.
 			if grown := after - before; grown > 32<<20 {
 				t.Errorf("%d MiB more resident memory", grown>>20)
 			}
