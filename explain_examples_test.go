@@ -1,0 +1,267 @@
+package main
+
+import (
+	"encoding/base64"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// exampleClients are those that the requests of the explanations name. Where it is
+// not said otherwise, a secret is SECRET.
+const exampleClients = `{"clients": [
+  {"client_id": "demo", "token_endpoint_auth_method": "none", "redirect_uris": ["urn:ietf:wg:oauth:2.0:oob", "http://127.0.0.1/callback"]},
+  {"client_id": "mobile", "token_endpoint_auth_method": "none", "redirect_uris": ["http://127.0.0.1/callback"]},
+  {"client_id": "moved", "token_endpoint_auth_method": "none", "redirect_uris": ["http://127.0.0.1/callback"]},
+  {"client_id": "narrowed", "token_endpoint_auth_method": "none", "redirect_uris": ["http://127.0.0.1/callback"], "scope": "read write"},
+  {"client_id": "web", "client_secret": "web-secret", "redirect_uris": ["https://app.example/callback"], "scope": "read write"},
+  {"client_id": "service", "client_secret": "web-secret", "grant_types": ["client_credentials"]},
+  {"client_id": "legacy", "client_secret": "web-secret", "redirect_uris": ["urn:ietf:wg:oauth:2.0:oob"], "grant_types": ["authorization_code", "implicit", "password"]},
+  {"client_id": "partner", "client_secret": "p%61ss+word"},
+  {"client_id": "orphan", "client_secret": "web-secret"},
+  {"client_id": "owned", "client_secret": "web-secret", "owner": "alice"},
+  {"client_id": "poster", "client_secret": "web-secret", "redirect_uris": ["https://app.example/callback"], "scope": "write"}
+]}`
+
+// The clients that change in an example.
+const (
+	movedClient    = `{"clients": [{"client_id": "moved", "token_endpoint_auth_method": "none", "redirect_uris": ["http://127.0.0.1/new"]}]}`
+	narrowedClient = `{"clients": [{"client_id": "narrowed", "token_endpoint_auth_method": "none", "redirect_uris": ["http://127.0.0.1/callback"], "scope": "read"}]}`
+)
+
+// exampleWords are the words in capitals in the requests, with what makes their values.
+var exampleWords = map[string]func(i *instance, request string) string{
+	"SECRET":     func(*instance, string) string { return "web-secret" },
+	"OLD_SECRET": func(*instance, string) string { return "old-secret" },
+	"PASSWORD":   func(*instance, string) string { return "wonderland" },
+	"VERIFIER":   func(*instance, string) string { return verifier },
+	"CHALLENGE":  func(*instance, string) string { return challengeOf(verifier) },
+
+	"CODE": func(i *instance, request string) string {
+		if strings.Contains(request, "client_id=web") {
+			return i.code("web", "redirect_uri", "https://app.example/callback")
+		}
+		return i.demoCode("demo")
+	},
+	"CODE_WITHOUT_PKCE": func(i *instance, _ string) string {
+		return i.code("web", "redirect_uri", "https://app.example/callback", "code_challenge", absent, "code_challenge_method", absent)
+	},
+	"USED_CODE": func(i *instance, _ string) string {
+		code := i.demoCode("demo")
+		i.demoExchange("demo", code)
+		return code
+	},
+	"EXPIRED_CODE": func(i *instance, _ string) string {
+		defer i.advance(11 * time.Minute)
+		return i.demoCode("demo")
+	},
+	"REVOKED_CODE": func(i *instance, _ string) string {
+		defer i.withdraw()
+		return i.demoCode("demo")
+	},
+	"CODE_TO_OLD_ADDRESS": func(i *instance, _ string) string {
+		defer i.furnish(movedClient)
+		return i.demoCode("moved")
+	},
+	"CODE_TO_NEW_ADDRESS": func(i *instance, _ string) string {
+		i.furnish(movedClient)
+		return i.code("moved", "redirect_uri", "http://127.0.0.1:8080/new")
+	},
+
+	"REFRESH_TOKEN":          func(i *instance, _ string) string { return i.demoTokens("demo").refresh },
+	"REFRESH_TOKEN_FOR_READ": func(i *instance, _ string) string { return i.demoTokens("demo", "scope", "read").refresh },
+	"OLD_REFRESH_TOKEN": func(i *instance, _ string) string {
+		used := i.demoTokens("demo").refresh
+		i.token(with(refreshOf("native", used), "client_id", "demo")).wantToken()
+		return used
+	},
+	"NEW_REFRESH_TOKEN": func(i *instance, _ string) string {
+		_, refresh := i.token(with(refreshOf("native", i.demoTokens("demo").refresh), "client_id", "demo")).wantToken()
+		return refresh
+	},
+	"EXPIRED_REFRESH_TOKEN": func(i *instance, _ string) string {
+		defer i.advance(31 * 24 * time.Hour)
+		return i.demoTokens("demo").refresh
+	},
+	"REVOKED_REFRESH_TOKEN": func(i *instance, _ string) string {
+		defer i.withdraw()
+		return i.demoTokens("demo").refresh
+	},
+	"NARROWED_REFRESH_TOKEN": func(i *instance, _ string) string {
+		defer i.furnish(narrowedClient)
+		return i.demoTokens("narrowed").refresh
+	},
+
+	"ACCESS_TOKEN":         func(i *instance, _ string) string { return i.demoTokens("demo").access },
+	"ANOTHER_ACCESS_TOKEN": func(i *instance, _ string) string { return i.demoTokens("demo").access },
+	"EXPIRED_ACCESS_TOKEN": func(i *instance, _ string) string {
+		defer i.advance(61 * time.Minute)
+		return i.demoTokens("demo").access
+	},
+	"REVOKED_ACCESS_TOKEN": func(i *instance, _ string) string {
+		defer i.withdraw()
+		return i.demoTokens("demo").access
+	},
+	"CLIENT_TOKEN": func(i *instance, _ string) string {
+		access, _ := i.token(clientCredentialsOf("web")).wantToken()
+		return access
+	},
+	"TOKEN_FOR_READ":  func(i *instance, _ string) string { return i.demoTokens("demo", "scope", "read").access },
+	"TOKEN_FOR_WRITE": func(i *instance, _ string) string { return i.demoTokens("demo", "scope", "write").access },
+}
+
+const demoCallback = "http://127.0.0.1:8080/callback"
+
+// demoCode is a fresh code of alice's for a public client, as the explanations have it.
+func (i *instance) demoCode(clientID string, change ...string) string {
+	i.Helper()
+	return i.code(clientID, append([]string{"redirect_uri", demoCallback}, change...)...)
+}
+
+func (i *instance) demoExchange(clientID, code string) (access, refresh string) {
+	i.Helper()
+	return i.token(with(exchangeOf("native", code), "client_id", clientID, "redirect_uri", demoCallback)).wantToken()
+}
+
+func (i *instance) demoTokens(clientID string, change ...string) (issued struct{ access, refresh string }) {
+	i.Helper()
+	issued.access, issued.refresh = i.demoExchange(clientID, i.demoCode(clientID, change...))
+	return issued
+}
+
+// withdraw is alice revoking demo on the page "Authorized".
+func (i *instance) withdraw() {
+	i.Helper()
+	alice := i.as("alice")
+	page := alice.get("/account/authorized")
+	alice.post("/account/authorized/revoke", page.form(url.Values{"id": {"demo"}}))
+}
+
+// example is a request of an explanation, as its lines say it.
+func (i *instance) example(lines string) *http.Request {
+	i.Helper()
+	lines = regexp.MustCompile(`\b[A-Z][A-Z_]+\b`).ReplaceAllStringFunc(lines, func(word string) string {
+		if makes, ok := exampleWords[word]; ok {
+			return makes(i, lines)
+		}
+		return word
+	})
+	lines = regexp.MustCompile(`base64\((.*)\)`).ReplaceAllStringFunc(lines, func(call string) string {
+		return base64.StdEncoding.EncodeToString([]byte(call[len("base64(") : len(call)-1]))
+	})
+	head, body, _ := strings.Cut(lines, "\n\n")
+	if !strings.HasPrefix(body, "{") {
+		body = strings.ReplaceAll(body, "\n", "&")
+	}
+	first, header, _ := strings.Cut(head, "\n")
+	method, target, _ := strings.Cut(first, " ")
+	for line := range strings.Lines(header) {
+		if strings.HasPrefix(line, "?") || strings.HasPrefix(line, "&") {
+			target += strings.TrimSuffix(line, "\n")
+		}
+	}
+	path, query, _ := strings.Cut(target, "?")
+	request := httptest.NewRequest(method, i.URL+path, strings.NewReader(body))
+	request.URL.RawQuery = query
+	if method == "POST" {
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	for line := range strings.Lines(header) {
+		switch name, value, isHeader := strings.Cut(strings.TrimSuffix(line, "\n"), ": "); {
+		case isHeader && name == "Host":
+			request.Host = value
+		case isHeader && name == "Authorization":
+			request.Header.Add(name, value)
+		case isHeader:
+			request.Header.Set(name, value)
+		}
+	}
+	return request
+}
+
+// Every wrong request of the explanations is refused with their reason, by their
+// rule and with their answer, and every right one is answered. Only the marked lines
+// differ.
+func TestExplainedRequests(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("explanations/*.md")
+	if err != nil || len(files) != len(reasons) {
+		t.Fatalf("%d explanations of %d reasons, %v", len(files), len(reasons), err)
+	}
+	requests := regexp.MustCompile(`(?m)^(?:wrong|right): .*\n((?:    .*\n|\n)+)`)
+	marked := regexp.MustCompile(`(?m)^    [-+] .*\n|^\n`)
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, slug := string(data), strings.TrimSuffix(path.Base(file), ".md")
+		found := requests.FindAllStringSubmatch(text, -1)
+		if !strings.Contains(text, "\n## Wrong and right\n") && len(found) == 0 {
+			continue
+		}
+		if len(found) != 2 || marked.ReplaceAllString(found[0][1], "") != marked.ReplaceAllString(found[1][1], "") {
+			t.Errorf("%s: wrong and right differ in lines without a mark", file)
+			continue
+		}
+		t.Run(slug, func(t *testing.T) {
+			t.Parallel()
+			wrong, answer := sendExample(t, text, found[0][1])
+			if wrong.refusal == nil || strings.ReplaceAll(string(wrong.refusal.Reason), " ", "-") != slug {
+				t.Fatalf("wrong: refused with status %d for %v", wrong.Status, wrong.refusal)
+			}
+			if rules := explainedLine(text, "rule"); !slices.Contains(strings.Split(rules, ", "), string(wrong.Section)) {
+				t.Errorf("the rule is %s, not %s", wrong.Section, rules)
+			}
+			says := explainedLine(text, "answer")
+			if wrong.Status >= 400 && answer == "rfc6749" && !strings.Contains(says, strconv.Itoa(wrong.Status)) || !strings.Contains(says, wrong.refusal.Code) {
+				t.Errorf("the answer is %d %s, not %s", wrong.Status, wrong.refusal.Code, says)
+			}
+			if right, _ := sendExample(t, text, found[1][1]); right.refusal != nil || right.Status >= 400 {
+				t.Errorf("right: refused with status %d for %v", right.Status, right.refusal)
+			}
+		})
+	}
+}
+
+// explainedLine is a line at the head of an explanation.
+func explainedLine(text, name string) string {
+	_, rest, _ := strings.Cut(text, "\n"+name+": ")
+	line, _, _ := strings.Cut(rest, "\n")
+	return line
+}
+
+// sendExample sends a request of an explanation to a server of the profile that the
+// text names, and returns the exchange and the profile.
+func sendExample(t *testing.T, text, lines string) (x *exchange, profile string) {
+	t.Helper()
+	profile = "rfc6749"
+	if _, named, ok := strings.Cut(text, "This profile is `"); ok {
+		profile, _, _ = strings.Cut(named, "`")
+	}
+	i := startProfile(t, profile, func(s *server) { s.loopback = true })
+	clients := exampleClients
+	if !i.server.profile.hasScope("write") {
+		clients = regexp.MustCompile(`, "scope": "[^"]*"`).ReplaceAllString(clients, "")
+	}
+	i.furnish(clients)
+	lines = regexp.MustCompile(`(?m)^    (?:[-+] )?`).ReplaceAllString(lines, "")
+	request := i.example(strings.TrimSpace(lines))
+	if !strings.Contains(text, "\nNobody is signed in.\n") {
+		for _, cookie := range i.as("alice").client.Jar.Cookies(request.URL) {
+			request.AddCookie(cookie)
+		}
+	}
+	x = newExchange(request, i.server.clock.now())
+	i.server.serve(httptest.NewRecorder(), request, x)
+	return x, profile
+}
