@@ -216,7 +216,7 @@ func TestExplainedRequests(t *testing.T) {
 		t.Run(slug, func(t *testing.T) {
 			t.Parallel()
 			wrong, answer := sendExample(t, text, found[0][1])
-			if wrong.refusal == nil || strings.ReplaceAll(string(wrong.refusal.Reason), " ", "-") != slug {
+			if wrong.refusal == nil || wrong.refusal.Reason.slug() != slug {
 				t.Fatalf("wrong: refused with status %d for %v", wrong.Status, wrong.refusal)
 			}
 			if rules := explainedLine(text, "rule"); !slices.Contains(strings.Split(rules, ", "), string(wrong.Section)) {
