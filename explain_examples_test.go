@@ -215,7 +215,7 @@ func TestExplainedRequests(t *testing.T) {
 		}
 		t.Run(slug, func(t *testing.T) {
 			t.Parallel()
-			wrong, answer := sendExample(t, text, found[0][1])
+			wrong, profile := sendExample(t, text, found[0][1])
 			if wrong.refusal == nil || wrong.refusal.Reason.slug() != slug {
 				t.Fatalf("wrong: refused with status %d for %v", wrong.Status, wrong.refusal)
 			}
@@ -223,7 +223,7 @@ func TestExplainedRequests(t *testing.T) {
 				t.Errorf("the rule is %s, not %s", wrong.Section, rules)
 			}
 			says := explainedLine(text, "answer")
-			if wrong.Status >= 400 && answer == "rfc6749" && !strings.Contains(says, strconv.Itoa(wrong.Status)) || !strings.Contains(says, wrong.refusal.Code) {
+			if wrong.Status >= 400 && profile == "rfc6749" && !strings.Contains(says, strconv.Itoa(wrong.Status)) || !strings.Contains(says, wrong.refusal.Code) {
 				t.Errorf("the answer is %d %s, not %s", wrong.Status, wrong.refusal.Code, says)
 			}
 			if right, _ := sendExample(t, text, found[1][1]); right.refusal != nil || right.Status >= 400 {
