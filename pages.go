@@ -7,6 +7,7 @@ import (
 	"errors"
 	"html/template"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/url"
 	"path"
@@ -32,9 +33,10 @@ var pages = func() map[string]*template.Template {
 
 // assets are the files that pages refer to, with their media types.
 var assets = map[string]string{
-	"style.css": "text/css; charset=utf-8",
-	"script.js": "text/javascript; charset=utf-8",
-	"icon.svg":  "image/svg+xml",
+	"style.css":   "text/css; charset=utf-8",
+	"inspect.css": "text/css; charset=utf-8",
+	"script.js":   "text/javascript; charset=utf-8",
+	"icon.svg":    "image/svg+xml",
 }
 
 // assetVersion is in the URL of every asset, so that browsers may keep them
@@ -80,11 +82,19 @@ func (p page) Current(path string) string {
 	switch path = p.s.base + path; {
 	case p.x.Path == path:
 		return "page"
-	case strings.HasPrefix(p.x.Path, path+"/"):
+	case strings.HasPrefix(p.x.Path, strings.TrimSuffix(path, "/")+"/"):
 		return "true"
 	default:
 		return ""
 	}
+}
+
+// Rooms are the pages that show how the protocol works, by path: those that this
+// server has.
+func (p page) Rooms() map[string]string {
+	rooms := map[string]string{"/explain/": "Refusals", "/inspect": "Inspector", "/playground": "Playground"}
+	maps.DeleteFunc(rooms, func(path, _ string) bool { _, _, ok := p.s.findRoute("GET", p.s.base+path); return !ok })
+	return rooms
 }
 
 // Describe is what people are told that a scope token allows, or "".
