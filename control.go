@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -10,7 +9,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 )
 
@@ -22,16 +20,6 @@ type control struct {
 	mux     *http.ServeMux
 	users   []*user // users and clients as they were after the start
 	clients []*client
-	current atomic.Pointer[era]
-}
-
-// era is the time between two resets, with its faults and its log. When it ends,
-// delayed answers are sent at once.
-type era struct {
-	context.Context
-	end      context.CancelFunc
-	faults   faults
-	requests requests
 }
 
 // openControl starts the control API. A reset returns to the users and clients
@@ -52,37 +40,8 @@ func (s *server) openControl() error {
 			s.writeControl(w, x, answer, err)
 		})
 	}
-	s.control.beginEra()
+	s.eras.begin()
 	return nil
-}
-
-// beginEra begins an era and ends the one before.
-func (c *control) beginEra() {
-	e := &era{requests: requests{changed: make(chan struct{})}}
-	e.Context, e.end = context.WithCancel(context.Background())
-	if before := c.current.Swap(e); before != nil {
-		before.end()
-	}
-}
-
-// era returns the current era.
-func (c *control) era() *era { return c.current.Load() }
-
-// close ends all delays, because the server stops.
-func (c *control) close() { c.era().end() }
-
-// until returns a context that ends after a time, with ctx, or with the era.
-func (e *era) until(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(ctx, d)
-	stop := context.AfterFunc(e, cancel)
-	return ctx, func() { stop(); cancel() }
-}
-
-// pause waits in real time; moving the clock does not end it.
-func (e *era) pause(ctx context.Context, d time.Duration) {
-	ctx, cancel := e.until(ctx, d)
-	defer cancel()
-	<-ctx.Done()
 }
 
 // verb is a request of the control API.
@@ -98,7 +57,6 @@ type verbFunc func(*http.Request, *exchange) (any, error)
 
 // controlVerbs are all verbs, in the order in which they are listed.
 func (s *server) controlVerbs() []verb {
-	c := s.control
 	return []verb{
 		{"GET /_control/{$}", "lists these verbs, the named faults and the URLs of the endpoints", s.listVerbs},
 		{"GET /_control/clock", `shows the time: {"now","offset"}`, s.readClock},
@@ -109,12 +67,12 @@ func (s *server) controlVerbs() []verb {
 		{"DELETE /_control/clients/{client_id}", "deletes a client and revokes all that was issued to it", removal("client_id", "no such client", s.store.clientNamed, s.store.deleteClient)},
 		{"POST /_control/authorize", `decides an authorization request without a browser: {"url","username","decision":"approve"}`, withBody(s.decideRequest)},
 		{"POST /_control/tokens", `mints tokens: {"client_id","username","scope","expires_in"}; without username for the client itself`, withBody(s.mintTokens)},
-		{"GET /_control/faults", "lists the staged faults", func(*http.Request, *exchange) (any, error) { return c.era().faults.list(), nil }},
+		{"GET /_control/faults", "lists the staged faults", func(*http.Request, *exchange) (any, error) { return s.eras.now().faults.list(), nil }},
 		{"POST /_control/faults", `stages a fault: {"endpoint":"token","status":503} or {"name":"missing_expires_in"}`, withBody(s.addFault)},
-		{"DELETE /_control/faults", "clears all faults", done(func() { c.era().faults.clear() })},
+		{"DELETE /_control/faults", "clears all faults", done(func() { s.eras.now().faults.clear() })},
 		{"GET /_control/requests", "lists requests and their answers: ?endpoint=, ?client_id=, ?after=ID, ?wait=5s", s.pickRequests},
 		{"GET /_control/requests/latest", "shows the latest of them", s.latestRequest},
-		{"DELETE /_control/requests", "clears the log of requests", done(func() { c.era().requests.clear() })},
+		{"DELETE /_control/requests", "clears the log of requests", done(func() { s.eras.now().requests.clear() })},
 		{"POST /_control/issuer", `sets the base URL, once it is known: {"issuer":"http://localhost:49153"}`, withBody(s.moveIssuer)},
 		{"POST /_control/reset", "puts everything back to how it was after the start", s.reset},
 	}
@@ -438,7 +396,7 @@ func (s *server) pickRequests(r *http.Request, _ *exchange) (any, error) {
 	if err := all.first(); err != nil {
 		return nil, err
 	}
-	era := s.control.era()
+	era := s.eras.now()
 	ctx, cancel := era.until(r.Context(), wait)
 	defer cancel()
 	return era.requests.pick(ctx, asked.Get("endpoint"), asked.Get("client_id"), after), nil
@@ -461,7 +419,7 @@ func (s *server) reset(*http.Request, *exchange) (any, error) {
 	if err := s.store.reset(s.control.users, s.control.clients); err != nil {
 		return nil, err
 	}
-	s.control.beginEra()
+	s.eras.begin()
 	s.clock.move(0, false)
 	s.passwords.clear()
 	s.registrations.clear()

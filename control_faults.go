@@ -120,7 +120,7 @@ func (s *server) addFault(f *fault, _ *http.Request, _ *exchange) (any, error) {
 		headers[http.CanonicalHeaderKey(name)] = value
 	}
 	f.Headers = headers
-	q := &s.control.era().faults
+	q := &s.eras.now().faults
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.last++
@@ -233,10 +233,14 @@ func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *h
 		a.Write([]byte(*f.Body))
 	case f.Name != "":
 		found.answer(a, r, x)
+		whole := *a
 		if !f.named.change(a) {
 			x.era.faults.settle(f, false)
 			a.send(w)
 			return
+		}
+		if a.status == 0 {
+			x.unsent = &whole
 		}
 	case f.Status != 0:
 		a.header.Set("Content-Type", "text/plain; charset=utf-8")
@@ -247,7 +251,7 @@ func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *h
 		found.answer(a, r, x)
 	}
 	x.era.faults.settle(f, true)
-	x.Fault = f.ID
+	x.Fault, x.fault = f.ID, f
 	a.status = cmp.Or(f.Status, a.status)
 	for name, value := range f.Headers {
 		a.header.Set(name, value)
@@ -296,6 +300,24 @@ func (s *server) stageError(f *stagedFault, found *route, w http.ResponseWriter,
 	}
 	found.fail(w, x, staged)
 	x.failure, x.checks = nil, nil // nothing failed that the log should explain
+}
+
+// words say what a fault does, and to whom.
+func (f *stagedFault) words() string {
+	what := "the answer is staged"
+	if f.Name != "" {
+		what = f.named.What
+	} else if f.Drop {
+		what = "the connection is dropped"
+	} else if f.Status != 0 || f.Error != "" {
+		what = strings.TrimSpace(fmt.Sprintf("the answer is %d %s", f.Status, f.Error))
+	} else if f.delay > 0 {
+		what = "the answer is delayed by " + f.delay.String()
+	}
+	if f.ClientID != "" {
+		what += ", for client " + f.ClientID
+	}
+	return what
 }
 
 // claimedClient is the client_id that a request names, unchecked: in the

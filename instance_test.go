@@ -131,6 +131,7 @@ func (o observed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if x.refusal != nil && x.Fault == "" && failed != x.refusal.Reason {
 			o.Errorf("%s %s: refused as %q, but the last check that failed is %q of %v", x.Method, x.Path, x.refusal.Reason, failed, x.checks)
 		}
+		o.wantNoSecrets(x)
 	}()
 	o.serve(w, r, x)
 }

@@ -110,7 +110,7 @@ func (l serverLog) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// recorder notes the status of an answer.
+// recorder notes the status of an answer and, for the record, its body.
 type recorder struct {
 	http.ResponseWriter
 	x *exchange
@@ -123,15 +123,19 @@ func (w *recorder) WriteHeader(status int) {
 
 func (w *recorder) Write(b []byte) (int, error) {
 	w.x.Status = cmp.Or(w.x.Status, http.StatusOK)
+	if w.x.era != nil {
+		w.x.keepAnswer(b)
+	}
 	return w.ResponseWriter.Write(b)
 }
 
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// record logs an exchange, also for the control API.
-func (s *server) record(x *exchange, took time.Duration) {
+// record logs an exchange, also for the control API and the inspector.
+func (s *server) record(w *recorder, r *http.Request, took time.Duration) {
+	x := w.x
 	if x.era != nil {
-		s.logRequest(x, took)
+		s.logRequest(x, r, w.Header(), took)
 	}
 	level := slog.LevelInfo
 	if x.failure != nil {

@@ -31,7 +31,8 @@
 //	pages.go, pages_*.go   what people see; their sign-in and its sessions, RFC 6749 §10.12
 //	profile.go, profile_*  what differs between services, as data
 //	registration.go        clients that register themselves, and what may be registered, RFC 7591
-//	control.go, control_*  the control API for test suites: faults, and the request log
+//	record.go, record_*    what is kept of requests and answers, without secrets
+//	control.go, control_*  the control API for test suites, and its faults
 //	fixtures.go            users and clients from a file
 //	document.go            JSON files whose errors name line and key
 //	banner.go, log.go      what a start stores and prints, and the log
@@ -300,9 +301,7 @@ func serve(ctx context.Context, o *options, stdout, stderr *outlet) error {
 // answer answers requests until ctx is done, and then those in flight.
 func (s *server) answer(ctx context.Context, listener net.Listener) error {
 	h := s.newHTTPServer()
-	if s.control != nil {
-		h.RegisterOnShutdown(s.control.close)
-	}
+	h.RegisterOnShutdown(s.eras.end)
 	var background sync.WaitGroup
 	defer background.Wait()
 	sweepCtx, stopSweeping := context.WithCancel(ctx)

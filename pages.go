@@ -104,6 +104,7 @@ func (p page) Describe(token string) string {
 }
 
 func (s *server) writePage(w http.ResponseWriter, x *exchange, status int, name string, shown any) error {
+	x.page = name
 	var b bytes.Buffer
 	if err := pages[name].ExecuteTemplate(&b, "base.html", page{s, x, shown}); err != nil {
 		return err

@@ -268,7 +268,11 @@ func readBody(r *http.Request, x *exchange) (string, error) {
 	case !x.holds(bodyIncomplete, err == nil):
 		return "", invalidRequest(rfc9110("8.6"), bodyIncomplete, "the body ended early")
 	}
-	return string(body), nil
+	text := string(body)
+	if x != nil {
+		x.text = text
+	}
+	return text, nil
 }
 
 // isUnreserved reports whether s has only RFC 3986 §2.3's unreserved characters.

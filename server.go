@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rsa"
 	"encoding/json"
@@ -28,6 +29,7 @@ type server struct {
 	clock       clock
 	log         *slog.Logger
 	control     *control // nil: off
+	eras        eras     // what is recorded
 	loopback    bool     // it listens on this machine only: Host must name it
 	hosts       []string // its names besides the loopback ones
 
@@ -192,8 +194,9 @@ type exchange struct {
 	refusal *oauthError           // before a profile words it
 	failure error                 // behind a refusal that tells no details
 
-	// What only the control API needs.
-	era     *era        // in which it began; nil: it is not logged
+	// What only the control API and the inspector need.
+	era     *era        // in which it began; nil: it is not recorded
+	kept                // as sent
 	checks  []check     // in the order in which they ran
 	decided *decision   // by the user beforehand, or nil
 	ids     []uuid.UUID // of the grant, the code and the tokens that it is about
@@ -262,7 +265,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 	w := &recorder{rw, x}
 	began := realTime()
-	defer func() { s.record(x, realTime().Sub(began)) }()
+	defer func() { s.record(w, r, realTime().Sub(began)) }()
 	defer s.survive(w)
 	maps.Copy(w.Header(), defaultHeader)
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -276,8 +279,8 @@ func (s *server) serve(rw http.ResponseWriter, r *http.Request, x *exchange) {
 			s.handleControl(w, r)
 			return
 		}
-		x.era = s.control.era()
 	}
+	x.era = cmp.Or(s.eras.now(), x.era)
 	s.dispatch(w, r, x)
 }
 

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+)
+
+// credentialText is what may be a code or a token: it is one if an id is in it.
+var credentialText = regexp.MustCompile(`[A-Za-z0-9_-]{64}|[A-Za-z0-9_-]{43}|eyJ[\w-]+\.[\w-]+\.[\w-]+`)
+
+// secretsOf are the secrets that an exchange had, as far as they can be known.
+func secretsOf(p *profile, x *exchange) []string {
+	var secrets []string
+	for _, known := range []string{"wonderland", "builder", "web-secret", "other-secret", "legacy-secret", "rs-secret", verifier} {
+		if !saysOpenly(x, known) {
+			secrets = append(secrets, known)
+		}
+	}
+	said := []string{x.text, x.query.text, string(x.answer), x.Path}
+	for _, values := range x.header {
+		said = append(said, values...)
+	}
+	for _, text := range said {
+		for _, found := range credentialText.FindAllString(text, -1) {
+			id := p.findID(found)
+			if c, ok := cookieFormat.parse(found); ok && id == uuid.Nil {
+				id = c.id
+			}
+			if isRecent(id) {
+				secrets = append(secrets, found)
+			}
+		}
+	}
+	return secrets
+}
+
+// saysOpenly reports whether a request has a secret where none belongs. The server
+// cannot know that it is one.
+func saysOpenly(x *exchange, secret string) bool {
+	for _, form := range []url.Values{x.form, x.query.values, parseQuery(x.form.Get("request")).values, url.Values(x.header)} {
+		for name, values := range form {
+			isForSecrets := strings.Contains(name, "secret") || name == "password" || name == "code_verifier" || name == "Authorization"
+			for _, value := range values {
+				if !isForSecrets && strings.Contains(value, secret) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// formsOf are a secret raw, encoded and cut.
+func formsOf(secret string) []string {
+	forms := []string{secret, url.QueryEscape(secret), base64.StdEncoding.EncodeToString([]byte(secret)), base64.RawURLEncoding.EncodeToString([]byte(secret))}
+	for _, client := range []string{"web", "other", "legacy", "rs"} {
+		forms = append(forms, base64.StdEncoding.EncodeToString([]byte(client+":"+secret)))
+	}
+	if len(secret) >= 43 {
+		forms = append(forms, secret[len(secret)/2:], secret[22:], secret[:23])
+	}
+	return forms
+}
+
+// text is all that is kept of a request.
+func (l *loggedRequest) text() string {
+	said, _ := json.Marshal(l)
+	return fmt.Sprintf("%s %+v %+v %+v %s %v %v", said, l.request, l.answer, l.unsent, l.staged, l.presented, l.given)
+}
+
+// wantNoSecrets wants nothing secret in what is recorded of an exchange.
+func (o observed) wantNoSecrets(x *exchange) {
+	q := &x.era.requests
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.kept) == 0 {
+		return
+	}
+	told := q.kept[len(q.kept)-1].text()
+	for _, secret := range secretsOf(o.profile, x) {
+		for _, form := range formsOf(secret) {
+			if strings.Contains(told, form) && !saysOpenly(x, form) {
+				o.Errorf("the record of %s %s has %q of %q: %s", x.Method, x.Path, form, secret, told)
+				return
+			}
+		}
+	}
+}
+
+func TestScrub(t *testing.T) {
+	t.Parallel()
+	c := format{Encoding: "base64url"}.newCredential(nil)
+	hexed := format{Encoding: "hex"}.newCredential(nil)
+	id, hexID := c.id.String(), hexed.id.String()
+	for text, want := range map[string]string{
+		c.text:                    id + "…",
+		"x" + c.text + "y":        "x" + id + "…",
+		"a=" + c.text + "&b":      "a=" + id + "…&b",
+		c.text + " " + hexed.text: id + "… " + hexID + "…",
+		c.text[:30]:               id + "…",
+		c.text[:21]:               c.text[:21],
+		hexed.text[:40]:           hexID + "…",
+		hexed.text[:32]:           hexed.text[:32],
+		id:                        id,
+		challengeOf(verifier):     challengeOf(verifier),
+		"A0":                      "A0",
+		strings.Repeat("A", 100):  strings.Repeat("A", 100),
+		strings.Repeat("0", 100):  strings.Repeat("0", 100),
+		"t=eyJhbGciOiJSUzI1NiJ9." + strings.Repeat("x", 40) + ".sig!": "t=…!",
+	} {
+		if got := scrub(text); got != want {
+			t.Errorf("%s is shown as %s, want %s", text, got, want)
+		}
+	}
+}
