@@ -111,6 +111,9 @@ func startProfile(t *testing.T, name string, change ...func(*server)) *instance 
 	return i
 }
 
+// provoked has the reasons that some test was refused for.
+var provoked sync.Map
+
 // observed is a server that notes its checks, and whose refusals are compared
 // with them: the last check that failed is the one that the refusal names.
 type observed struct {
@@ -127,6 +130,9 @@ func (o observed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			if !c.OK {
 				failed = c.Reason
 			}
+		}
+		if x.refusal != nil && x.Fault == "" {
+			provoked.Store(x.refusal.Reason, true)
 		}
 		if x.refusal != nil && x.Fault == "" && failed != x.refusal.Reason {
 			o.Errorf("%s %s: refused as %q, but the last check that failed is %q of %v", x.Method, x.Path, x.refusal.Reason, failed, x.checks)

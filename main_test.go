@@ -64,6 +64,14 @@ func TestMain(m *testing.M) {
 		flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
 	}
 	status := m.Run()
+	if whole := flag.Lookup("test.run").Value.String() + flag.Lookup("test.skip").Value.String() + flag.Lookup("test.list").Value.String(); whole == "" && status == 0 {
+		for _, why := range reasons {
+			if _, ok := provoked.Load(why); !ok {
+				fmt.Printf("no test is refused for the reason %q\n", why)
+				status = 1
+			}
+		}
+	}
 	os.RemoveAll(binaryFolder)
 	os.Exit(status)
 }

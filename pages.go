@@ -21,7 +21,7 @@ var templateFiles embed.FS
 // pages are the HTML templates by file name, each in the frame of base.html.
 var pages = func() map[string]*template.Template {
 	base := template.New("base.html").Option("missingkey=error").Funcs(template.FuncMap{
-		"has": slices.Contains[[]string], "name": (*client).displayName, "public": (*client).public, "host": redirectHost, "covers": covers, "slug": reason.slug,
+		"has": slices.Contains[[]string], "name": (*client).displayName, "public": (*client).public, "host": redirectHost, "covers": covers, "slug": reason.slug, "marked": marked,
 	})
 	template.Must(base.ParseFS(templateFiles, "templates/base.html"))
 	all := make(map[string]*template.Template)

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestExplanations walks both ways: every reason has an explanation that can be
+// read, every explanation a reason, and one of its functions names the reason. That
+// each reason is the answer of some test, TestMain finds after all tests.
+func TestExplanations(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("explanations/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if !slices.ContainsFunc(reasons, func(why reason) bool { return why.slug()+".md" == path.Base(file) }) {
+			t.Errorf("%s explains no reason", file)
+		}
+	}
+	titles := make(map[string]reason)
+	for _, why := range reasons {
+		text, err := explanationFiles.ReadFile("explanations/" + why.slug() + ".md")
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		e, err := parseExplanation(why, string(text))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if !e.Shown().Marks {
+			t.Errorf("%s: none of the functions names the reason", why.slug())
+		}
+		if other, taken := titles[e.Title]; taken {
+			t.Errorf("%s and %s have one title", why.slug(), other.slug())
+		}
+		titles[e.Title] = why
+		for _, rule := range e.Rules {
+			if !regexp.MustCompile(`^(RFC [0-9]+ (§[0-9]+(\.[0-9]+)*|Appendix [A-Z])|OpenID Connect Core §[0-9.]+)$`).MatchString(string(rule)) {
+				t.Errorf("%s: rule %q", why.slug(), rule)
+			}
+		}
+		if slices.Contains(e.Related, why) {
+			t.Errorf("%s is related to itself", why.slug())
+		}
+		for _, s := range []*sample{e.Wrong, e.Right} {
+			if s != nil && !slices.ContainsFunc(s.Lines, func(l sampleLine) bool { return strings.HasPrefix(l.Text, "GET /") || strings.HasPrefix(l.Text, "POST /") || strings.HasPrefix(l.Text, "HEAD /") }) {
+				t.Errorf("%s: %q is no request", why.slug(), s.Title)
+			}
+		}
+	}
+}
+
+// TestExplanationsMalformed: what is wrong with a text is an error that names it.
+func TestExplanationsMalformed(t *testing.T) {
+	t.Parallel()
+	data, err := explanationFiles.ReadFile("explanations/code-used.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct{ name, old, new, want string }{
+		{"no such file", " in store.go", " in shop.go", "shop.go"},
+		{"no such function", "authorizationCodeGrant in", "authorizationCode in", `grants.go has no function "authorizationCode"`},
+		{"no such reason", "related: ", "related: code-lost, ", `no reason is "code-lost"`},
+		{"no such section", "## The rule", "## The law", `the section "The law" is unknown`},
+		{"no causes", "## Usual causes", "## What happened", "a part is missing"},
+		{"no check", "check: ", "checks: ", "a part is missing"},
+		{"only a wrong request", "\nright: ", "\nwrong: ", "a part is missing"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			text := strings.Replace(string(data), row.old, row.new, 1)
+			if _, err := parseExplanation(codeUsed, text); err == nil || !strings.HasPrefix(err.Error(), "code-used: ") && row.new != " in shop.go" || !strings.Contains(err.Error(), row.want) {
+				t.Errorf("%v, want %s", err, row.want)
+			}
+		})
+	}
+}
+
+// TestExplainPages: the page of every reason is there, its links lead somewhere,
+// and errors lead to it.
+func TestExplainPages(t *testing.T) {
+	t.Parallel()
+	i := start(t)
+	link := regexp.MustCompile(`href="(/[^"?]*)"`)
+	seen := make(map[string]bool)
+	waiting := []string{"/explain/"}
+	for len(waiting) > 0 {
+		at := waiting[0]
+		waiting = waiting[1:]
+		r := i.get(at)
+		if r.StatusCode != 200 {
+			t.Errorf("%s: status %d", at, r.StatusCode)
+		}
+		for _, match := range link.FindAllStringSubmatch(r.body, -1) {
+			if !seen[match[1]] {
+				seen[match[1]] = true
+				waiting = append(waiting, match[1])
+			}
+		}
+	}
+	for _, why := range reasons {
+		if !seen["/explain/"+why.slug()] {
+			t.Errorf("nothing leads to %s", why.slug())
+		}
+	}
+	if r := i.get("/explain/code-lost", "Accept", "text/html"); r.StatusCode != 404 || !strings.Contains(r.body, "There is no such page") {
+		t.Errorf("status %d: %s", r.StatusCode, r.body)
+	}
+
+	t.Run("an error leads there", func(t *testing.T) {
+		i := i.in(t)
+		r := i.token(plainExchange("web", "unknown"))
+		page := i.get(r.json["error_uri"].(string))
+		for _, want := range []string{
+			"<h1>The server does not know the code</h1>", `href="https://www.rfc-editor.org/rfc/rfc6749#section-4.1.3"`,
+			`<code>redeem</code> in <code>store.go</code>`, "go test -run ExplainedRequests/unknown-code .",
+		} {
+			if !strings.Contains(page.body, want) {
+				t.Errorf("the page has no %s", want)
+			}
+		}
+		if !regexp.MustCompile(`<mark data-line="[0-9]+">[^<]*errUnknown`).MatchString(page.body) {
+			t.Error("no line is marked")
+		}
+		if !strings.Contains(i.log.String(), " reason=unknown-code ") {
+			t.Error("the log has no reason")
+		}
+	})
+	t.Run("an error page leads there", func(t *testing.T) {
+		r := i.in(t).get(i.endpoint("authorize")+"?client_id=nobody", "Accept", "text/html")
+		if r.StatusCode != 400 || !strings.Contains(r.body, `href="/explain/unknown-client"`) {
+			t.Errorf("status %d: %s", r.StatusCode, r.body)
+		}
+	})
+	t.Run("below a path", func(t *testing.T) {
+		i := start(t).in(t).behind("https://as.example/tenant")
+		if r := i.get("/tenant/explain/code-used"); r.StatusCode != 200 || !strings.Contains(r.body, `href="/tenant/explain/code-expired"`) {
+			t.Errorf("status %d: %s", r.StatusCode, r.body)
+		}
+	})
+	t.Run("a profile that does not say so", func(t *testing.T) {
+		i := startProfile(t, "figshare")
+		if r := i.get("/nowhere"); r.json["error_uri"] != nil {
+			t.Errorf("%s", r.body)
+		}
+		if r := i.get("/explain/code-used"); r.StatusCode != 200 {
+			t.Errorf("status %d", r.StatusCode)
+		}
+	})
+}
+
+// TestExplainErrorURI: every way to send an error carries the page that explains it.
+func TestExplainErrorURI(t *testing.T) {
+	t.Parallel()
+	i := start(t)
+	want := func(slug string) string { return i.URL + "/explain/" + slug }
+	if r := i.token(plainExchange("web", "unknown")); r.json["error_uri"] != want("unknown-code") {
+		t.Errorf("in JSON: %s", r.body)
+	}
+	alice := i.as("alice")
+	if got := alice.authorize(plain("web", "scope", "admin")).param("error_uri"); got != want("scope-not-registered") {
+		t.Errorf("in a redirect: %s", got)
+	}
+	if got := alice.decide(alice.authorize(plain("web")), "deny").param("error_uri"); got != want("denied-by-the-user") {
+		t.Errorf("after a decision: %s", got)
+	}
+	if got := i.bearer("userinfo", "x").Header.Get("WWW-Authenticate"); !strings.HasSuffix(got, `, error_uri="`+want("unknown-token")+`"`) {
+		t.Errorf("in WWW-Authenticate: %s", got)
+	}
+	if got := i.get(i.endpoint("userinfo")).Header.Get("WWW-Authenticate"); got != `Bearer realm="grantling"` {
+		t.Errorf("without a token: %s", got)
+	}
+}
