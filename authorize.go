@@ -183,8 +183,7 @@ func (a *authorizationRequest) parseCodeChallenge(p *profile, x *exchange) error
 		return invalidRequest(rfc9700("2.1.1"), pkceMissing, "code_challenge is missing: public clients must use PKCE").about("code_challenge")
 	case challenge == "":
 		return nil
-	case method == "":
-		x.holds(methodNotS256, false)
+	case !x.holds(methodNotS256, method != ""):
 		return invalidRequest(rfc7636("4.3"), methodNotS256, "code_challenge_method must be S256; without it the method is plain, which this server refuses").about("code_challenge_method")
 	case !x.holds(methodNotS256, method == "S256"):
 		return invalidRequest(rfc7636("4.3"), methodNotS256, "code_challenge_method must be exactly S256").about("code_challenge_method")

@@ -214,11 +214,9 @@ func isLoopbackURI(uri string) bool {
 func (c *client) redirectURIFor(requested string, x *exchange) (string, error) {
 	switch {
 	case requested != "":
-		if slices.ContainsFunc(c.RedirectURIs, func(registered string) bool { return matchRedirectURI(registered, requested) }) {
-			x.holds(redirectURINotRegistered, true)
+		if x.holds(redirectURINotRegistered, slices.ContainsFunc(c.RedirectURIs, func(registered string) bool { return matchRedirectURI(registered, requested) })) {
 			return requested, nil
 		}
-		x.holds(redirectURINotRegistered, false)
 		is := "is not one that this client registered"
 		for _, registered := range c.RedirectURIs {
 			a, isLoopback := withoutLoopbackPort(registered)

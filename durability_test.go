@@ -90,11 +90,11 @@ func (f *known) holds(st *store, now unixTime) (bool, error) {
 	}
 	switch f.kind {
 	case "code":
-		return alive(st.unused(bucketCodes, c, now, nil))
+		return alive(st.unused(bucketCodes, c, now, unnoted))
 	case "access token":
-		return alive(st.accessToken(c, now, nil))
+		return alive(st.accessToken(c, now, unnoted))
 	case "refresh token":
-		return alive(st.unused(bucketRefresh, c, now, nil))
+		return alive(st.unused(bucketRefresh, c, now, unnoted))
 	case "session":
 		live, _, err := st.session(c, now)
 		return live != nil, err

@@ -152,10 +152,7 @@ func (r refusals) of(err error) error {
 
 // noting notes what the store checks under the reason of the refusal.
 func (r refusals) noting(x *exchange) noting {
-	if x.era == nil {
-		return nil
-	}
-	return func(why error, ok bool) { x.holds(r[why].Reason, ok) }
+	return func(why error, ok bool) bool { return x.holds(r[why].Reason, ok) }
 }
 
 func setRetryAfter(w http.ResponseWriter, e *oauthError) {

@@ -60,7 +60,7 @@ func parseExplanation(why reason, text string) (*explanation, error) {
 		name, value, _ := strings.Cut(line, ": ")
 		said[name] = value
 	}
-	e.Check, e.Answer = said["check"], said["answer"]
+	e.Check, e.Answer = said["check"], codeInAnswer.ReplaceAllString(said["answer"], "`$0`")
 	for rule := range strings.SplitSeq(said["rule"], ", ") {
 		e.Rules = append(e.Rules, section(rule))
 	}
@@ -135,6 +135,7 @@ func (e *explanation) parseSamples(text string) {
 }
 
 var (
+	codeInAnswer = regexp.MustCompile(`\b(?:[0-9]{3}|[a-z]+_[a-z_]+)\b`)
 	codeInText   = regexp.MustCompile("`([^`]+)`")
 	strongInText = regexp.MustCompile(`\*\*(.+?)\*\*`)
 )
@@ -157,6 +158,14 @@ func (s section) Link() string {
 		return "rfc" + number + "#appendix-" + strings.TrimPrefix(at, "Appendix ")
 	default:
 		return "rfc" + number + "#section-" + strings.TrimPrefix(at, "§")
+	}
+}
+
+// addExplanations adds the routes of the pages that explain.
+func (s *server) addExplanations(add func(path, methods string, handle handler)) {
+	add("/explain/", "GET", s.visited(s.handleExplanations))
+	for _, why := range reasons {
+		add("/explain/"+why.slug(), "GET", s.visited(s.handleExplanation(why)))
 	}
 }
 

@@ -51,7 +51,9 @@ func TestExplanations(t *testing.T) {
 			t.Errorf("%s is related to itself", why.slug())
 		}
 		for _, s := range []*sample{e.Wrong, e.Right} {
-			if s != nil && !slices.ContainsFunc(s.Lines, func(l sampleLine) bool { return strings.HasPrefix(l.Text, "GET /") || strings.HasPrefix(l.Text, "POST /") || strings.HasPrefix(l.Text, "HEAD /") }) {
+			if s != nil && !slices.ContainsFunc(s.Lines, func(l sampleLine) bool {
+				return strings.HasPrefix(l.Text, "GET /") || strings.HasPrefix(l.Text, "POST /") || strings.HasPrefix(l.Text, "HEAD /")
+			}) {
 				t.Errorf("%s: %q is no request", why.slug(), s.Title)
 			}
 		}

@@ -196,7 +196,7 @@ func redirectHost(uri string) string {
 // to this page cannot talk anyone into another user's code.
 func (s *server) handleOutOfBand(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	presented, _ := s.profile.CodeFormat.parse(x.query.values.Get("code"))
-	b, err := s.store.unused(bucketCodes, presented, x.now, nil)
+	b, err := s.store.unused(bucketCodes, presented, x.now, unnoted)
 	switch {
 	case errors.Is(err, errStorage):
 		return err

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,13 +43,11 @@ func newValues(form url.Values, rule section) (v values, faulty map[string]*oaut
 
 // checkFaulty refuses the first of the named parameters that is faulty.
 func (x *exchange) checkFaulty(faulty map[string]*oauthError, names ...string) error {
-	var first *oauthError
-	for _, name := range names {
-		first = cmp.Or(first, faulty[name])
-	}
 	for _, why := range []reason{parameterTwice, parameterNotText, parameterNotString} {
-		if !x.holds(why, first == nil || first.Reason != why) {
-			return first
+		for _, name := range names {
+			if e := faulty[name]; !x.holds(why, e == nil || e.Reason != why) {
+				return e
+			}
 		}
 	}
 	return nil

@@ -151,10 +151,7 @@ func (s *server) newRoutes() map[string][]*route {
 	page("/account/applications/delete", "POST", s.account(s.handleDeleteApplication))
 	page("/account/authorized", "GET", s.account(s.handleAuthorized))
 	page("/account/authorized/revoke", "POST", s.account(s.handleRevokeAuthorized))
-	page("/explain/", "GET", s.visited(s.handleExplanations))
-	for _, why := range reasons {
-		page("/explain/"+why.slug(), "GET", s.visited(s.handleExplanation(why)))
-	}
+	s.addExplanations(page)
 	for name := range assets {
 		page("/"+name, "GET", s.handleAsset)
 	}

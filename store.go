@@ -281,16 +281,10 @@ var (
 	errOfAnother = errors.New("issued to another client")
 )
 
-// noting is told what a verb checks of a credential, in order; nil: nobody asks.
-type noting func(why error, ok bool)
+// noting notes each check of a credential, and returns ok.
+type noting func(why error, ok bool) bool
 
-// holds notes a check, and returns ok.
-func (n noting) holds(why error, ok bool) bool {
-	if n != nil {
-		n(why, ok)
-	}
-	return ok
-}
+func unnoted(_ error, ok bool) bool { return ok }
 
 // verdict is an error whose writes are kept. Any other error must come before
 // the first write of a verb. The second use of a code is a verdict: the client
@@ -305,13 +299,13 @@ func (v verdict) Unwrap() error { return v.error }
 // The error is errReused, errExpired or errRevoked.
 func (t *tx) live(o *oneTime, now unixTime, note noting) (*bearer, error) {
 	switch {
-	case !note.holds(errReused, !o.Used):
+	case !note(errReused, !o.Used):
 		return nil, errReused
-	case !note.holds(errExpired, !o.Expires.expired(now)):
+	case !note(errExpired, !o.Expires.expired(now)):
 		return nil, errExpired
 	}
 	b, err := t.granted(o.Grant)
-	if err != nil || !note.holds(errRevoked, b != nil) {
+	if err != nil || !note(errRevoked, b != nil) {
 		return nil, cmp.Or(err, errRevoked)
 	}
 	b.issued, b.expires, b.scope = o.issued(), o.Expires, b.grant.Scope
@@ -340,7 +334,7 @@ func (s *store) redeem(bucket []byte, c credential, now unixTime, note noting,
 	check func(record *oneTime, spend func() (*grant, error)) (issuance, error)) error {
 	return s.update(func(t *tx) error {
 		record, err := find[oneTime](t, bucket, c)
-		if err != nil || !note.holds(errUnknown, record != nil) {
+		if err != nil || !note(errUnknown, record != nil) {
 			return cmp.Or(err, errUnknown)
 		}
 		issued, err := check(record, func() (*grant, error) { return t.spend(record, now, note) })
@@ -425,15 +419,15 @@ func (s *store) accessToken(c credential, now unixTime, note noting) (*bearer, e
 	return view(s, func(t *tx) (*bearer, error) {
 		token, err := s.tokens.read(t, bucketAccess, c.id[:])
 		switch {
-		case err != nil || !note.holds(errUnknown, token != nil && token.isOf(c)):
+		case err != nil || !note(errUnknown, token != nil && token.isOf(c)):
 			return nil, cmp.Or(err, errUnknown)
-		case !note.holds(errExpired, !token.Expires.expired(now)):
+		case !note(errExpired, !token.Expires.expired(now)):
 			return nil, errExpired
-		case !note.holds(errRevoked, !token.Revoked):
+		case !note(errRevoked, !token.Revoked):
 			return nil, errRevoked
 		}
 		b, err := t.bearer(token)
-		if err != nil || !note.holds(errRevoked, b != nil) {
+		if err != nil || !note(errRevoked, b != nil) {
 			return nil, cmp.Or(err, errRevoked)
 		}
 		b.text, b.scope, b.issued, b.expires = c.text, token.Scope, token.issued(), token.Expires
@@ -446,7 +440,7 @@ func (s *store) accessToken(c credential, now unixTime, note noting) (*bearer, e
 func (s *store) unused(bucket []byte, c credential, now unixTime, note noting) (*bearer, error) {
 	return view(s, func(t *tx) (*bearer, error) {
 		record, err := find[oneTime](t, bucket, c)
-		if err != nil || !note.holds(errUnknown, record != nil) {
+		if err != nil || !note(errUnknown, record != nil) {
 			return nil, cmp.Or(err, errUnknown)
 		}
 		return t.live(record, now, note)

@@ -101,11 +101,11 @@ func (s *server) handleIntrospect(w http.ResponseWriter, r *http.Request, x *exc
 		return missing(rfc7662("2.1"), "token")
 	}
 	access, _ := s.profile.AccessTokenFormat.parse(body["token"])
-	b, err := s.store.accessToken(access, x.now, nil)
+	b, err := s.store.accessToken(access, x.now, unnoted)
 	tokenType := s.profile.TokenType
 	if err != nil && !errors.Is(err, errStorage) {
 		refresh, _ := s.profile.RefreshTokenFormat.parse(body["token"])
-		b, err = s.store.unused(bucketRefresh, refresh, x.now, nil)
+		b, err = s.store.unused(bucketRefresh, refresh, x.now, unnoted)
 		tokenType = ""
 	}
 	switch {
