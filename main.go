@@ -280,6 +280,9 @@ func serve(ctx context.Context, o *options, stdout, stderr *outlet) error {
 			return err
 		}
 	}
+	if s.loopback && isLoopback(s.issuerHost()) {
+		s.openPlayground()
+	}
 	if o.stopWithStdin {
 		var stop context.CancelCauseFunc
 		ctx, stop = context.WithCancelCause(ctx)

@@ -22,6 +22,7 @@ var templateFiles embed.FS
 var pages = func() map[string]*template.Template {
 	base := template.New("base.html").Option("missingkey=error").Funcs(template.FuncMap{
 		"has": slices.Contains[[]string], "name": (*client).displayName, "public": (*client).public, "host": redirectHost, "covers": covers, "slug": reason.slug, "marked": marked,
+		"pair": func(first, second any) struct{ First, Second any } { return struct{ First, Second any }{first, second} },
 	})
 	template.Must(base.ParseFS(templateFiles, "templates/base.html"))
 	all := make(map[string]*template.Template)
@@ -33,10 +34,11 @@ var pages = func() map[string]*template.Template {
 
 // assets are the files that pages refer to, with their media types.
 var assets = map[string]string{
-	"style.css":   "text/css; charset=utf-8",
-	"inspect.css": "text/css; charset=utf-8",
-	"script.js":   "text/javascript; charset=utf-8",
-	"icon.svg":    "image/svg+xml",
+	"style.css":     "text/css; charset=utf-8",
+	"inspect.css":   "text/css; charset=utf-8",
+	"script.js":     "text/javascript; charset=utf-8",
+	"icon.svg":      "image/svg+xml",
+	"playground.js": "text/javascript; charset=utf-8",
 }
 
 // assetVersion is in the URL of every asset, so that browsers may keep them

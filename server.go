@@ -28,10 +28,11 @@ type server struct {
 	hashRounds  int    // of PBKDF2, for new passwords
 	clock       clock
 	log         *slog.Logger
-	control     *control // nil: off
-	eras        eras     // what is recorded
-	loopback    bool     // it listens on this machine only: Host must name it
-	hosts       []string // its names besides the loopback ones
+	control     *control    // nil: off
+	eras        eras        // what is recorded
+	playground  *playground // nil: off
+	loopback    bool        // it listens on this machine only: Host must name it
+	hosts       []string    // its names besides the loopback ones
 
 	told        atomic.Pointer[string] // the issuer, see setIssuer
 	routes      map[string][]*route    // by path
@@ -152,6 +153,9 @@ func (s *server) newRoutes() map[string][]*route {
 	page("/account/authorized", "GET", s.account(s.handleAuthorized))
 	page("/account/authorized/revoke", "POST", s.account(s.handleRevokeAuthorized))
 	s.addExplanations(page)
+	if s.playground != nil {
+		s.playgroundPages(page)
+	}
 	for name := range assets {
 		page("/"+name, "GET", s.handleAsset)
 	}

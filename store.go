@@ -27,6 +27,7 @@ type store struct {
 
 	clients cache[client]
 	users   cache[user]
+	builtIn func(clientID string) *client // clients that are not stored, or nil
 	grants  cache[grant]
 	tokens  cache[accessToken] // those that are used
 
@@ -180,7 +181,7 @@ func (r clientRef) split() (clientID string, registration uuid.UUID) {
 
 // clientNamed returns a client, or nil.
 func (s *store) clientNamed(clientID string) (*client, error) {
-	return view(s, func(t *tx) (*client, error) { return t.client(clientID) })
+	return view(s, func(t *tx) (*client, error) { return t.clientOrBuiltIn(clientID) })
 }
 
 // issuance is what one transaction issues; members that are nil are not issued.
@@ -478,7 +479,7 @@ func (t *tx) granted(key grantKey) (*bearer, error) {
 
 // registered returns a client if it is still the one of that registration.
 func (t *tx) registered(clientID string, registration uuid.UUID) (*client, error) {
-	c, err := t.client(clientID)
+	c, err := t.clientOrBuiltIn(clientID)
 	if c == nil || c.ID != registration {
 		return nil, err
 	}

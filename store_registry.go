@@ -163,6 +163,15 @@ func (t *tx) unlist(c *client) {
 	}
 }
 
+// clientOrBuiltIn returns a client that is stored or built in, or nil.
+func (t *tx) clientOrBuiltIn(clientID string) (*client, error) {
+	c, err := t.client(clientID)
+	if c == nil && err == nil && t.store.builtIn != nil {
+		c = t.store.builtIn(clientID)
+	}
+	return c, err
+}
+
 // userNamed returns a user, or nil.
 func (s *store) userNamed(username string) (*user, error) {
 	return view(s, func(t *tx) (*user, error) { return t.user(username) })
