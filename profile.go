@@ -16,6 +16,8 @@ var profileFiles embed.FS
 // profile is what differs between the services that grantling stands in for, as
 // data: paths, grants and answers. docs/services.md describes the file.
 type profile struct {
+	Extends string `json:"extends"` // the built-in profile that has what this one leaves out
+
 	Name  string `json:"name" required:"true"`
 	Title string `json:"title" required:"true"` // what pages call the service
 
@@ -121,6 +123,9 @@ func parseProfile(file string, data []byte) (*profile, error) {
 		JSONType: "application/json", BasicChallenge: `Basic realm="grantling", charset="UTF-8"`,
 		AccessTokenLifetime: -1, RefreshTokenLifetime: -1, GrantLifetime: -1} // missing
 	d, err := parseDocument(file, data, p)
+	if err == nil && p.Extends != "" {
+		p, err = d.extend(p.Extends)
+	}
 	if err != nil {
 		return nil, err
 	}
