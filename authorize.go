@@ -33,6 +33,8 @@ type authorizationRequest struct {
 	scope         string
 	codeChallenge string
 	prompt        []string // OpenID Connect Core §3.1.2.1
+
+	posted parameters // the answer, if a form sends it to the client
 }
 
 // asked is a hash of what the user is asked: may this registration of the client
@@ -103,7 +105,7 @@ const (
 
 // parseParameters is the second half. Its errors are sent to the redirect URI.
 func (a *authorizationRequest) parseParameters(p *profile, x *exchange) error {
-	a.responseType = a.values["response_type"] // tells where an error goes: query or fragment
+	a.responseType = a.values["response_type"] // tells where an error goes
 	a.state = a.values["state"]
 	a.prompt = strings.Fields(a.values["prompt"])
 	for name, prompt := range p.PromptParameters {
@@ -140,8 +142,8 @@ func (a *authorizationRequest) parseParameters(p *profile, x *exchange) error {
 		}
 		return unsupportedResponseType(rfc6749("3.1.1"), responseTypeUnsupported, must).about("response_type")
 	}
-	if mode := a.values["response_mode"]; !x.holds(responseModeWrong, mode == "" || mode == a.responseMode(p)) {
-		return invalidRequest(rfc6749("4.1.2"), responseModeWrong, "response_mode must be "+a.responseMode(p)+" with this response_type, or be left out").about("response_mode")
+	if err := a.checkResponseMode(p, x); err != nil {
+		return err
 	}
 	scope, err := a.client.grantableScope(a.values["scope"], p, x)
 	if err != nil {
@@ -157,15 +159,6 @@ func (a *authorizationRequest) parseParameters(p *profile, x *exchange) error {
 		return invalidRequest(openID("3.1.2.1"), promptNoneNotAlone, "prompt none cannot be combined with other values").about("prompt")
 	}
 	return nil
-}
-
-// responseMode is the part of the redirect URI that has the answer: query or
-// fragment.
-func (a *authorizationRequest) responseMode(p *profile) string {
-	if a.responseType == "token" && !p.ImplicitInQuery {
-		return "fragment" // RFC 6749 §4.2.2
-	}
-	return "query" // RFC 6749 §4.1.2
 }
 
 // parseCodeChallenge is PKCE's part of the request (RFC 7636 §4.3). Public
@@ -410,7 +403,7 @@ func (s *server) decide(w http.ResponseWriter, x *exchange, request *authorizati
 	if request.state != "" {
 		answer = append(answer, parameters{{"state", request.state}}...)
 	}
-	s.redirect(w, request, answer)
+	s.redirect(w, x, request, answer)
 	return nil
 }
 
@@ -433,7 +426,7 @@ func (s *server) newCode(request *authorizationRequest, g *grant, x *exchange) (
 // redirect sends the browser back to the client: the one place where a
 // redirect to a client is built. The registered URI's bytes stay as they are
 // (RFC 6749 §3.1.2), and iss tells which server answers (RFC 9207 §2).
-func (s *server) redirect(w http.ResponseWriter, request *authorizationRequest, answer parameters) {
+func (s *server) redirect(w http.ResponseWriter, x *exchange, request *authorizationRequest, answer parameters) {
 	location := request.redirectURI
 	if location == outOfBand {
 		location = s.base + s.profile.Endpoints["oob"][0] + "?" + answer[:1].encode() // only the code: no client is there to check state
@@ -442,8 +435,11 @@ func (s *server) redirect(w http.ResponseWriter, request *authorizationRequest, 
 			answer = append(answer, parameters{{"iss", s.issuer()}}...)
 		}
 		separator := "?"
-		switch {
-		case request.responseMode(s.profile) == "fragment":
+		switch mode := request.responseMode(s.profile); {
+		case mode == "form_post":
+			s.writeFormPost(w, x, request, answer)
+			return
+		case mode == "fragment":
 			separator = "#"
 		case strings.Contains(location, "?"):
 			separator = "&"

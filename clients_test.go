@@ -521,7 +521,7 @@ func TestMistakes(t *testing.T) {
 	}
 	for _, row := range []struct{ name, value, want string }{
 		{"response_type", "id_token", "response_type must be code, or token for clients of the implicit grant"},
-		{"response_mode", "form_post", "response_mode must be query with this response_type, or be left out"},
+		{"response_mode", "web_message", "response_mode must be query or fragment or form_post with this response_type, or be left out"},
 		{"code_challenge_method", "plain", "code_challenge_method must be exactly S256"},
 		{"scope", "read,write", "the scope has commas between its tokens: separate them with spaces"},
 	} {

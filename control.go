@@ -302,6 +302,12 @@ func (s *server) decideRequest(asked *decisionRequest, r *http.Request, x *excha
 		return nil, wrong("url", "was not answered: fault "+decided.Fault+" dropped the answer")
 	case location != "":
 		return object{{"redirect_to", location}}, nil
+	case answer.status != 0 && decided.request != nil && decided.request.posted != nil:
+		form := object{}
+		for _, parameter := range decided.request.posted {
+			form.add(parameter.name, parameter.value)
+		}
+		return object{{"redirect_to", decided.request.redirectURI}, {"form", form}}, nil
 	case decided.Fault != "":
 		return nil, wrong("url", fmt.Sprintf("was answered by fault %s with status %d and no redirect", decided.Fault, answer.status))
 	case decided.refusal != nil:

@@ -529,7 +529,7 @@ func TestControlAuthorize(t *testing.T) {
 		{"too much scope", url.Values{"scope": {"read admin"}}},
 		{"malformed scope", url.Values{"scope": {"read  write"}}},
 		{"plain PKCE", url.Values{"code_challenge_method": {"plain"}}},
-		{"another response_mode", url.Values{"response_mode": {"form_post"}}},
+		{"another response_mode", url.Values{"response_mode": {"web_message"}}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			request := authorization("web")

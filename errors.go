@@ -297,7 +297,7 @@ func (s *server) redirectError(w http.ResponseWriter, x *exchange, request *auth
 	}
 	f := toldFacts.of(t)
 	x.noteSaid(t.body, f)
-	s.redirect(w, request, t.body.parameters(f))
+	s.redirect(w, x, request, t.body.parameters(f))
 }
 
 // isErrorText is the grammar of error and error_description (RFC 6749 §5.2).

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
+	"slices"
 	"net/url"
 	"strconv"
 	"strings"
@@ -89,13 +90,18 @@ func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *excha
 			}
 		}
 		grantTypes = append(grantTypes, grantType)
-		switch {
-		case grantType == "authorization_code":
-			responseTypes, responseModes = append(responseTypes, "code"), append(responseModes, "query")
-		case grantType == "implicit" && s.profile.ImplicitInQuery:
+		switch grantType {
+		case "authorization_code":
+			responseTypes = append(responseTypes, "code")
+		case "implicit":
 			responseTypes = append(responseTypes, "token")
-		case grantType == "implicit":
-			responseTypes, responseModes = append(responseTypes, "token"), append(responseModes, "fragment")
+		}
+	}
+	for _, responseType := range responseTypes {
+		for _, mode := range s.profile.responseModes(responseType) {
+			if !slices.Contains(responseModes, mode) {
+				responseModes = append(responseModes, mode)
+			}
 		}
 	}
 	o := object{{"issuer", s.issuer()}}

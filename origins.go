@@ -34,8 +34,8 @@ var defaultHeader = http.Header{
 
 // contentSecurityPolicy has no form-action: browsers would apply it to the
 // redirect that answers a form too, and that may lead to the client. The one
-// script adds buttons that copy, and ignores a second press; every page works
-// without it.
+// script adds buttons that copy, sends the form that answers a client, and ignores
+// a second press; every page works without it.
 const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 // allowAnyOrigin lets web pages of any origin read the answer, and reports

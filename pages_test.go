@@ -540,7 +540,7 @@ func TestMetadata(t *testing.T) {
 		r := i.get(i.endpoint("metadata"))
 		want(t, r, "grant_types_supported", "authorization_code", "implicit", "password", "client_credentials", "refresh_token")
 		want(t, r, "response_types_supported", "code", "token")
-		want(t, r, "response_modes_supported", "query", "fragment")
+		want(t, r, "response_modes_supported", "query", "fragment", "form_post")
 		want(t, r, "code_challenge_methods_supported", "S256")
 		if r.json["authorization_response_iss_parameter_supported"] != true {
 			t.Error("authorization_response_iss_parameter_supported is not true")
@@ -608,7 +608,7 @@ func TestMetadata(t *testing.T) {
 		r := i.get(i.endpoint("metadata"))
 		want(t, r, "grant_types_supported", "authorization_code", "client_credentials", "refresh_token")
 		want(t, r, "response_types_supported", "code")
-		want(t, r, "response_modes_supported", "query")
+		want(t, r, "response_modes_supported", "query", "fragment", "form_post")
 	})
 
 	t.Run("2 R146 what the profile lacks is not there", func(t *testing.T) {

@@ -69,6 +69,7 @@ type profile struct {
 
 	// The authorization endpoint.
 	Iss              bool              `json:"iss"`                                                      // answers carry iss (RFC 9207)
+	ResponseModes    []string          `json:"response_modes" one:"query fragment form_post"`            // of codes; absent: query (RFC 6749 §4.1.2)
 	ImplicitInQuery  bool              `json:"implicit_in_query"`                                        // instead of the fragment (RFC 6749 §4.2.2)
 	PromptParameters map[string]string `json:"prompt_parameters" one:"login consent"`                    // the service's own, with the prompt value that each means when it is true
 	ConsentMemory    string            `json:"consent_memory" required:"true" one:"covered equal never"` // when the user is not asked again

@@ -120,6 +120,7 @@ func (p *profile) checkLists(all *memberErrors) {
 			listed(index(index("resources", i)+".scopes", j), scope)
 		}
 	}
+	all.add(p.ResponseModes != nil && (len(p.ResponseModes) == 0 || p.ResponseModes[0] != "query"), "response_modes", "must begin with query, which is for requests without response_mode (RFC 6749 §4.1.2)")
 	for grant, parameters := range p.RequiredParameters {
 		all.oneOf("required_parameters."+grant, grant, p.Grants)
 		all.add(p.RedirectURINotNeeded && grant == "authorization_code" && slices.Contains(parameters, "redirect_uri"),

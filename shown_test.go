@@ -200,9 +200,9 @@ func TestExpected(t *testing.T) {
 		change                     func(*profile)
 		responseType, responseMode string
 	}{
-		"implicit grant":          {func(*profile) {}, either, "query for response_type code, fragment for token; or leave it out"},
-		"implicit grant in query": {func(p *profile) { p.ImplicitInQuery = true }, either, "query; or leave it out"},
-		"without implicit grant":  {func(p *profile) { p.Grants = []string{"authorization_code"} }, "code", "query; or leave it out"},
+		"implicit grant":          {func(*profile) {}, either, "query or fragment or form_post for response_type code, fragment for token; or leave it out"},
+		"implicit grant in query": {func(p *profile) { p.ImplicitInQuery = true }, either, "query or fragment or form_post; or leave it out"},
+		"without implicit grant":  {func(p *profile) { p.Grants = []string{"authorization_code"} }, "code", "query or fragment or form_post; or leave it out"},
 	} {
 		t.Run("R202 "+name, func(t *testing.T) {
 			t.Parallel()

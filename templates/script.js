@@ -12,6 +12,9 @@ addEventListener("pageshow", () => { // perhaps by going back
   for (const form of document.forms) delete form.dataset.sent;
 });
 
+// The answer that goes to a client as a form.
+document.querySelector("form[data-submit]")?.requestSubmit();
+
 // Everything with data-copy, which says what is copied, gets a button that copies it.
 const announcement = document.createElement("p");
 announcement.className = "hidden";
