@@ -80,9 +80,12 @@ var (
 	invalidToken      = code("invalid_token", http.StatusUnauthorized)
 	insufficientScope = code("insufficient_scope", http.StatusForbidden)
 
-	invalidClientMetadata = code("invalid_client_metadata", http.StatusBadRequest) // RFC 7591 §3.2.2
-	notFound              = code("not_found", http.StatusNotFound)
-	misdirectedRequest    = code("misdirected_request", http.StatusMisdirectedRequest)
+	// RFC 7591 §3.2.2.
+	invalidClientMetadata = code("invalid_client_metadata", http.StatusBadRequest)
+	invalidRedirectURI    = code("invalid_redirect_uri", http.StatusBadRequest)
+
+	notFound           = code("not_found", http.StatusNotFound)
+	misdirectedRequest = code("misdirected_request", http.StatusMisdirectedRequest)
 )
 
 // constructor makes an error of one code. The description is for the client's

@@ -123,7 +123,7 @@ func (s *server) newRoutes() map[string][]*route {
 		{endpoint: "token", methods: "POST", handle: s.handleToken, fail: s.writeError, bodies: bodies, anyone: true},
 		{endpoint: "revoke", methods: "POST", handle: s.handleRevoke, fail: s.writeError, bodies: bodies, anyone: true},
 		{endpoint: "introspect", methods: "POST", handle: s.handleIntrospect, fail: s.writeError, bodies: bodies},
-		{endpoint: "registration", methods: "POST", handle: s.handleRegistration, fail: s.writeError, bodies: bodies, anyone: true},
+		{endpoint: "registration", methods: "POST", handle: s.handleRegistration, fail: s.writeError, bodies: s.profile.Registration.bodies(), anyone: true},
 	} {
 		add(r, s.base, s.profile.Endpoints[r.endpoint]...)
 	}
