@@ -118,6 +118,7 @@ func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *excha
 	add("revocation_endpoint", "revoke", "client_secret_basic", "client_secret_post", "none")
 	add("introspection_endpoint", "introspect", "client_secret_basic", "client_secret_post")
 	add("userinfo_endpoint", "userinfo")
+	add("registration_endpoint", "registration")
 	if scopes := s.profile.scopeNames(); len(scopes) > 0 {
 		o.add("scopes_supported", scopes)
 	}

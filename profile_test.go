@@ -300,7 +300,7 @@ func TestProfileCheck(t *testing.T) {
 		{"required registration parameter that is none", `"endpoints": {`, `"registration": {"required": ["name"], "answer": {}}, "endpoints": {"registration": ["/register"],`, "registration.required[0]", `"name" is unknown; expected one of client_name, client_uri, redirect_uris, scope`},
 		{"length of a registration parameter that is none", `"endpoints": {`, `"registration": {"max_length": {"name": 3}, "answer": {}}, "endpoints": {"registration": ["/register"],`, "registration.max_length.name", "unknown key; expected one of client_name"},
 		{"registration scope outside the list", `"endpoints": {`, `"registration": {"scope": "track steal", "answer": {}}, "endpoints": {"registration": ["/register"],`, "registration.scope", `"steal" is not in the list of scopes`},
-		{"unknown placeholder in the registration answer", `"endpoints": {`, `"registration": {"answer": {"id": "${id}"}}, "endpoints": {"registration": ["/register"],`, "registration.answer", "${id} is unknown here; expected one of base_url, client_id, client_name"},
+		{"unknown placeholder in the registration answer", `"endpoints": {`, `"registration": {"answer": {"id": "${id}"}}, "endpoints": {"registration": ["/register"],`, "registration.answer", "${id} is unknown here; expected one of base_url, client_id, client_id_issued_at, client_name"},
 		{"registration endpoint without registration", `"revoke":`, `"registration": ["/register"], "revoke":`, "registration", "set both or neither"},
 		{"introspection endpoint without answer", `"revoke":`, `"introspect": ["/look"], "revoke":`, "introspection_answer", "must be an object"},
 		{"implicit grant without answer", `"refresh_token"],`, `"refresh_token", "implicit"],`, "implicit_answer", "must be an object"},

@@ -138,7 +138,7 @@ type seen struct {
 
 // logRequest logs a finished exchange.
 func (s *server) logRequest(x *exchange, r *http.Request, header http.Header, took time.Duration) {
-	if _, isAsset := assets[strings.TrimPrefix(x.Path, s.base+"/")]; isAsset || x.Path == s.base+"/healthz" {
+	if _, isAsset := assets[strings.TrimPrefix(x.Path, s.base+"/")]; isAsset || x.Path == s.base+"/healthz" || x.Path == "/healthz" {
 		return // not about a client
 	}
 	l := &loggedRequest{

@@ -132,8 +132,13 @@ func (s *server) newRoutes() map[string][]*route {
 		add(route{endpoint: resource.Endpoint, methods: "GET", handle: s.handleResource(resource), fail: s.writeBearerError, anyone: true}, s.base, resource.Paths...)
 	}
 	for _, path := range s.profile.Endpoints["metadata"] {
-		// RFC 8414 §3.1: the issuer's path comes after the well-known one.
-		add(route{endpoint: "metadata", methods: "GET", handle: s.handleMetadata, fail: s.writeError, anyone: true}, path, s.base)
+		// RFC 8414 §3.1: the issuer's path comes after the well-known one. Some
+		// clients look for it before.
+		metadata := route{endpoint: "metadata", methods: "GET", handle: s.handleMetadata, fail: s.writeError, anyone: true}
+		add(metadata, path, s.base)
+		if s.base != "" {
+			add(metadata, s.base, path)
+		}
 	}
 	page := func(path, methods string, handle handler) {
 		add(route{methods: methods, handle: handle, fail: s.writeErrorPage, form: true}, s.base, path)
@@ -160,6 +165,9 @@ func (s *server) newRoutes() map[string][]*route {
 		page("/"+name, "GET", s.handleAsset)
 	}
 	page("/healthz", "GET", s.handleHealth)
+	if s.base != "" {
+		add(route{methods: "GET", handle: s.handleHealth, fail: s.writeErrorPage}, "", "/healthz") // of whoever knows only host and port
+	}
 	return routes
 }
 
