@@ -5,9 +5,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
-	"path"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -188,64 +185,54 @@ func (i *instance) example(lines string) *http.Request {
 	return request
 }
 
-// Every wrong request of the explanations is refused with their reason, by their
-// rule and with their answer, and every right one is answered. Only the marked lines
-// differ.
+// Every wrong request of the explanations is refused for their reason, by their rule
+// and with their answer, and every right one is answered. Only marked lines differ.
 func TestExplainedRequests(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("explanations/*.md")
-	if err != nil || len(files) != len(reasons) {
-		t.Fatalf("%d explanations of %d reasons, %v", len(files), len(reasons), err)
-	}
-	requests := regexp.MustCompile(`(?m)^(?:wrong|right): .*\n((?:    .*\n|\n)+)`)
-	marked := regexp.MustCompile(`(?m)^    [-+] .*\n|^\n`)
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
+	for why, e := range explanations() {
+		if e.Wrong == nil {
+			continue // no request shows it
 		}
-		text, slug := string(data), strings.TrimSuffix(path.Base(file), ".md")
-		found := requests.FindAllStringSubmatch(text, -1)
-		if !strings.Contains(text, "\n## Wrong and right\n") && len(found) == 0 {
-			continue
-		}
-		if len(found) != 2 || marked.ReplaceAllString(found[0][1], "") != marked.ReplaceAllString(found[1][1], "") {
-			t.Errorf("%s: wrong and right differ in lines without a mark", file)
-			continue
-		}
-		t.Run(slug, func(t *testing.T) {
+		t.Run(why.slug(), func(t *testing.T) {
 			t.Parallel()
-			wrong, profile := sendExample(t, text, found[0][1])
-			if wrong.refusal == nil || wrong.refusal.Reason.slug() != slug {
+			if unmarked(e.Wrong) != unmarked(e.Right) {
+				t.Error("wrong and right differ in lines without a mark")
+			}
+			wrong, profile := send(t, e, e.Wrong)
+			if wrong.refusal == nil || wrong.refusal.Reason != why {
 				t.Fatalf("wrong: refused with status %d for %v", wrong.Status, wrong.refusal)
 			}
-			if rules := explainedLine(text, "rule"); !slices.Contains(strings.Split(rules, ", "), string(wrong.Section)) {
-				t.Errorf("the rule is %s, not %s", wrong.Section, rules)
+			if !slices.Contains(e.Rules, wrong.Section) {
+				t.Errorf("the rule is %s, not %s", wrong.Section, e.Rules)
 			}
-			says := explainedLine(text, "answer")
-			if wrong.Status >= 400 && profile == "rfc6749" && !strings.Contains(says, strconv.Itoa(wrong.Status)) || !strings.Contains(says, wrong.refusal.Code) {
-				t.Errorf("the answer is %d %s, not %s", wrong.Status, wrong.refusal.Code, says)
+			status := profile == "rfc6749" && wrong.Status >= 400 // others have their own, and a redirect has none
+			if status && !strings.Contains(e.Answer, strconv.Itoa(wrong.Status)) || !strings.Contains(e.Answer, wrong.refusal.Code) {
+				t.Errorf("the answer is %d %s, not %s", wrong.Status, wrong.refusal.Code, e.Answer)
 			}
-			if right, _ := sendExample(t, text, found[1][1]); right.refusal != nil || right.Status >= 400 {
+			if right, _ := send(t, e, e.Right); right.refusal != nil || right.Status >= 400 {
 				t.Errorf("right: refused with status %d for %v", right.Status, right.refusal)
 			}
 		})
 	}
 }
 
-// explainedLine is a line at the head of an explanation.
-func explainedLine(text, name string) string {
-	_, rest, _ := strings.Cut(text, "\n"+name+": ")
-	line, _, _ := strings.Cut(rest, "\n")
-	return line
+// unmarked are the lines of a request that wrong and right share.
+func unmarked(request *sample) (lines string) {
+	for _, line := range request.Lines {
+		if line.Mark == "" && line.Text != "" {
+			lines += line.Text + "\n"
+		}
+	}
+	return lines
 }
 
-// sendExample sends a request of an explanation to a server of the profile that the
-// text names, and returns the exchange and the profile.
-func sendExample(t *testing.T, text, lines string) (x *exchange, profile string) {
+// send sends a request of an explanation to a server of the profile that the scene
+// names, and returns the exchange and the profile.
+func send(t *testing.T, e *explanation, shown *sample) (x *exchange, profile string) {
 	t.Helper()
+	scene := strings.Join(e.Scene, "\n")
 	profile = "rfc6749"
-	if _, named, ok := strings.Cut(text, "This profile is `"); ok {
+	if _, named, ok := strings.Cut(scene, "This profile is `"); ok {
 		profile, _, _ = strings.Cut(named, "`")
 	}
 	i := startProfile(t, profile, func(s *server) { s.loopback = true })
@@ -254,9 +241,12 @@ func sendExample(t *testing.T, text, lines string) (x *exchange, profile string)
 		clients = regexp.MustCompile(`, "scope": "[^"]*"`).ReplaceAllString(clients, "")
 	}
 	i.furnish(clients)
-	lines = regexp.MustCompile(`(?m)^    (?:[-+] )?`).ReplaceAllString(lines, "")
-	request := i.example(strings.TrimSpace(lines))
-	if !strings.Contains(text, "\nNobody is signed in.\n") {
+	var lines []string
+	for _, line := range shown.Lines {
+		lines = append(lines, line.Text)
+	}
+	request := i.example(strings.Join(lines, "\n"))
+	if !strings.Contains(scene, "Nobody is signed in.") {
 		for _, cookie := range i.as("alice").client.Jar.Cookies(request.URL) {
 			request.AddCookie(cookie)
 		}
