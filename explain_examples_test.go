@@ -232,7 +232,7 @@ func send(t *testing.T, e *explanation, shown *sample) (x *exchange, profile str
 	t.Helper()
 	scene := strings.Join(e.Scene, "\n")
 	profile = "rfc6749"
-	if _, named, ok := strings.Cut(scene, "This profile is `"); ok {
+	if _, named, ok := strings.Cut(scene, "runs with the profile `"); ok {
 		profile, _, _ = strings.Cut(named, "`")
 	}
 	i := startProfile(t, profile, func(s *server) { s.loopback = true })
