@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -228,7 +230,7 @@ func unmarked(request *sample) (lines string) {
 
 // send sends a request of an explanation to a server of the profile that the scene
 // names, and returns the exchange and the profile.
-func send(t *testing.T, e *explanation, shown *sample) (x *exchange, profile string) {
+func send(t *testing.T, e *explanation, shown *sample) (noted *exchange, profile string) {
 	t.Helper()
 	scene := strings.Join(e.Scene, "\n")
 	profile = "rfc6749"
@@ -251,7 +253,37 @@ func send(t *testing.T, e *explanation, shown *sample) (x *exchange, profile str
 			request.AddCookie(cookie)
 		}
 	}
-	x = newExchange(request, i.server.clock.now())
-	i.server.serve(httptest.NewRecorder(), request, x)
-	return x, profile
+	return observed{t, i.server}.observe(httptest.NewRecorder(), request), profile
+}
+
+// What no client can cause: the server has no time, or fails.
+func TestServersOwnFailures(t *testing.T) {
+	t.Parallel()
+	i := start(t)
+	i.server.routes["/fails"] = []*route{{methods: "POST", fail: i.server.writeError, handle: func(http.ResponseWriter, *http.Request, *exchange) error {
+		return errors.New("a detail")
+	}}}
+	for range cap(i.server.hashing) {
+		i.server.hashing <- struct{}{} // all are busy
+	}
+	for _, test := range []struct {
+		why    reason
+		path   string
+		form   url.Values
+		status int
+		body   string
+	}{
+		{serverBusy, i.path("token"), passwordOf("legacy", "alice", "wonderland"), 503, `{"error":"temporarily_unavailable","error_description":"too many people are signing in; try again in a moment","error_uri":"` + i.URL + `/explain/server-busy"}`},
+		{serverFailed, "/fails", nil, 500, `{"error":"server_error","error_description":"the server failed; its log says why","error_uri":"` + i.URL + `/explain/server-failed"}`},
+	} {
+		ctx, hangUp := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer hangUp()
+		request := httptest.NewRequestWithContext(ctx, "POST", i.URL+test.path, strings.NewReader(test.form.Encode()))
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		w := httptest.NewRecorder()
+		x := observed{t, i.server}.observe(w, request)
+		if x.refusal == nil || x.refusal.Reason != test.why || w.Code != test.status || w.Body.String() != test.body+"\n" {
+			t.Errorf("%s: refused for %v: status %d, %s", test.why, x.refusal, w.Code, w.Body)
+		}
+	}
 }

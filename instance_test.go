@@ -121,7 +121,10 @@ type observed struct {
 	*server
 }
 
-func (o observed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (o observed) ServeHTTP(w http.ResponseWriter, r *http.Request) { o.observe(w, r) }
+
+// observe answers a request, and returns what was noted of it.
+func (o observed) observe(w http.ResponseWriter, r *http.Request) *exchange {
 	x := newExchange(r, o.clock.now())
 	x.era = &era{requests: requests{changed: make(chan struct{})}}
 	defer func() {
@@ -140,6 +143,7 @@ func (o observed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		o.wantNoSecrets(x)
 	}()
 	o.serve(w, r, x)
+	return x
 }
 
 // furnish adds users and clients from the JSON of a fixtures file.
