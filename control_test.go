@@ -108,7 +108,7 @@ func TestControl(t *testing.T) {
 			"rfc6749": `"endpoints":{"authorize":"https://as.example/tenant/oauth/authorize","oob":"https://as.example/tenant/oauth/authorize/native",` +
 				`"token":"https://as.example/tenant/oauth/token","revoke":"https://as.example/tenant/oauth/revoke",` +
 				`"introspect":"https://as.example/tenant/oauth/introspect","metadata":"https://as.example/.well-known/oauth-authorization-server/tenant",` +
-				`"registration":"https://as.example/tenant/oauth/register",` +
+				`"jwks":"https://as.example/tenant/.well-known/jwks.json","registration":"https://as.example/tenant/oauth/register",` +
 				`"userinfo":"https://as.example/tenant/userinfo","tokeninfo":"https://as.example/tenant/oauth/token/info"}`,
 			"figshare": `"endpoints":{"authorize":"https://as.example/tenant/account/applications/authorize",` +
 				`"oob":"https://as.example/tenant/account/applications/authorize/native",` +

@@ -1,14 +1,11 @@
 package main
 
 import (
-	"crypto"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"strings"
 
 	"github.com/google/uuid"
@@ -51,27 +48,22 @@ func (s *stored) isOf(c credential) bool {
 type format struct {
 	Encoding string `json:"encoding" one:"base64url hex jwt"`
 	Prefix   string `json:"prefix"`
+
+	// Of JSON Web Tokens: how they are signed, by default with RS256, and their
+	// content, by default that of RFC 9068 §2.
+	Alg    string `json:"alg" one:"RS256 ES256"`
+	Header *shape `json:"header" facts:"$jwt facts"`
+	Claims *shape `json:"claims" facts:"$jwt facts"`
 }
 
 // cookieFormat is the format of session identifiers.
 var cookieFormat = format{Encoding: "base64url"}
 
-// claims are the content of a JSON Web Token (RFC 7519 §4.1). The server reads
-// only jti; the rest it takes from its own records.
-type claims struct {
-	Audience  string   `json:"aud"`
-	ID        string   `json:"jti"`
-	Issued    unixTime `json:"iat"`
-	NotBefore unixTime `json:"nbf"`
-	Expires   unixTime `json:"exp,omitempty"` // absent: never
-	Subject   string   `json:"sub"`
-	Scopes    []string `json:"scopes"`
+// maxCredential is the longest text that can be one, in bytes.
+const maxCredential = 8 << 10
 
-	key *rsa.PrivateKey // signs them
-}
-
-// newCredential returns a random one. Only JSON Web Tokens have claims.
-func (f format) newCredential(claimsOf func() claims) credential {
+// newCredential returns a random one. sign makes a JSON Web Token with a jti.
+func (f format) newCredential(sign func(jti string) string) credential {
 	c := credential{id: uuid.Must(uuid.NewV7())}
 	var secret [24]byte
 	rand.Read(secret[:]) // never fails: crypto/rand ends the process instead
@@ -80,9 +72,7 @@ func (f format) newCredential(claimsOf func() claims) credential {
 	case "hex":
 		c.text = f.Prefix + hex.EncodeToString(short)
 	case "jwt":
-		about := claimsOf()
-		about.ID = hex.EncodeToString(append(c.id[:], secret[:]...))
-		c.text = signJWT(about)
+		c.text = sign(hex.EncodeToString(append(c.id[:], secret[:]...)))
 	default:
 		c.text = f.Prefix + base64.RawURLEncoding.EncodeToString(short)
 	}
@@ -93,7 +83,7 @@ func (f format) newCredential(claimsOf func() claims) credential {
 // whether it is one.
 func (f format) parse(text string) (credential, bool) {
 	encoded, ok := strings.CutPrefix(text, f.Prefix)
-	if !ok || len(text) > 4096 {
+	if !ok || len(text) > maxCredential {
 		return credential{}, false
 	}
 	var raw []byte
@@ -102,13 +92,7 @@ func (f format) parse(text string) (credential, bool) {
 	case "hex":
 		raw, err = hex.DecodeString(encoded)
 	case "jwt":
-		_, rest, _ := strings.Cut(encoded, ".")
-		payload, _, _ := strings.Cut(rest, ".")
-		var about claims
-		if raw, err = base64.RawURLEncoding.DecodeString(payload); err == nil {
-			err = json.Unmarshal(raw, &about)
-		}
-		raw, _ = hex.DecodeString(about.ID)
+		raw, err = jwtID(encoded)
 	default:
 		raw, err = base64.RawURLEncoding.DecodeString(encoded)
 	}
@@ -116,15 +100,6 @@ func (f format) parse(text string) (credential, bool) {
 		return credential{}, false
 	}
 	return credential{uuid.UUID(raw[:16]), text}, true
-}
-
-// signJWT makes a JSON Web Token with RS256 (RFC 7515 §3.1, RFC 7518 §3.3).
-func signJWT(about claims) string {
-	payload := must(json.Marshal(about)) // strings and numbers
-	signed := base64.RawURLEncoding.EncodeToString([]byte(`{"typ":"JWT","alg":"RS256"}`)) + "." + base64.RawURLEncoding.EncodeToString(payload)
-	sum := sha256.Sum256([]byte(signed))
-	signature := must(rsa.SignPKCS1v15(nil, about.key, crypto.SHA256, sum[:])) // the key is long enough for SHA-256
-	return signed + "." + base64.RawURLEncoding.EncodeToString(signature)
 }
 
 // newClientSecret returns a secret of 256 random bits, in 43 characters.

@@ -379,12 +379,9 @@ func (s *server) newAccessToken(g *grant, c *client, scope string, x *exchange, 
 	} else {
 		token.Client = refTo(c)
 	}
-	presented := s.profile.AccessTokenFormat.newCredential(func() claims {
-		about := claims{Audience: c.ClientID, Issued: issued, NotBefore: issued, Expires: token.Expires, Scopes: strings.Fields(scope), key: s.signingKey}
-		if g != nil {
-			about.Subject = accountUUID(g.Username).String()
-		}
-		return about
+	f := s.profile.AccessTokenFormat
+	presented := f.newCredential(func(jti string) string {
+		return f.sign(jwt{token, (*s.keys.Load())[0], jti, issued, s.issuer(), c, g})
 	})
 	x.about(presented.id)
 	token.stored = presented.stored(issued)

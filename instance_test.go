@@ -1,8 +1,6 @@
 package main
 
 import (
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -68,8 +66,8 @@ func start(t *testing.T, change ...func(*server)) *instance {
 }
 
 // testKey signs the tokens of all servers of the tests: to make one takes a while.
-var testKey = sync.OnceValue(func() *rsa.PrivateKey {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+var testKey = sync.OnceValue(func() *signingKey {
+	key, err := newSigningKey("RS256")
 	if err != nil {
 		panic(err)
 	}
@@ -95,7 +93,7 @@ func startProfile(t *testing.T, name string, change ...func(*server)) *instance 
 		t.Fatal(err)
 	}
 	s.hashRounds = 1
-	s.signingKey = testKey()
+	s.keys.Store(&[]*signingKey{testKey()})
 	for _, c := range change {
 		c(s)
 	}

@@ -18,6 +18,7 @@
 //	clients.go             clients, their authentication, redirect URIs, RFC 6749 §2, §3.1.2
 //	tokens.go              using, describing and ending tokens, RFC 6750, 7662, 7009
 //	errors.go              every error and how it is written, RFC 6749 §4.1.2.1, §5.2, RFC 6750 §3
+//	jwt.go                 access tokens that are signed, and their keys, RFC 9068, RFC 7517
 //	credentials.go         codes, tokens and secrets, and how they look, RFC 6749 §1.4, §10.10
 //	store.go               grants, codes and tokens, how long they live, and the verbs on them
 //
@@ -261,10 +262,8 @@ func serve(ctx context.Context, o *options, stdout, stderr *outlet) error {
 	if err != nil {
 		return err
 	}
-	if p.AccessTokenFormat.Encoding == "jwt" {
-		if s.signingKey, err = st.signingKey(); err != nil {
-			return err
-		}
+	if err := s.openKeys(false, unixTime(s.clock.now().Unix())); err != nil {
+		return err
 	}
 	s.autoApprove = o.autoApprove
 	s.loopback = listener.Addr().(*net.TCPAddr).IP.IsLoopback()

@@ -119,6 +119,9 @@ func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *excha
 	add("introspection_endpoint", "introspect", "client_secret_basic", "client_secret_post")
 	add("userinfo_endpoint", "userinfo")
 	add("registration_endpoint", "registration")
+	if s.profile.makesJWT() {
+		add("jwks_uri", "jwks")
+	}
 	if scopes := s.profile.scopeNames(); len(scopes) > 0 {
 		o.add("scopes_supported", scopes)
 	}

@@ -43,13 +43,14 @@ var wordLists = map[string][]string{
 	// Placeholders.
 	"server facts":       serverFacts.names(),
 	"token facts":        tokenFacts.names(),
+	"jwt facts":          jwtFacts.names(),
 	"resource facts":     resourceFacts.names(),
 	"registration facts": registrationFacts.names(),
 	"error facts":        toldFacts.names(),
 }
 
 // endpointNames are the endpoints of the protocol, and the resources.
-var endpointNames = []string{"authorize", "oob", "token", "revoke", "introspect", "metadata", "registration", "userinfo", "tokeninfo", "instance"}
+var endpointNames = []string{"authorize", "oob", "token", "revoke", "introspect", "metadata", "jwks", "registration", "userinfo", "tokeninfo", "instance"}
 
 // grantNames are the grants that a profile may have.
 var grantNames = []string{"authorization_code", "implicit", "password", "client_credentials", "refresh_token"}
@@ -133,6 +134,11 @@ func (p *profile) checkCredentials(all *memberErrors) {
 	for member, f := range map[string]format{"code_format": p.CodeFormat, "access_token_format": p.AccessTokenFormat, "refresh_token_format": p.RefreshTokenFormat} {
 		all.add(f.Encoding == "jwt" && member != "access_token_format", member+".encoding", "cannot be jwt: only access tokens can")
 		all.add(f.Prefix != "" && (f.Encoding == "jwt" || !isUnreserved(f.Prefix)), member+".prefix", "is not a valid prefix of this token")
+		all.add(f.Encoding != "jwt" && (f.Alg != "" || f.Header != nil || f.Claims != nil), member, "has alg, header or claims, which only jwt has")
+		if f.Claims != nil {
+			claims, _ := f.Claims.value.(object)
+			all.add(claims.text("jti") != "${jti}", member+".claims", `has no "jti": "${jti}", by which the server finds the token`)
+		}
 	}
 }
 

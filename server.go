@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/rsa"
 	"encoding/json"
 	"log/slog"
 	"maps"
@@ -42,9 +41,9 @@ type server struct {
 	passwords   limiter                   // by user and source
 	secrets     limiter                   // by client and source
 
-	registrations limiter         // by source
-	logged        limiter         // by line, see logHourly
-	signingKey    *rsa.PrivateKey // of JSON Web Tokens; nil: the profile has none
+	registrations limiter                       // by source
+	logged        limiter                       // by line, see logHourly
+	keys          atomic.Pointer[[]*signingKey] // of JSON Web Tokens; see openKeys
 }
 
 // newServer makes the server of an issuer, a URL without query and fragment.
@@ -124,6 +123,7 @@ func (s *server) newRoutes() map[string][]*route {
 		{endpoint: "revoke", methods: "POST", handle: s.handleRevoke, fail: s.writeError, bodies: bodies, anyone: true},
 		{endpoint: "introspect", methods: "POST", handle: s.handleIntrospect, fail: s.writeError, bodies: bodies},
 		{endpoint: "registration", methods: "POST", handle: s.handleRegistration, fail: s.writeError, bodies: s.profile.Registration.bodies(), anyone: true},
+		{endpoint: "jwks", methods: "GET", handle: s.handleKeys, fail: s.writeError, anyone: true},
 	} {
 		add(r, s.base, s.profile.Endpoints[r.endpoint]...)
 	}

@@ -18,7 +18,7 @@ import (
 var (
 	bucketMeta = []byte("grantling")
 	metaFormat = []byte("version")
-	metaKey    = []byte("signing_key")
+	metaKeys   = []byte("signing_keys")
 	fileFormat = []byte("4")
 )
 

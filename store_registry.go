@@ -2,9 +2,6 @@ package main
 
 import (
 	"bytes"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/x509"
 	"errors"
 	"iter"
 	"slices"
@@ -349,27 +346,6 @@ func (s *store) session(c credential, now unixTime) (live *session, owner *user,
 		return record, nil
 	})
 	return live, owner, err
-}
-
-// signingKey returns the key that signs tokens, and makes it the first time.
-//
-// Choice: it is kept in the database, so that tokens outlive a restart.
-func (s *store) signingKey() (key *rsa.PrivateKey, err error) {
-	err = s.update(func(t *tx) error {
-		stored, err := read[[]byte](t, bucketMeta, metaKey)
-		if err != nil {
-			return err
-		}
-		if stored == nil {
-			if key, err = rsa.GenerateKey(rand.Reader, 2048); err == nil {
-				t.put(bucketMeta, metaKey, x509.MarshalPKCS1PrivateKey(key))
-			}
-			return err
-		}
-		key, err = x509.ParsePKCS1PrivateKey(*stored)
-		return err
-	})
-	return key, err
 }
 
 // revokeSize is how many grants one transaction ends at most. More would keep

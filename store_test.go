@@ -54,7 +54,7 @@ func dump(t *testing.T, st *store) map[string]string {
 	t.Helper()
 	all := make(map[string]string)
 	_, err := view(st, func(t *tx) (any, error) {
-		if key := t.get(bucketMeta, metaKey); key != nil {
+		if key := t.get(bucketMeta, metaKeys); key != nil {
 			all["signing key"] = string(key)
 		}
 		for _, bucket := range buckets {
@@ -655,7 +655,7 @@ func TestStoreFaults(t *testing.T) {
 		}},
 		{"make the signing key", 1, func(*instance) func(*instance) bool {
 			return func(i *instance) bool {
-				_, err := i.server.store.signingKey()
+				_, err := i.server.store.signingKeys("ES256", false, 0, 0)
 				return verb(err)
 			}
 		}},

@@ -209,6 +209,16 @@ func TestTrackmania(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		token, _ := i.plainTokens("web", "scope", "clubs")
+		const pattern = `\A{"typ":"JWT","alg":"RS256"}\.{"aud":"web","jti":"[0-9a-f]{80}","iat":[0-9]+,"nbf":[0-9]+,"exp":[0-9]+,"sub":"[0-9a-f-]{36}","scopes":\["clubs"\]}\z`
+		parts := strings.Split(token, ".")
+		text := string(must(base64.RawURLEncoding.DecodeString(parts[0]))) + "." + string(must(base64.RawURLEncoding.DecodeString(parts[1])))
+		if !regexp.MustCompile(pattern).MatchString(text) {
+			t.Errorf("the token says %s, want %s", text, pattern)
+		}
+		own, _ := i.post(endpoint, credentials()).json["access_token"].(string)
+		if _, claims := claimsOf(t, own); claims["sub"] != "" || len(claims["scopes"].([]any)) != 0 {
+			t.Errorf("claims of the client's own token: %v", claims)
+		}
 		header, payload := claimsOf(t, token)
 		if header["typ"] != "JWT" || header["alg"] != "RS256" {
 			t.Errorf("header %v", header)
@@ -318,11 +328,11 @@ func TestSignedTokens(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer st.close()
-			private, err := st.signingKey()
+			keys, err := st.signingKeys("RS256", false, 0, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
-			return token, &private.PublicKey
+			return token, keys[0].signer.Public().(*rsa.PublicKey)
 		}
 		signed := func(token string, key *rsa.PublicKey) bool {
 			signed, signature, _ := strings.Cut(token[strings.IndexByte(token, '.')+1:], ".")
