@@ -36,6 +36,7 @@
 //	control.go, control_*  the control API for test suites, and its faults
 //	fixtures.go            users and clients from a file
 //	document.go            JSON files whose errors name line and key
+//	ready.go               -ready, for health checks
 //	banner.go, log.go      what a start stores and prints, and the log
 package main
 
@@ -77,7 +78,8 @@ func main() {
 type options struct {
 	addr, db, profile, issuer, autoApprove, tlsCert, tlsKey, log string
 	fixtures, controlHosts, redirectHosts                        []string
-	control, stopWithStdin, version                              bool
+	control, stopWithStdin, ready, version                       bool
+	byIssuer                                                     bool // -ready asks at -issuer, not at -addr
 }
 
 // usageError is a mistake of the caller: exit status 2.
@@ -97,6 +99,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, out, er
 		info, _ := debug.ReadBuildInfo() // the go command puts it into every program
 		fmt.Fprintln(stdout, "grantling", info.Main.Version)
 		return 0
+	case err == nil && o.ready:
+		err = o.waitUntilReady(ctx, healthTransport)
 	case err == nil:
 		err = serve(ctx, o, stdout, stderr)
 	}
@@ -111,7 +115,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, out, er
 	return 1
 }
 
-// parseOptions reads the flags. Each but -version is also an environment
+// parseOptions reads the flags. Each but -version and -ready is also an environment
 // variable; the flag wins.
 func parseOptions(args []string, getenv func(string) string, stdout io.Writer) (*options, error) {
 	o := new(options)
@@ -139,19 +143,22 @@ func parseOptions(args []string, getenv func(string) string, stdout io.Writer) (
 	flags.StringVar(&o.tlsCert, "tls-cert", "", "serve HTTPS with the certificate in `FILE`")
 	flags.StringVar(&o.tlsKey, "tls-key", "", "the certificate's key is in `FILE`")
 	flags.StringVar(&o.log, "log", "text", "log to standard error as `FORMAT`: text, json or off")
+	flags.BoolVar(&o.ready, "ready", false, "do not serve: wait until the server at -addr (or -issuer) answers,\nten seconds at most; the exit status is 0 or 1")
 	flags.BoolVar(&o.version, "version", false, "print the version and exit")
 	err := flags.Parse(args)
+	o.byIssuer = asksIssuer(flags) // before the environment has a say
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprintln(stdout, "usage: grantling [flags]")
 		flags.SetOutput(stdout)
 		flags.PrintDefaults()
-		fmt.Fprintln(stdout, "Each flag but -version is also an environment variable, GRANTLING_ADDR for -addr; the flag wins.")
+		fmt.Fprintln(stdout, "Each flag but -version and -ready is also an environment variable, GRANTLING_ADDR for -addr; the flag wins.")
 		return nil, err
 	case err == nil && flags.NArg() > 0:
 		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	case err == nil:
 		err = cmp.Or(setFromEnvironment(flags, getenv), o.check())
+		o.byIssuer = o.byIssuer || asksIssuer(flags)
 	}
 	if err != nil {
 		return nil, usageError{err}
@@ -161,7 +168,7 @@ func parseOptions(args []string, getenv func(string) string, stdout io.Writer) (
 
 // setFromEnvironment sets the flags that the command line did not.
 func setFromEnvironment(flags *flag.FlagSet, getenv func(string) string) (wrong error) {
-	given := map[string]bool{"version": true} // images set GRANTLING_VERSION for their own ends
+	given := map[string]bool{"version": true, "ready": true} // images set GRANTLING_VERSION for their own ends
 	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	flags.VisitAll(func(f *flag.Flag) {
 		name := "GRANTLING_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
@@ -258,7 +265,7 @@ func serve(ctx context.Context, o *options, stdout, stderr *outlet) error {
 		return err
 	}
 	defer st.close()
-	s, err := newServer(p, st, cmp.Or(o.issuer, o.baseURL(listener.Addr())), stderr.openLog(o.log))
+	s, err := newServer(p, st, cmp.Or(o.issuer, o.baseURL(listener.Addr().String())), stderr.openLog(o.log))
 	if err != nil {
 		return err
 	}
@@ -356,7 +363,7 @@ func (s *server) newHTTPServer() *http.Server {
 
 // baseURL is the URL of the address listened on: with the host of -addr, or
 // loopback where that is all addresses.
-func (o *options) baseURL(addr net.Addr) string {
+func (o *options) baseURL(addr string) string {
 	scheme := "http://"
 	if o.tlsCert != "" {
 		scheme = "https://"
@@ -365,6 +372,6 @@ func (o *options) baseURL(addr net.Addr) string {
 	if host == "" || net.ParseIP(host).IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	_, port, _ := net.SplitHostPort(addr.String())
+	_, port, _ := net.SplitHostPort(addr)
 	return scheme + net.JoinHostPort(host, port)
 }

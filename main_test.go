@@ -375,7 +375,7 @@ func TestFlags(t *testing.T) {
 			}
 		}},
 	}
-	tested := []string{"version"} // by TestVersionAndHelp
+	tested := []string{"version", "ready"} // by TestVersionAndHelp and TestReady
 	for _, row := range rows {
 		tested = append(tested, row.flag)
 		args := slices.Clone(row.and)

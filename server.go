@@ -359,9 +359,12 @@ func (r *route) answer(w http.ResponseWriter, request *http.Request, x *exchange
 // handleHealth says that the server answers.
 func (s *server) handleHealth(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Write([]byte("ok\n"))
+	w.Write([]byte(healthy))
 	return nil
 }
+
+// healthy is the answer of /healthz.
+const healthy = "ok\n"
 
 // maxBody is the largest request body, in bytes.
 const maxBody = 64 << 10
