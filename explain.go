@@ -1,14 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"embed"
 	"fmt"
 	"html/template"
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 //go:embed explanations
@@ -64,9 +67,10 @@ func parseExplanation(why reason, text string) (*explanation, error) {
 	for rule := range strings.SplitSeq(said["rule"], ", ") {
 		e.Rules = append(e.Rules, section(rule))
 	}
+	named := namesOf(why)
 	for function := range strings.SplitSeq(said["decides"], ", ") {
 		name, file, _ := strings.Cut(function, " in ")
-		found, err := findSource(name, file, why)
+		found, err := findSource(name, file, named)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", why.slug(), err)
 		}
@@ -177,9 +181,50 @@ func (s *server) handleExplanations(w http.ResponseWriter, r *http.Request, x *e
 // handleExplanation explains one.
 func (s *server) handleExplanation(why reason) handler {
 	return func(w http.ResponseWriter, r *http.Request, x *exchange) error {
-		return s.writePage(w, x, http.StatusOK, "explain.html", explanations()[why])
+		return s.writePage(w, x, http.StatusOK, "explain.html", struct {
+			*explanation
+			Case *refusedCase
+		}{explanations()[why], s.findCase(r, x, why)})
 	}
 }
+
+// refusedCase is a recorded exchange that was refused for the reason of a page.
+type refusedCase struct {
+	*loggedRequest
+	Earlier *loggedRequest // the last before it that presented the same code or token, or nil
+	Token   string         // the public id of that
+	Apart   time.Duration
+}
+
+// findCase finds the exchange that the query names, for those who may use the
+// inspector.
+func (s *server) findCase(r *http.Request, x *exchange, why reason) *refusedCase {
+	id, err := strconv.Atoi(x.query.values.Get("exchange"))
+	_, _, inspects := s.findRoute(http.MethodGet, s.base+"/inspect")
+	if err != nil || !inspects || s.guardControl(r) != nil {
+		return nil
+	}
+	q := &s.eras.now().requests
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	at := slices.IndexFunc(q.kept, func(l *loggedRequest) bool { return l.ID == id && l.Reason == why.slug() })
+	if at < 0 {
+		return nil
+	}
+	found := &refusedCase{loggedRequest: q.kept[at]}
+	for _, earlier := range slices.Backward(q.kept[:at]) {
+		for _, p := range found.presented {
+			if earlier.Reason == "" && slices.ContainsFunc(earlier.presented, func(e seen) bool { return e.id == p.id }) {
+				found.Earlier, found.Token, found.Apart = earlier, p.id.String(), found.at.Sub(earlier.at)
+				return found
+			}
+		}
+	}
+	return found
+}
+
+// Link is the name of the page with the exchange.
+func (c *refusedCase) Link() string { return cmp.Or(c.Flow, "x"+strconv.Itoa(c.ID)) }
 
 // Shown is the function that decides, to be shown first: one that names the reason.
 func (e *explanation) Shown() *decider {
@@ -217,4 +262,15 @@ func reasonGroups() (groups []*reasonGroup) {
 		last.Explanations = append(last.Explanations, explanations()[reason(match[2])])
 	}
 	return groups
+}
+
+// Clock is the time of day of an exchange.
+func (l *loggedRequest) Clock() string { return l.at.Format("15:04:05") }
+
+// Ago is how long after the earlier exchange it came.
+func (c *refusedCase) Ago() string {
+	if c.Apart < time.Minute {
+		return strconv.FormatFloat(c.Apart.Seconds(), 'f', 1, 64) + " s"
+	}
+	return c.Apart.Round(time.Second).String()
 }

@@ -31,8 +31,9 @@ type sourceLine struct {
 	Marked bool
 }
 
-// findSource finds a function or method with its comment. gofmt puts its end at the beginning of a line.
-func findSource(function, file string, why reason) (*decider, error) {
+// findSource finds a function or method with its comment, and marks the lines that
+// match. gofmt puts its end at the beginning of a line.
+func findSource(function, file string, named *regexp.Regexp) (*decider, error) {
 	data, err := sourceFiles.ReadFile(file)
 	if err != nil {
 		return nil, err
@@ -43,10 +44,9 @@ func findSource(function, file string, why reason) (*decider, error) {
 		return nil, fmt.Errorf("%s has no function %q", file, function)
 	}
 	found := &decider{Function: function, File: file}
-	names := namesOf(why)
 	number := 1 + strings.Count(text[:at[0]], "\n")
 	for line := range strings.SplitSeq(text[at[0]:at[1]], "\n") {
-		marked := names.MatchString(line)
+		marked := named.MatchString(line)
 		found.Lines = append(found.Lines, sourceLine{number, line, marked})
 		found.Marks = found.Marks || marked
 		number++

@@ -75,7 +75,7 @@ func (b *tab) audit(name string) {
 func (b *tab) tabThrough(name string) {
 	b.Helper()
 	controls := run(b, chromedp.Evaluate[int](`
-		window.controls = new Set([...document.querySelectorAll("a[href], button, input:not([type=hidden]), textarea, select, summary")]
+		window.controls = new Set([...document.querySelectorAll("a[href], button, input:not([type=hidden]), textarea, select, summary, [tabindex]")]
 			.filter(e => e.checkVisibility() && !(e.type === "radio" && !e.checked)));
 		document.activeElement.blur();
 		controls.size`))
@@ -124,6 +124,10 @@ func TestEveryPage(t *testing.T) {
 	b.audit("authorized-none")
 	b.open(s.URL)
 	b.audit("start-signed-in")
+	b.open(s.URL + "/explain/")
+	b.audit("explanations")
+	b.open(s.URL + "/explain/code-used")
+	b.audit("explain")
 
 	b.open(s.URL + "/account/applications/new")
 	b.audit("new")
