@@ -132,10 +132,8 @@ func (a *authorizationRequest) parseParameters(p *profile, x *exchange) error {
 			return invalidRequest(rfc6749("4.2.2"), tokenOutOfBand, "an access token cannot be shown out of band: use response_type code").about("response_type")
 		}
 	case "":
-		x.holds(parameterMissing, false)
 		return missing(rfc6749("3.1.1"), "response_type")
 	default:
-		x.holds(responseTypeUnsupported, false)
 		must := "response_type must be code"
 		if slices.Contains(p.Grants, "implicit") {
 			must += ", or token for clients of the implicit grant"

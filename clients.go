@@ -96,18 +96,18 @@ func (c *client) grantableScope(requested string, p *profile, x *exchange) (stri
 	}
 	tokens, unknown := p.canonicalScope(tokens)
 	if !x.holds(unknownScope, unknown == "") {
-		return "", x.tooMuch(rfc6749("3.3"), unknownScope, unknown, p.hasScope, "the scope asks for something that this server does not have")
+		return "", tooMuch(rfc6749("3.3"), unknownScope, unknown, p.hasScope, "the scope asks for something that this server does not have")
 	}
 	if i := slices.IndexFunc(tokens, unregistered); !x.holds(scopeNotRegistered, i < 0) {
 		registered := func(token string) bool { return !unregistered(token) }
-		return "", x.tooMuch(rfc6749("3.3"), scopeNotRegistered, tokens[i], registered, "the scope asks for more than the client is registered for")
+		return "", tooMuch(rfc6749("3.3"), scopeNotRegistered, tokens[i], registered, "the scope asks for more than the client is registered for")
 	}
 	return joinScope(tokens), nil
 }
 
 // tooMuch refuses a scope because of one token. If the token is several good ones
 // with another separator than RFC 6749 §3.3's space, the error says so.
-func (x *exchange) tooMuch(rule section, why reason, token string, has func(token string) bool, description string) error {
+func tooMuch(rule section, why reason, token string, has func(token string) bool, description string) error {
 	for separator, mistake := range map[rune]string{
 		',': "the scope has commas between its tokens: separate them with spaces",
 		'+': "the scope has plus signs between its tokens: encode a space as + or %20, not as %2B",
@@ -117,7 +117,6 @@ func (x *exchange) tooMuch(rule section, why reason, token string, has func(toke
 			why, description = scopeSeparator, mistake
 		}
 	}
-	x.holds(why, false)
 	return invalidScope(rule, why, description).about("scope", token)
 }
 
@@ -230,13 +229,12 @@ func (c *client) redirectURIFor(requested string, x *exchange) (string, error) {
 			}
 		}
 		return "", invalidRequest(rfc6749("3.1.2.3"), redirectURINotRegistered, "redirect_uri "+is+"; redirect URIs are compared character by character").about("redirect_uri")
-	case len(c.RedirectURIs) == 1:
-		return c.RedirectURIs[0], nil
 	case !x.holds(noRedirectURI, len(c.RedirectURIs) > 0):
 		return "", invalidRequest(rfc6749("3.1.2.2"), noRedirectURI, "this client has no redirect URI registered")
-	default:
-		x.holds(redirectURINeeded, false)
+	case !x.holds(redirectURINeeded, len(c.RedirectURIs) == 1):
 		return "", invalidRequest(rfc6749("3.1.2.3"), redirectURINeeded, "redirect_uri is missing, and this client has several to choose from").about("redirect_uri")
+	default:
+		return c.RedirectURIs[0], nil
 	}
 }
 
@@ -285,7 +283,6 @@ func (x *exchange) parseClientCredentials(body values, p *profile) (clientCreden
 // form-urlencoded (RFC 6749 §2.3.1).
 func parseBasic(authorization string, x *exchange) (clientCredentials, error) {
 	refused := func(description string) (clientCredentials, error) {
-		x.holds(basicMalformed, false)
 		return clientCredentials{}, invalidClient(rfc6749("2.3.1"), basicMalformed, description)
 	}
 	_, encoded, _ := strings.Cut(authorization, " ")

@@ -27,6 +27,7 @@ type explanation struct {
 	Answer  string
 	Decides []*decider
 	Related []reason
+	Try     string // the step of the playground where one can provoke it, or ""
 
 	What, Rule, Causes []string // paragraphs, and the causes with the likeliest first
 	Scene              []string // before the two requests
@@ -63,7 +64,7 @@ func parseExplanation(why reason, text string) (*explanation, error) {
 		name, value, _ := strings.Cut(line, ": ")
 		said[name] = value
 	}
-	e.Check, e.Answer = said["check"], codeInAnswer.ReplaceAllString(said["answer"], "`$0`")
+	e.Check, e.Try, e.Answer = said["check"], said["try"], codeInAnswer.ReplaceAllString(said["answer"], "`$0`")
 	for rule := range strings.SplitSeq(said["rule"], ", ") {
 		e.Rules = append(e.Rules, section(rule))
 	}
@@ -181,10 +182,14 @@ func (s *server) handleExplanations(w http.ResponseWriter, r *http.Request, x *e
 // handleExplanation explains one.
 func (s *server) handleExplanation(why reason) handler {
 	return func(w http.ResponseWriter, r *http.Request, x *exchange) error {
+		e := explanations()[why]
+		lesson, _, _ := strings.Cut(e.Try, "#")
+		_, _, plays := s.findRoute(http.MethodGet, s.base+"/playground/"+lesson)
 		return s.writePage(w, x, http.StatusOK, "explain.html", struct {
 			*explanation
-			Case *refusedCase
-		}{explanations()[why], s.findCase(r, x, why)})
+			Case  *refusedCase
+			Plays bool // the playground has the step
+		}{e, s.findCase(r, x, why), plays && e.Try != ""})
 	}
 }
 

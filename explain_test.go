@@ -1,6 +1,11 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -23,6 +28,7 @@ func TestExplanations(t *testing.T) {
 			t.Errorf("%s explains no reason", file)
 		}
 	}
+	lessons := readPage(t, "templates/lessons.json")
 	titles := make(map[string]reason)
 	for _, why := range reasons {
 		text, err := explanationFiles.ReadFile("explanations/" + why.slug() + ".md")
@@ -46,6 +52,9 @@ func TestExplanations(t *testing.T) {
 			if !regexp.MustCompile(`^(RFC [0-9]+ (§[0-9]+(\.[0-9]+)*|Appendix [A-Z])|OpenID Connect Core §[0-9.]+)$`).MatchString(string(rule)) {
 				t.Errorf("%s: rule %q", why.slug(), rule)
 			}
+		}
+		if lesson, step, _ := strings.Cut(e.Try, "#"); e.Try != "" && !regexp.MustCompile(`(?s)"path": "`+lesson+`".*?"name": "`+step+`"`).MatchString(lessons) {
+			t.Errorf("%s: the playground has no %s", why.slug(), e.Try)
 		}
 		if slices.Contains(e.Related, why) {
 			t.Errorf("%s is related to itself", why.slug())
@@ -141,6 +150,16 @@ func TestExplainPages(t *testing.T) {
 			t.Errorf("status %d: %s", r.StatusCode, r.body)
 		}
 	})
+	t.Run("the playground is linked where it has the lesson", func(t *testing.T) {
+		const button = `<a class="button" href="/playground/refresh#refresh">Try it in the playground</a>`
+		for profile, want := range map[string]bool{"rfc6749": true, "mastodon": false} {
+			with := startProfile(t, profile, (*server).openPlayground).get("/explain/refresh-token-used")
+			without := startProfile(t, profile).get("/explain/refresh-token-used")
+			if strings.Contains(with.body, button) != want || strings.Contains(without.body, "/playground") {
+				t.Errorf("%s: %s", profile, with.body)
+			}
+		}
+	})
 	t.Run("below a path", func(t *testing.T) {
 		i := start(t).in(t).behind("https://as.example/tenant")
 		if r := i.get("/tenant/explain/code-used"); r.StatusCode != 200 || !strings.Contains(r.body, `href="/tenant/explain/code-expired"`) {
@@ -179,4 +198,47 @@ func TestExplainErrorURI(t *testing.T) {
 	if got := i.get(i.endpoint("userinfo")).Header.Get("WWW-Authenticate"); got != `Bearer realm="grantling"` {
 		t.Errorf("without a token: %s", got)
 	}
+}
+
+// TestRareRefusals provokes the reasons that no other test is refused for.
+func TestRareRefusals(t *testing.T) {
+	t.Parallel()
+	t.Run("redirect URIs of a registration", func(t *testing.T) {
+		i := startProfile(t, "mastodon")
+		for uri, want := range map[string]string{
+			"https://app.example/a|b":          "reason=redirect-URI-malformed ",
+			"https://app.example/cb?code=mine": "reason=redirect-URI-with-a-parameter-of-the-answer ",
+		} {
+			form := url.Values{"client_name": {"App"}, "redirect_uris": {uri}}
+			if r := i.post("/api/v1/apps", form); r.StatusCode != 422 || !strings.Contains(i.log.String(), want) {
+				t.Errorf("%s: status %d: %s: %s", uri, r.StatusCode, r.body, i.log)
+			}
+		}
+	})
+	t.Run("busy", func(t *testing.T) {
+		i := start(t)
+		for range cap(i.server.hashing) {
+			i.server.hashing <- struct{}{}
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		form := url.Values{"grant_type": {"password"}, "client_id": {"legacy"}, "client_secret": {"legacy-secret"}, "username": {"alice"}, "password": {"wonderland"}}
+		r := httptest.NewRequestWithContext(gone, "POST", i.endpoint("token"), strings.NewReader(form.Encode()))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		w := httptest.NewRecorder()
+		observed{t, i.server}.ServeHTTP(w, r)
+		if w.Code != 503 || !strings.Contains(w.Body.String(), "/explain/server-busy") {
+			t.Errorf("status %d: %s", w.Code, w.Body)
+		}
+	})
+	t.Run("a bug", func(t *testing.T) {
+		i := start(t)
+		bug := func(http.ResponseWriter, *http.Request, *exchange) error { return errors.New("a bug") }
+		i.server.routes["/bug"] = []*route{{methods: "GET", handle: bug, fail: i.server.writeError}}
+		w := httptest.NewRecorder()
+		observed{t, i.server}.ServeHTTP(w, httptest.NewRequest("GET", i.URL+"/bug", nil))
+		if w.Code != 500 || !strings.Contains(w.Body.String(), "/explain/server-failed") || strings.Contains(w.Body.String(), "a bug") {
+			t.Errorf("status %d: %s", w.Code, w.Body)
+		}
+	})
 }

@@ -37,10 +37,8 @@ func (s *server) grantToken(r *http.Request, x *exchange) (*tokenAnswer, error) 
 		return nil, unsupportedGrantType(rfc6749("5.2"), grantTypeUnsupported, "grant_type must be one of "+strings.Join(s.profile.tokenGrants(), ", ")).about("grant_type")
 	}
 	x.GrantType = grantType
-	if s.profile.ParametersFirst {
-		if err := s.checkRequired(grantType, body, x); err != nil {
-			return nil, err
-		}
+	if err := s.checkRequired(grantType, body, x); err != nil && s.profile.ParametersFirst {
+		return nil, err
 	}
 	c, err := s.authenticateClient(r, body, x)
 	if err != nil {
@@ -160,7 +158,6 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 // the authorization request; either may be empty (RFC 6749 §4.1.3).
 func (s *server) checkSentRedirectURI(c *client, asked, sent string, x *exchange) error {
 	differs := func(description string) error {
-		x.holds(redirectURIDiffers, false)
 		return invalidGrant(rfc6749("4.1.3"), redirectURIDiffers, description).about("redirect_uri")
 	}
 	switch {
@@ -314,7 +311,7 @@ func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenA
 		}
 		if token := uncovered(g.Scope, scope); !x.holds(scopeNotGranted, token == "") {
 			granted := func(token string) bool { return covers(g.Scope, token) }
-			return issued, x.tooMuch(rfc6749("6"), scopeNotGranted, token, granted, "the scope asks for more than was granted")
+			return issued, tooMuch(rfc6749("6"), scopeNotGranted, token, granted, "the scope asks for more than was granted")
 		}
 		if err := c.checkRegistered(rfc6749("6"), scope, x); err != nil {
 			return issued, err

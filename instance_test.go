@@ -109,8 +109,9 @@ func startProfile(t *testing.T, name string, change ...func(*server)) *instance 
 	return i
 }
 
-// provoked has the reasons that some test was refused for.
-var provoked sync.Map
+// The reasons that some test was refused for, and those whose check some request
+// passed.
+var provoked, passed sync.Map
 
 // observed is a server that notes its checks, and whose refusals are compared
 // with them: the last check that failed is the one that the refusal names.
@@ -130,6 +131,11 @@ func (o observed) observe(w http.ResponseWriter, r *http.Request) *exchange {
 		for _, c := range x.checks {
 			if !c.OK {
 				failed = c.Reason
+			}
+		}
+		for _, c := range x.checks {
+			if c.OK {
+				passed.Store(c.Reason, true)
 			}
 		}
 		if x.refusal != nil && x.Fault == "" {

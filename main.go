@@ -33,6 +33,7 @@
 //	profile.go, profile_*  what differs between services, as data
 //	registration.go        clients that register themselves, and what may be registered, RFC 7591
 //	record.go, record_*    what is kept of requests and answers, without secrets
+//	explain.go, explain_*  why requests are refused: explanations/, and the functions that decide
 //	control.go, control_*  the control API for test suites, and its faults
 //	fixtures.go            users and clients from a file
 //	document.go            JSON files whose errors name line and key

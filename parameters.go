@@ -163,7 +163,6 @@ func (x *exchange) parseBody(r *http.Request, kinds []string, otherEmpty bool) (
 		return nil, nil, err
 	}
 	malformed := func(problem string) error {
-		x.holds(bodyMalformed, false)
 		return invalidRequest(rfc6749Appendix("B"), bodyMalformed, "the body is "+problem)
 	}
 	switch isObject := strings.HasPrefix(strings.TrimSpace(body), "{"); {

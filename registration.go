@@ -135,7 +135,6 @@ func (p *profile) parseClientMetadata(x *exchange) (*clientFixture, error) {
 		name, _, _ := strings.Cut(wrong[0].member, "[")
 		problem := uriProblem{wrong[0].error, metadataInvalid}
 		errors.As(wrong[0].error, &problem)
-		x.holds(problem.why, false)
 		return nil, g.refused(name, problem.why, problem.Error())
 	}
 	if g.Parameters["grant_types"] == "" {

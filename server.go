@@ -250,7 +250,8 @@ type check struct {
 	OK     bool
 }
 
-// holds notes a check, and returns ok. A transaction may run again, and then checks again.
+// holds notes a check, and returns ok. One that comes again counts anew: a
+// transaction may run twice, and every refusal is noted once more at the end.
 func (x *exchange) holds(why reason, ok bool) bool {
 	if x != nil && x.era != nil {
 		x.checks = append(slices.DeleteFunc(x.checks, func(c check) bool { return c.Reason == why }), check{why, ok})
@@ -264,8 +265,8 @@ func (x *exchange) refused(err error) *oauthError {
 	x.Section, x.Reason = x.refusal.Section, x.refusal.Reason.slug()
 	if x.refusal.Status >= 500 {
 		x.failure = err
-		x.holds(x.refusal.Reason, false)
 	}
+	x.holds(x.refusal.Reason, false)
 	return x.refusal
 }
 
