@@ -46,7 +46,7 @@ func findSource(function, file string, named *regexp.Regexp) (*decider, error) {
 	found := &decider{Function: function, File: file}
 	number := 1 + strings.Count(text[:at[0]], "\n")
 	for line := range strings.SplitSeq(text[at[0]:at[1]], "\n") {
-		marked := named.MatchString(line)
+		marked := named.MatchString(line) && !strings.HasPrefix(line, "//")
 		found.Lines = append(found.Lines, sourceLine{number, line, marked})
 		found.Marks = found.Marks || marked
 		number++
