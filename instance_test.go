@@ -129,13 +129,10 @@ func (o observed) observe(w http.ResponseWriter, r *http.Request) *exchange {
 	defer func() {
 		failed := reason("")
 		for _, c := range x.checks {
-			if !c.OK {
-				failed = c.Reason
-			}
-		}
-		for _, c := range x.checks {
 			if c.OK {
 				passed.Store(c.Reason, true)
+			} else {
+				failed = c.Reason
 			}
 		}
 		if x.refusal != nil && x.Fault == "" {
