@@ -64,15 +64,20 @@ const maxCredential = 8 << 10
 
 // newCredential returns a random one. sign makes a JSON Web Token with a jti.
 func (f format) newCredential(sign func(jti string) string) credential {
-	c := credential{id: uuid.Must(uuid.NewV7())}
 	var secret [24]byte
 	rand.Read(secret[:]) // never fails: crypto/rand ends the process instead
+	return f.credentialOf(uuid.Must(uuid.NewV7()), secret[:], sign)
+}
+
+// credentialOf returns the credential of an id and a secret.
+func (f format) credentialOf(id uuid.UUID, secret []byte, sign func(jti string) string) credential {
+	c := credential{id: id}
 	short := append(c.id[:], secret[:16]...)
 	switch f.Encoding {
 	case "hex":
 		c.text = f.Prefix + hex.EncodeToString(short)
 	case "jwt":
-		c.text = sign(hex.EncodeToString(append(c.id[:], secret[:]...)))
+		c.text = sign(hex.EncodeToString(append(c.id[:], secret...)))
 	default:
 		c.text = f.Prefix + base64.RawURLEncoding.EncodeToString(short)
 	}

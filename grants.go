@@ -148,7 +148,7 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 			return issued, err
 		}
 		x.Username = g.Username
-		issued, answer = s.newTokens(g, c, g.Scope, x, s.profile.AccessTokenLifetime)
+		issued, answer = s.newTokens(g, c, g.Scope, x, s.profile.AccessTokenLifetime, s.profile.newRefreshToken)
 		return issued, nil
 	})
 	return answer, codeRefusals.of(err)
@@ -245,7 +245,7 @@ func (s *server) passwordGrant(c *client, body values, r *http.Request, x *excha
 
 // issueForUser issues tokens to a client on a new grant of a user.
 func (s *server) issueForUser(u *user, c *client, scope string, x *exchange, lifetime seconds) (*tokenAnswer, error) {
-	issued, answer := s.newTokens(s.newGrant(u, c, scope, x), c, scope, x, lifetime)
+	issued, answer := s.newTokens(s.newGrant(u, c, scope, x), c, scope, x, lifetime, s.profile.newRefreshToken)
 	return answer, s.store.issue(issued)
 }
 
@@ -281,8 +281,8 @@ func (s *server) issueForClient(c *client, scope string, x *exchange, lifetime s
 }
 
 // refreshTokenGrant exchanges a refresh token for new tokens (RFC 6749 §6).
-// Each refresh token works once. A second use means that somebody has a copy, so
-// it revokes the grant and all its tokens (RFC 9700 §4.14.2).
+// Each refresh token works once, unless the profile says otherwise. A second use means
+// that somebody has a copy, so it revokes the grant and all its tokens (RFC 9700 §4.14.2).
 //
 // Choice: a narrower scope narrows the access token; the new refresh token keeps
 // the scope of the old one. The access token issued before works until it expires.
@@ -317,9 +317,10 @@ func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenA
 			return issued, err
 		}
 		x.Username = g.Username
-		issued, answer = s.newTokens(g, c, scope, x, s.profile.AccessTokenLifetime)
+		issued, answer = s.newTokens(g, c, scope, x, s.profile.AccessTokenLifetime, func() credential { return s.profile.refreshTokenAfter(token, presented, c, x.now) })
 		if s.profile.RefreshEndsAccessToken {
-			issued.ends = &token.Access
+			ends := token.Access
+			issued.ends, token.Access = &ends, issued.access.id // the next to end, if this is repeated
 		}
 		return issued, nil
 	})
@@ -349,10 +350,10 @@ func (s *server) newGrant(u *user, c *client, scope string, x *exchange) *grant 
 
 // newTokens makes an access token on a grant and, for a client that may use it, a
 // refresh token. The grant lasts as long as they do.
-func (s *server) newTokens(g *grant, c *client, scope string, x *exchange, lifetime seconds) (issuance, *tokenAnswer) {
+func (s *server) newTokens(g *grant, c *client, scope string, x *exchange, lifetime seconds, newRefreshToken func() credential) (issuance, *tokenAnswer) {
 	issued, answer := s.newAccessToken(g, c, scope, x, lifetime)
 	if c.mayUse("refresh_token", s.profile) {
-		presented := s.profile.RefreshTokenFormat.newCredential(nil)
+		presented := newRefreshToken()
 		x.about(presented.id)
 		expires := earlier(x.now.after(s.profile.RefreshTokenLifetime), g.Issued.after(s.profile.GrantLifetime))
 		issued.refresh = &oneTime{stored: presented.stored(x.now), Grant: g.key, Expires: expires, Access: issued.access.id}

@@ -18,7 +18,6 @@
 //	clients.go             clients, their authentication, redirect URIs, RFC 6749 §2, §3.1.2
 //	tokens.go              using, describing and ending tokens, RFC 6750, 7662, 7009
 //	errors.go              every error and how it is written, RFC 6749 §4.1.2.1, §5.2, RFC 6750 §3
-//	jwt.go                 access tokens that are signed, and their keys, RFC 9068, RFC 7517
 //	credentials.go         codes, tokens and secrets, and how they look, RFC 6749 §1.4, §10.10
 //	store.go               grants, codes and tokens, how long they live, and the verbs on them
 //
@@ -27,6 +26,8 @@
 //	errors_reasons.go      what can be wrong, in one list
 //	store_*.go             users and clients, transactions, the file, the sweeper
 //	users.go               users, passwords, guess limits, RFC 6749 §10.10
+//	refresh.go             which refresh token follows another, RFC 6749 §6, RFC 9700 §4.14.2
+//	jwt.go                 access tokens that are signed, and their keys, RFC 9068, RFC 7517
 //	metadata.go            the issuer and what it tells of itself, RFC 8414
 //	origins.go             which hosts and origins may call, and what browsers may do with answers
 //	pages.go, pages_*.go   what people see; their sign-in and its sessions, RFC 6749 §10.12

@@ -61,6 +61,9 @@ type profile struct {
 	RefreshTokenLifetime seconds `json:"refresh_token_lifetime" from:"0" to:"3153600000" rule:"0 means forever"` // from one use to the next
 	GrantLifetime        seconds `json:"grant_lifetime" from:"0" to:"3153600000" rule:"0 means forever"`         // from the first token to the last refresh
 
+	RefreshTokenUse   string  `json:"refresh_token_use" one:"rotate keep"`    // each works once, or, for confidential clients, until it expires; default rotate
+	RefreshTokenGrace seconds `json:"refresh_token_grace" from:"0" to:"3600"` // so long one that was used is answered the same again, in case the answer was lost
+
 	CodeFormat             format `json:"code_format"`
 	AccessTokenFormat      format `json:"access_token_format"`
 	RefreshTokenFormat     format `json:"refresh_token_format"`

@@ -160,6 +160,7 @@ func (p *profile) checkAnswers(all *memberErrors) {
 	}
 	answer("token_answer", p.TokenAnswer, true, "access_token")
 	answer("implicit_answer", p.ImplicitAnswer, slices.Contains(p.Grants, "implicit"), "access_token")
+	all.add(p.RefreshTokenUse == "keep" && p.RefreshTokenGrace > 0, "refresh_token_grace", "has no meaning with refresh_token_use keep")
 	answer("introspection_answer", p.IntrospectionAnswer, len(p.Endpoints["introspect"]) > 0, "")
 	all.add(!isText(p.BasicChallenge), "basic_challenge", "is not a valid header (RFC 9110 §5)")
 	mediaType, _, err := mime.ParseMediaType(p.JSONType)

@@ -141,7 +141,8 @@ type oneTime struct {
 	RedirectURI   string `json:"redirect_uri,omitempty"` // as in the authorization request; empty if it had none
 	CodeChallenge string `json:"code_challenge,omitempty"`
 
-	Access uuid.UUID `json:"access,omitzero"` // issued beside a refresh token
+	Access uuid.UUID  `json:"access,omitzero"` // issued beside a refresh token
+	Next   *nextToken `json:"next,omitempty"`  // issued for a refresh token, where the profile answers it again
 }
 
 // accessToken hangs on a grant. One from the client credentials grant hangs only
@@ -300,7 +301,7 @@ func (v verdict) Unwrap() error { return v.error }
 // The error is errReused, errExpired or errRevoked.
 func (t *tx) live(o *oneTime, now unixTime, note noting) (*bearer, error) {
 	switch {
-	case !note(errReused, !o.Used):
+	case !note(errReused, !o.Used || t.mayRepeat(o, now)):
 		return nil, errReused
 	case !note(errExpired, !o.Expires.expired(now)):
 		return nil, errExpired

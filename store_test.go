@@ -1227,7 +1227,7 @@ func TestSweep(t *testing.T) {
 			atOnce(16, func(int) {
 				for range rounds(t, 2000) / 16 {
 					g := i.server.newGrant(u, c, "read", &exchange{now: now})
-					issued, _ := i.server.newTokens(g, c, "read", &exchange{now: now}, 3600)
+					issued, _ := i.server.newTokens(g, c, "read", &exchange{now: now}, 3600, i.server.profile.newRefreshToken)
 					presented := newCredential()
 					issued.code = &oneTime{stored: presented.stored(0), Grant: g.key, Expires: now.after(600), Used: true}
 					if err := i.server.store.issue(issued); err != nil {

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+
+	"github.com/google/uuid"
+)
+
+// nextToken is what the record of a used refresh token keeps of the token after it, so
+// that the same can be answered again. Its secret follows from the salt and the text
+// of the used token, which the file does not have.
+type nextToken struct {
+	ID    uuid.UUID `json:"id"`
+	Salt  []byte    `json:"salt"`
+	Until unixTime  `json:"until"`
+}
+
+func (p *profile) newRefreshToken() credential { return p.RefreshTokenFormat.newCredential(nil) }
+
+// refreshTokenAfter returns the refresh token that is answered for another: a new one
+// (RFC 6749 §6), the one that was answered before, if this answer was lost, or the same
+// again.
+//
+// Choice: a public client gets a new one in any profile, because it has nothing but the
+// token (RFC 9700 §2.2.2).
+func (p *profile) refreshTokenAfter(used *oneTime, presented credential, c *client, now unixTime) credential {
+	switch {
+	case p.RefreshTokenUse == "keep" && !c.public():
+		return presented // its record is written again
+	case p.RefreshTokenGrace == 0:
+		return p.newRefreshToken()
+	case used.Next == nil:
+		used.Next = &nextToken{uuid.Must(uuid.NewV7()), make([]byte, 16), now.after(p.RefreshTokenGrace)}
+		rand.Read(used.Next.Salt)
+	}
+	mac := hmac.New(sha256.New, []byte(presented.text))
+	mac.Write(used.Next.Salt)
+	return p.RefreshTokenFormat.credentialOf(used.Next.ID, mac.Sum(nil), nil)
+}
+
+// mayRepeat reports whether a used refresh token is taken again.
+//
+// Choice: only until the token after it is used. Then the client has it, and somebody
+// else presents the old one.
+func (t *tx) mayRepeat(used *oneTime, now unixTime) bool {
+	if used.Next == nil || used.Next.Until.expired(now) {
+		return false
+	}
+	next, err := read[oneTime](t, bucketRefresh, used.Next.ID[:])
+	return err == nil && next != nil && !next.Used
+}
