@@ -168,7 +168,9 @@ func (s section) Link() string {
 
 // addExplanations adds the routes of the pages that explain.
 func (s *server) addExplanations(add func(path, methods string, handle handler)) {
-	add("/explain/", "GET", s.visited(s.handleExplanations))
+	for _, path := range []string{"/explain/", "/explain"} { // people leave out the slash
+		add(path, "GET", s.visited(s.handleExplanations))
+	}
 	for _, why := range reasons {
 		add("/explain/"+why.slug(), "GET", s.visited(s.handleExplanation(why)))
 	}

@@ -4,7 +4,9 @@ import (
 	"embed"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 )
 
 // sourceFiles are the files in which requests are refused.
@@ -38,18 +40,22 @@ func findSource(function, file string, named *regexp.Regexp) (*decider, error) {
 	if err != nil {
 		return nil, err
 	}
-	text := string(data)
-	at := regexp.MustCompile(`(?ms)(?:^//[^\n]*\n)*^func (?:\([^)]*\) )?` + regexp.QuoteMeta(function) + `[(\[](?:[^\n]*\}|.*?\n\})$`).FindStringIndex(text)
-	if at == nil {
+	lines := strings.Split(string(data), "\n")
+	from := slices.IndexFunc(lines, regexp.MustCompile(`^func (\([^)]*\) )?`+regexp.QuoteMeta(function)+`[(\[]`).MatchString)
+	if from < 0 {
 		return nil, fmt.Errorf("%s has no function %q", file, function)
 	}
+	to := from
+	for isWhole := strings.HasSuffix(lines[from], "}"); !isWhole && lines[to] != "}"; to++ {
+	}
+	for from > 0 && strings.HasPrefix(lines[from-1], "//") {
+		from--
+	}
 	found := &decider{Function: function, File: file}
-	number := 1 + strings.Count(text[:at[0]], "\n")
-	for line := range strings.SplitSeq(text[at[0]:at[1]], "\n") {
+	for i, line := range lines[from : to+1] {
 		marked := named.MatchString(line) && !strings.HasPrefix(line, "//")
-		found.Lines = append(found.Lines, sourceLine{number, line, marked})
+		found.Lines = append(found.Lines, sourceLine{from + i + 1, line, marked})
 		found.Marks = found.Marks || marked
-		number++
 	}
 	return found, nil
 }
@@ -57,13 +63,19 @@ func findSource(function, file string, named *regexp.Regexp) (*decider, error) {
 // namesOf matches what the source calls a reason: its variable, and the error of
 // the store that the variable's refusal is for.
 func namesOf(why reason) *regexp.Regexp {
-	declared := regexp.MustCompile(`(?m)^\t(\w+) += newReason\("` + regexp.QuoteMeta(string(why)) + `"\)`).FindStringSubmatch(sourceOf("errors_reasons.go"))
-	names := declared[1:]
-	refused := regexp.MustCompile(`(?m)^\t(err\w+): .*\b` + names[0] + `\b`)
-	for _, file := range []string{"grants.go", "tokens.go"} {
-		for _, match := range refused.FindAllStringSubmatch(sourceOf(file), -1) {
-			names = append(names, match[1])
-		}
-	}
-	return regexp.MustCompile(`\b(?:` + strings.Join(names, "|") + `)\b`)
+	return regexp.MustCompile(`\b(?:` + strings.Join(reasonNames()[why], "|") + `)\b`)
 }
+
+var reasonNames = sync.OnceValue(func() map[reason][]string {
+	names, of := make(map[reason][]string), make(map[string]reason)
+	for _, match := range regexp.MustCompile(`(?m)^\t(\w+) += newReason\("(.*)"\)`).FindAllStringSubmatch(sourceOf("errors_reasons.go"), -1) {
+		why := reason(match[2])
+		names[why], of[match[1]] = []string{match[1]}, why
+	}
+	refused := regexp.MustCompile(`(?m)^\t(err\w+): +\w+\(\w+\("[0-9.]+"\), (\w+),`)
+	for _, match := range refused.FindAllStringSubmatch(sourceOf("grants.go")+sourceOf("tokens.go"), -1) {
+		why := of[match[2]]
+		names[why] = append(names[why], match[1])
+	}
+	return names
+})

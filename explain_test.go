@@ -10,8 +10,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestExplanations walks both ways: every reason has an explanation that can be
@@ -101,7 +103,7 @@ func TestExplainPages(t *testing.T) {
 	i := start(t)
 	link := regexp.MustCompile(`href="(/[^"?]*)"`)
 	seen := make(map[string]bool)
-	waiting := []string{"/explain/"}
+	waiting := []string{"/explain/", "/explain"}
 	for len(waiting) > 0 {
 		at := waiting[0]
 		waiting = waiting[1:]
@@ -158,6 +160,50 @@ func TestExplainPages(t *testing.T) {
 			if strings.Contains(with.body, button) != want || strings.Contains(without.body, "/playground") {
 				t.Errorf("%s: %s", profile, with.body)
 			}
+		}
+	})
+	t.Run("the exchange that it came from", func(t *testing.T) {
+		i := start(t, func(s *server) { s.eras.begin() })
+		i.server.routes["/inspect"] = i.server.routes["/explain/"] // the inspector is on
+		code := i.code("web")
+		i.token(exchangeOf("web", code)).wantToken()
+		i.advance(90 * time.Second)
+		i.token(exchangeOf("web", code)).wantError(400, "invalid_grant")
+		i.token(plainExchange("web", "unknown")).wantError(400, "invalid_grant")
+		kept := i.server.eras.now().requests.kept
+		replay, unknown := kept[len(kept)-2], kept[len(kept)-1]
+		at := func(slug string, l *loggedRequest, header ...string) string {
+			return i.get("/explain/"+slug+"?exchange="+strconv.Itoa(l.ID), header...).body
+		}
+		body := at("code-used", replay)
+		for _, want := range []string{
+			"<strong>In your flow.</strong> <bdi>web</bdi> was refused at ", ": the code was used before; the tokens issued for it are now revoked.",
+			"<code>" + replay.presented[0].id.String() + "…</code> had been presented 1m30s before, at ",
+			`<a href="/inspect/` + replay.Flow + "#x" + strconv.Itoa(replay.ID) + `">See the exchange</a>`,
+		} {
+			if !strings.Contains(body, want) {
+				t.Errorf("no %s in %s", want, body)
+			}
+		}
+		if strings.Contains(body, code) {
+			t.Error("the code is on the page")
+		}
+		if body := at("unknown-code", unknown); !strings.Contains(body, `<a href="/inspect/x`+strconv.Itoa(unknown.ID)+"#x") {
+			t.Errorf("%s", body)
+		}
+		for name, body := range map[string]string{
+			"another reason":  at("code-expired", replay),
+			"no such request": at("code-used", &loggedRequest{ID: 999}),
+			"another site":    at("code-used", replay, "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"),
+			"another host":    at("code-used", replay, "Host", "evil.example"),
+		} {
+			if strings.Contains(body, "In your flow") {
+				t.Errorf("%s: %s", name, body)
+			}
+		}
+		delete(i.server.routes, "/inspect")
+		if body := at("code-used", replay); strings.Contains(body, "In your flow") {
+			t.Errorf("without the inspector: %s", body)
 		}
 	})
 	t.Run("below a path", func(t *testing.T) {
