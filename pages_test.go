@@ -102,7 +102,7 @@ func TestPageHeaders(t *testing.T) {
 					t.Errorf("the Content-Security-Policy has %s: %v", weak, policy)
 				}
 			}
-			if asset := regexp.MustCompile(`/([a-z]+\.css|[a-z]+\.js|icon\.svg)$`); asset.MatchString(name) && r.StatusCode == 200 {
+			if asset := regexp.MustCompile(`/([a-z]+\.css|[a-z]+\.js|icon\.svg|jwks\.json)$`); asset.MatchString(name) && r.StatusCode == 200 {
 				return
 			}
 			if got := r.Header.Get("Cache-Control"); got != "no-store" {
@@ -219,7 +219,7 @@ func TestNotFound(t *testing.T) {
 func TestEndpointRows(t *testing.T) {
 	t.Parallel()
 	for profile, want := range map[string][]string{
-		"rfc6749":    {"Authorization", "Token", "User info", "Token info", "Revocation", "Introspection", "Metadata"},
+		"rfc6749":    {"Authorization", "Token", "User info", "Token info", "Revocation", "Introspection", "Registration", "Metadata"},
 		"figshare":   {"Authorization", "Token", "User info", "Token info"},
 		"mastodon":   {"Authorization", "Token", "User info", "Token info", "Revocation", "Registration", "About the server"},
 		"trackmania": {"Authorization", "Token", "User info"},
@@ -642,7 +642,7 @@ func TestMetadata(t *testing.T) {
 func TestCORS(t *testing.T) {
 	t.Parallel()
 	i := start(t)
-	open := []string{"metadata", "token", "revoke", "registration", "tokeninfo", "userinfo"}
+	open := []string{"metadata", "jwks", "token", "revoke", "registration", "tokeninfo", "userinfo"}
 	access, _ := i.tokens("web")
 	b := i.as("alice")
 	for path, routes := range i.server.routes {
