@@ -24,8 +24,9 @@ type authorizationRequest struct {
 
 	// Known before anything may be sent to the redirect URI.
 	client          *client
-	redirectURI     string // where the answer goes
-	sentRedirectURI string // redirect_uri as sent, empty if it was not
+	resources       []string // as sent
+	redirectURI     string   // where the answer goes
+	sentRedirectURI string   // redirect_uri as sent, empty if it was not
 
 	// Known once the rest has been parsed.
 	responseType  string
@@ -79,7 +80,7 @@ func (s *server) parseClientAndRedirectURI(q query, x *exchange) (*authorization
 		return nil, err
 	}
 	return &authorizationRequest{query: q.text, values: v, faulty: faulty,
-		client: c, redirectURI: redirectURI, sentRedirectURI: v["redirect_uri"]}, nil
+		client: c, resources: q.values["resource"], redirectURI: redirectURI, sentRedirectURI: v["redirect_uri"]}, nil
 }
 
 // escapeBytes percent-encodes what is not printable ASCII, which pages and headers
@@ -148,6 +149,9 @@ func (a *authorizationRequest) parseParameters(p *profile, x *exchange) error {
 		return err
 	}
 	a.scope = scope
+	if err := x.parseResources(a.resources, p); err != nil {
+		return err
+	}
 	if a.responseType == "code" {
 		if err := a.parseCodeChallenge(p, x); err != nil {
 			return err
@@ -304,7 +308,7 @@ func (s *server) consent(w http.ResponseWriter, x *exchange, request *authorizat
 	remembered := false
 	if request.responseType == "code" && !request.client.public() && !request.prompts("consent") {
 		var err error
-		remembered, err = s.store.consented(v.user.ID, request.client.ID, x.now, func(g *grant) bool { return s.profile.remembers(g, request.scope) })
+		remembered, err = s.store.consented(v.user.ID, request.client.ID, x.now, func(g *grant) bool { return s.profile.remembers(g, request.scope) && g.coversResources(x.resources) })
 		if err != nil {
 			return request.refusedUnasked(v, err)
 		}

@@ -65,6 +65,29 @@ func BenchmarkServer(b *testing.B) {
 	}
 }
 
+// BenchmarkJWT issues signed access tokens, and opaque ones beside them.
+// opaque-ratio is the rate to theirs.
+func BenchmarkJWT(b *testing.B) {
+	for _, db := range []string{"file", "memory"} {
+		for _, alg := range []string{"ES256", "RS256"} {
+			s, opaque := newBenched(b, db), newBenched(b, db)
+			s.profile.AccessTokenFormat = format{Encoding: "jwt", Alg: alg}
+			if err := s.openKeys(false, 0); err != nil {
+				b.Fatal(err)
+			}
+			for _, callers := range []int{1, 64} {
+				b.Run(fmt.Sprintf("db=%s/alg=%s/callers=%d", db, alg, callers), func(b *testing.B) {
+					allocs, bytes := s.allocations(callers, issuing(s, 10*max(callers, 10)))
+					race(b, callers, &rival{addr: s.addr, prepare: func(n int) [][]byte { return issuing(s, n) }},
+						[]*rival{{name: "opaque", addr: opaque.addr, prepare: func(n int) [][]byte { return issuing(opaque, n) }}})
+					b.ReportMetric(allocs, "allocs/op")
+					b.ReportMetric(bytes, "B/op")
+				})
+			}
+		}
+	}
+}
+
 // benchmarkPaths measures each path of a server, beside an empty one if given.
 func benchmarkPaths(b *testing.B, s, empty *benched) {
 	paths := []struct {

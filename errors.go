@@ -20,6 +20,7 @@ func rfc7009(number string) section { return section("RFC 7009 §" + number) }
 func rfc7636(number string) section { return section("RFC 7636 §" + number) }
 func rfc7662(number string) section { return section("RFC 7662 §" + number) }
 func rfc8414(number string) section { return section("RFC 8414 §" + number) }
+func rfc8707(number string) section { return section("RFC 8707 §" + number) }
 func rfc9110(number string) section { return section("RFC 9110 §" + number) }
 func rfc9700(number string) section { return section("RFC 9700 §" + number) }
 func openID(number string) section  { return section("OpenID Connect Core §" + number) } // for prompt
@@ -63,6 +64,7 @@ var (
 	invalidRequest          = code("invalid_request", http.StatusBadRequest)
 	invalidClient           = code("invalid_client", http.StatusUnauthorized)
 	invalidGrant            = code("invalid_grant", http.StatusBadRequest)
+	invalidTarget           = code("invalid_target", http.StatusBadRequest) // RFC 8707 §2
 	invalidScope            = code("invalid_scope", http.StatusBadRequest)
 	unauthorizedClient      = code("unauthorized_client", http.StatusBadRequest)
 	unsupportedGrantType    = code("unsupported_grant_type", http.StatusBadRequest)

@@ -83,6 +83,10 @@ var (
 	scopeNotGranted         = newReason("scope not granted")
 	noDefaultScope          = newReason("no default scope")
 
+	// Resources.
+	resourceMalformed  = newReason("resource malformed")
+	resourceNotGranted = newReason("resource not granted")
+
 	// PKCE.
 	pkceMissing              = newReason("PKCE missing")
 	challengeMalformed       = newReason("code challenge malformed")

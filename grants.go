@@ -56,6 +56,9 @@ func (s *server) grantToken(r *http.Request, x *exchange) (*tokenAnswer, error) 
 	if s.profile.TokenScopeIgnored {
 		delete(body, "scope")
 	}
+	if err := x.parseResources(x.tokenResources(), s.profile); err != nil {
+		return nil, err
+	}
 	switch grantType {
 	case "authorization_code":
 		return s.authorizationCodeGrant(c, body, x)
@@ -142,6 +145,9 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 		// The code works once, and for ten minutes at most (RFC 6749 §4.1.2).
 		g, err := spend()
 		if err != nil {
+			return issued, err
+		}
+		if err := x.checkResources(g); err != nil {
 			return issued, err
 		}
 		if err := c.checkRegistered(rfc6749("5.2"), g.Scope, x); err != nil {
@@ -299,7 +305,10 @@ func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenA
 		if err != nil {
 			return issued, err
 		}
-		// The scope asks for no more than was granted.
+		// Resources and scope ask for no more than was granted.
+		if err := x.checkResources(g); err != nil {
+			return issued, err
+		}
 		scope := g.Scope
 		if body["scope"] != "" {
 			requested, err := parseScope(body["scope"], x)
@@ -339,12 +348,13 @@ func (s *server) newGrant(u *user, c *client, scope string, x *exchange) *grant 
 	id := uuid.Must(uuid.NewV7())
 	x.about(id)
 	return &grant{
-		key:      newGrantKey(u.ID, c.ID, id),
-		ClientID: c.ClientID,
-		Username: u.Username,
-		Scope:    scope,
-		Issued:   x.now,
-		Expires:  x.now, // until something is issued on it
+		key:       newGrantKey(u.ID, c.ID, id),
+		ClientID:  c.ClientID,
+		Username:  u.Username,
+		Scope:     scope,
+		Resources: x.resources,
+		Issued:    x.now,
+		Expires:   x.now, // until something is issued on it
 	}
 }
 
@@ -368,7 +378,7 @@ func (s *server) newTokens(g *grant, c *client, scope string, x *exchange, lifet
 // itself. The grant lasts as long as the token. With a negative lifetime the
 // token has expired already.
 func (s *server) newAccessToken(g *grant, c *client, scope string, x *exchange, lifetime seconds) (issuance, *tokenAnswer) {
-	token := &accessToken{Scope: scope, Expires: x.now.after(lifetime)}
+	token := &accessToken{Scope: scope, Resources: g.tokenFor(x.resources), Expires: x.now.after(lifetime)}
 	issued := x.now + unixTime(min(lifetime, 0))
 	if g != nil {
 		token.Grant = &g.key

@@ -43,10 +43,15 @@ type jwt struct {
 
 // jwtFacts are the placeholders of header and claims.
 var jwtFacts = factsOf[jwt]{
-	"alg":       func(j jwt) fact { return text(j.key.alg()) },
-	"kid":       func(j jwt) fact { return text(j.key.kid) },
-	"issuer":    func(j jwt) fact { return text(j.issuer) },
-	"aud":       func(j jwt) fact { return text(j.issuer) },
+	"alg":    func(j jwt) fact { return text(j.key.alg()) },
+	"kid":    func(j jwt) fact { return text(j.key.kid) },
+	"issuer": func(j jwt) fact { return text(j.issuer) },
+	"aud": func(j jwt) fact {
+		if len(j.Resources) == 0 {
+			return text(j.issuer)
+		}
+		return audience(j.Resources)
+	},
 	"client_id": func(j jwt) fact { return text(j.client.ClientID) },
 	"iat":       func(j jwt) fact { return number(j.issued) },
 	"exp": func(j jwt) fact {

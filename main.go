@@ -27,6 +27,7 @@
 //	store_*.go             users and clients, transactions, the file, the sweeper
 //	users.go               users, passwords, guess limits, RFC 6749 §10.10
 //	refresh.go             which refresh token follows another, RFC 6749 §6, RFC 9700 §4.14.2
+//	resource.go            where a token is for, RFC 8707
 //	jwt.go                 access tokens that are signed, and their keys, RFC 9068, RFC 7517
 //	metadata.go            the issuer and what it tells of itself, RFC 8414
 //	origins.go             which hosts and origins may call, and what browsers may do with answers

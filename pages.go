@@ -159,14 +159,15 @@ func (s *server) handleStart(w http.ResponseWriter, r *http.Request, x *exchange
 // writeConsent asks the user.
 func (s *server) writeConsent(w http.ResponseWriter, x *exchange, pending pendingConsent) error {
 	return s.writePage(w, x, http.StatusOK, "consent.html", pageData{
-		"Client":  x.request.client,
-		"Host":    redirectHost(x.request.redirectURI),
-		"Scope":   strings.Fields(x.request.scope),
-		"ID":      pending.id,
-		"Asked":   pending.asked,
-		"Expires": pending.expires,
-		"Request": pending.query,
-		"MAC":     pending.mac(x.visitor),
+		"Client":    x.request.client,
+		"Host":      redirectHost(x.request.redirectURI),
+		"Scope":     strings.Fields(x.request.scope),
+		"Resources": x.resources,
+		"ID":        pending.id,
+		"Asked":     pending.asked,
+		"Expires":   pending.expires,
+		"Request":   pending.query,
+		"MAC":       pending.mac(x.visitor),
 	})
 }
 

@@ -49,6 +49,8 @@ type profile struct {
 	ClientScopeHasNoForce bool                `json:"client_scope_has_no_force"` // a client credentials token has no scope, whatever the request says
 	AnyScheme             bool                `json:"any_scheme"`                // redirect URIs may be myapp://, without a dot (RFC 8252 §7.1)
 
+	ResourceIndicators bool `json:"resource_indicators"` // resource says where a token is for (RFC 8707)
+
 	tokenParameters []string // of a query that may carry a token, as Resources or RFC 6750 §2.3 has it
 
 	redirectHosts []string // hosts of http redirect URIs besides loopback: from a flag, not from the file

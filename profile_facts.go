@@ -147,6 +147,7 @@ var resourceFacts = func() factsOf[described] {
 		"token_type":   func(d described) fact { return text(d.tokenType) },
 		"scope":        func(d described) fact { return text(d.scope) },
 		"scopes":       func(d described) fact { return list(strings.Fields(d.scope)) },
+		"aud":          func(d described) fact { return audience(d.resources) },
 		"iat":          func(d described) fact { return number(d.issued) },
 		"exp":          func(d described) fact { return d.ifExpires(d.expires) },
 		"expires_in":   func(d described) fact { return d.ifExpires(d.expires - d.now) },

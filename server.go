@@ -202,10 +202,11 @@ type exchange struct {
 
 	header http.Header
 	sent
-	request *authorizationRequest // that it is part of
-	visitor *visitor              // the browser that it shows a page
-	refusal *oauthError           // before a profile words it
-	failure error                 // behind a refusal that tells no details
+	request   *authorizationRequest // that it is part of
+	visitor   *visitor              // the browser that it shows a page
+	resources []string              // that it asks for
+	refusal   *oauthError           // before a profile words it
+	failure   error                 // behind a refusal that tells no details
 
 	// What only the control API and the inspector need.
 	era     *era        // in which it began; nil: it is not recorded

@@ -100,13 +100,14 @@ func (k *grantKey) UnmarshalText(text []byte) error {
 // tokens hang on it: without their grant they are dead, so deleting this one
 // record revokes them all.
 type grant struct {
-	key      grantKey
-	ClientID string   `json:"client_id"`
-	Username string   `json:"username"`
-	Scope    string   `json:"scope,omitempty"`
-	Issued   unixTime `json:"iat"`
-	Used     unixTime `json:"used"`          // when something was last issued on it
-	Expires  unixTime `json:"exp,omitempty"` // when the last thing issued on it ends
+	key       grantKey
+	ClientID  string   `json:"client_id"`
+	Username  string   `json:"username"`
+	Scope     string   `json:"scope,omitempty"`
+	Resources []string `json:"resource,omitempty"`
+	Issued    unixTime `json:"iat"`
+	Used      unixTime `json:"used"`          // when something was last issued on it
+	Expires   unixTime `json:"exp,omitempty"` // when the last thing issued on it ends
 
 	Consented   bool `json:"consented,omitempty"`   // the user agreed to it at the authorization endpoint
 	Refreshable bool `json:"refreshable,omitempty"` // a refresh token was issued on it
@@ -149,11 +150,12 @@ type oneTime struct {
 // on its client, because no user consented to it.
 type accessToken struct {
 	stored
-	Grant   *grantKey `json:"grant,omitempty"`
-	Client  clientRef `json:"client,omitempty"` // of a token without a grant
-	Scope   string    `json:"scope,omitempty"`
-	Expires unixTime  `json:"exp,omitempty"`
-	Revoked bool      `json:"revoked,omitempty"` // this token alone: its grant may live on
+	Grant     *grantKey `json:"grant,omitempty"`
+	Client    clientRef `json:"client,omitempty"` // of a token without a grant
+	Scope     string    `json:"scope,omitempty"`
+	Resources []string  `json:"resource,omitempty"`
+	Expires   unixTime  `json:"exp,omitempty"`
+	Revoked   bool      `json:"revoked,omitempty"` // this token alone: its grant may live on
 }
 
 // client is the registration of the client that the token was issued to.
@@ -310,7 +312,7 @@ func (t *tx) live(o *oneTime, now unixTime, note noting) (*bearer, error) {
 	if err != nil || !note(errRevoked, b != nil) {
 		return nil, cmp.Or(err, errRevoked)
 	}
-	b.issued, b.expires, b.scope = o.issued(), o.Expires, b.grant.Scope
+	b.issued, b.expires, b.scope, b.resources = o.issued(), o.Expires, b.grant.Scope, b.grant.Resources
 	return b, nil
 }
 
@@ -405,13 +407,14 @@ func (t *tx) endAccess(id uuid.UUID) error {
 
 // bearer is a live code or token with all it stands for.
 type bearer struct {
-	text    string // of an access token
-	client  *client
-	user    *user // nil after client credentials
-	grant   *grant
-	scope   string
-	issued  unixTime
-	expires unixTime
+	text      string // of an access token
+	client    *client
+	user      *user // nil after client credentials
+	grant     *grant
+	scope     string
+	resources []string
+	issued    unixTime
+	expires   unixTime
 }
 
 // accessToken returns what a live access token stands for. A token lives while
@@ -432,7 +435,7 @@ func (s *store) accessToken(c credential, now unixTime, note noting) (*bearer, e
 		if err != nil || !note(errRevoked, b != nil) {
 			return nil, cmp.Or(err, errRevoked)
 		}
-		b.text, b.scope, b.issued, b.expires = c.text, token.Scope, token.issued(), token.Expires
+		b.text, b.scope, b.resources, b.issued, b.expires = c.text, token.Scope, token.Resources, token.issued(), token.Expires
 		return b, nil
 	})
 }
