@@ -43,7 +43,7 @@ func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
 	// password nor secret.
 	if err := bannerTemplate.Execute(stderr, pageData{
 		"Issuer": s.issuer(), "Profile": s.profile.Name, "Data": o.db,
-		"Secrets": secrets, "Password": password, "Example": example,
+		"Secrets": secrets, "Password": password, "Example": example, "Inspect": o.inspect != nil && *o.inspect, "Inspector": s.url("/inspect"),
 	}); err != nil {
 		return err
 	}
@@ -57,6 +57,9 @@ func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
 	}
 	if err := s.store.register(users, clients); err != nil {
 		return err
+	}
+	if password != "" {
+		s.firstPassword = users[0].Password.Salt
 	}
 	return s.warnOwnerless(files)
 }

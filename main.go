@@ -82,7 +82,8 @@ type options struct {
 	addr, db, profile, issuer, autoApprove, tlsCert, tlsKey, log string
 	fixtures, controlHosts, redirectHosts                        []string
 	control, stopWithStdin, ready, version                       bool
-	byIssuer                                                     bool // -ready asks at -issuer, not at -addr
+	byIssuer                                                     bool  // -ready asks at -issuer, not at -addr
+	inspect                                                      *bool // nil: where address and issuer are loopback
 }
 
 // usageError is a mistake of the caller: exit status 2.
@@ -140,6 +141,11 @@ func parseOptions(args []string, getenv func(string) string, stdout io.Writer) (
 	})
 	flags.Func("redirect-host", "comma-separated `NAMES` that http redirect URIs may have besides loopback;\n*.localhost allows all below it", func(list string) (err error) {
 		o.redirectHosts, err = parseHosts(list, "*.")
+		return err
+	})
+	flags.BoolFunc("inspect", "serve the inspector and the playground (default: where address and issuer are loopback)", func(text string) error {
+		on, err := strconv.ParseBool(text)
+		o.inspect = &on
 		return err
 	})
 	flags.BoolVar(&o.stopWithStdin, "stop-with-stdin", false, "stop when standard input ends, as it does when the parent process dies")
@@ -281,6 +287,7 @@ func serve(ctx context.Context, o *options, stdout, stderr *outlet) error {
 	if o.db == memory {
 		s.hashRounds = memoryRounds
 	}
+	o.inspect = cmp.Or(o.inspect, new(s.loopback && isLoopback(s.issuerHost())))
 	if err := s.furnish(files, o, stderr); err != nil {
 		return err
 	}
@@ -289,7 +296,7 @@ func serve(ctx context.Context, o *options, stdout, stderr *outlet) error {
 			return err
 		}
 	}
-	if s.loopback && isLoopback(s.issuerHost()) {
+	if *o.inspect {
 		s.openPlayground()
 	}
 	if o.stopWithStdin {

@@ -350,6 +350,16 @@ func TestFlags(t *testing.T) {
 			p.mustControl("POST", "clients", `{"client_id": "new", "redirect_uris": ["http://web:3000/cb", "http://app.localhost/cb"]}`)
 			p.control("POST", "clients", `{"client_id": "new", "redirect_uris": ["http://other/cb"]}`).wantProblem("redirect_uris[0]")
 		}},
+		{"inspect", "true", "false", nil, func(p *process) {
+			if r := p.get("/playground/code"); r.StatusCode != http.StatusOK || !strings.Contains(p.said(), p.URL+"/inspect") {
+				p.Errorf("status %d, banner %s", r.StatusCode, p.said())
+			}
+		}},
+		{"inspect", "false", "true", nil, func(p *process) {
+			if r := p.get("/playground/code"); r.StatusCode != http.StatusNotFound || strings.Contains(p.said(), "/inspect") {
+				p.Errorf("status %d, banner %s", r.StatusCode, p.said())
+			}
+		}},
 		{"stop-with-stdin", "true", "false", nil, func(p *process) {
 			p.get("/healthz")
 			p.stdin.Close()

@@ -148,12 +148,33 @@ func (s *server) handleStart(w http.ResponseWriter, r *http.Request, x *exchange
 	if err != nil {
 		return err
 	}
+	shown, err := s.passwordShown()
+	if err != nil {
+		return err
+	}
 	s.keepCookie(w, x.visitor)
+	var first *example // the way to the first token; nil: no client can use codes
+	examples := s.examples(x.visitor, clients, "")
+	if len(examples) > 0 && examples[0].Grant == "authorization_code" && examples[0].ClientID != "" {
+		first, examples = &examples[0], examples[1:]
+	}
 	return s.writePage(w, x, http.StatusOK, "start.html", pageData{
-		"Endpoints": s.endpointRows(),
-		"Examples":  s.examples(x.visitor, clients, ""),
-		"UserInfo":  s.advertised("userinfo"),
+		"Endpoints":     s.endpointRows(),
+		"First":         first,
+		"Examples":      examples,
+		"UserInfo":      s.advertised("userinfo"),
+		"PasswordShown": shown,
 	})
+}
+
+// passwordShown reports whether the banner of this start has a password that is
+// still alice's.
+func (s *server) passwordShown() (bool, error) {
+	if s.firstPassword == nil {
+		return false, nil
+	}
+	alice, err := s.store.userNamed("alice")
+	return alice != nil && bytes.Equal(alice.Password.Salt, s.firstPassword), err
 }
 
 // writeConsent asks the user.

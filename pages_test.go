@@ -1214,3 +1214,23 @@ func TestBounds(t *testing.T) {
 		}
 	})
 }
+
+// TestFirstToken: the start page leads to a token in three steps, and says where
+// alice's password is while she still has it.
+func TestFirstToken(t *testing.T) {
+	t.Parallel()
+	i := startBare(t, "rfc6749")
+	i.must(i.server.store.deleteUser("alice"))
+	i.must(i.server.store.deleteUser("bob"))
+	on := true
+	i.must(i.server.furnish(nil, &options{db: memory, inspect: &on}, &outlet{to: io.Discard}))
+	const hint = "Sign in as <code>alice</code>: her password is in the terminal where grantling started."
+	i.get("/").contains("Your first token", hint, "<dt>Client ID</dt><dd><code>demo</code>, public: it has no secret</dd>", "<code>http://127.0.0.1/callback</code>, at any port")
+	i.furnish(`{"users": [{"username": "alice", "password": "wonderland"}]}`)
+	if body := i.get("/").body; strings.Contains(body, "her password is") {
+		t.Errorf("the start page knows of a password that is no longer hers: %s", body)
+	}
+	if body := i.as("alice").get("/").body; strings.Contains(body, "her password is") || !strings.Contains(body, "and allow access.") {
+		t.Errorf("the start page for alice: %s", body)
+	}
+}

@@ -26,6 +26,7 @@ type example struct {
 	Link     string // URL as seen from here
 	ClientID string // "": no client may use the grant, and Link leads to where one is registered
 	Host     string // where the browser goes with the code or token; "": this server shows the code
+	Public   bool   // the client has no secret
 	Loopback string // a redirect URI of the client on this machine, where the example uses another
 
 	command []string // curl with the URL, and its options
@@ -99,7 +100,7 @@ func (s *server) example(v *visitor, grant string, c *client, secret string) (e 
 	if _, err := c.grantableScope(asked, s.profile, nil); err != nil || !c.mayUse(grant, s.profile) || needsURI && redirectURI == "" {
 		return e, false
 	}
-	e = example{Grant: grant, ClientID: c.ClientID, Host: redirectHost(redirectURI)}
+	e = example{Grant: grant, ClientID: c.ClientID, Public: c.public(), Host: redirectHost(redirectURI)}
 	var scope parameters // none where there is nothing to ask for
 	if asked != "" {
 		scope = parameters{{"scope", asked}}

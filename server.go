@@ -41,6 +41,7 @@ type server struct {
 	passwords   limiter                   // by user and source
 	secrets     limiter                   // by client and source
 
+	firstPassword []byte                        // salt of the one that the banner shows, or nil
 	registrations limiter                       // by source
 	logged        limiter                       // by line, see logHourly
 	keys          atomic.Pointer[[]*signingKey] // of JSON Web Tokens; see openKeys

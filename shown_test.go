@@ -24,9 +24,12 @@ type walk struct {
 // "registered" for what leads to the registration of an application.
 func (w *walk) try(page *reply) (tried []string) {
 	w.Helper()
-	shown := regexp.MustCompile(`(?s)<details.*?</details>`).FindAllString(page.body, -1)
+	shown := regexp.MustCompile(`(?s)<details.*?</details>|<ol class="path">.*?</ol>`).FindAllString(page.body, -1)
 	for _, detail := range shown {
-		title := strings.TrimSpace(regexp.MustCompile(`<summary>([^<]*)`).FindStringSubmatch(detail)[1])
+		title := "Authorization code" // the way to the first token
+		if summary := regexp.MustCompile(`<summary>([^<]*)`).FindStringSubmatch(detail); summary != nil {
+			title = strings.TrimSpace(summary[1])
+		}
 		link := regexp.MustCompile(`<a href="([^"]*)" target="_blank"`).FindStringSubmatch(detail)
 		address := regexp.MustCompile(`data-copy="the URL">([^<]*)<`).FindStringSubmatch(detail)
 		command := regexp.MustCompile(`data-copy="the command">([^<]*)<`).FindStringSubmatch(detail)

@@ -72,7 +72,7 @@ func TestApplicationWalk(t *testing.T) {
 			}
 			redirectURI := callback(t)
 			b.open(s.URL)
-			b.click("a.card")
+			b.click("a.card[href$=login]")
 			b.signIn("alice", "wonderland")
 			b.click(`a[href$="/account/applications"]`)
 			b.wantText("main", "none yet")
