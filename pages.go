@@ -13,24 +13,29 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 )
 
 //go:embed templates
 var templateFiles embed.FS
 
-// pages are the HTML templates by file name, each in the frame of base.html.
-var pages = func() map[string]*template.Template {
-	base := template.New("base.html").Option("missingkey=error").Funcs(template.FuncMap{
-		"has": slices.Contains[[]string], "name": (*client).displayName, "public": (*client).public, "host": redirectHost, "covers": covers, "slug": reason.slug, "marked": marked,
-		"pair": func(first, second any) struct{ First, Second any } { return struct{ First, Second any }{first, second} },
-	})
-	template.Must(base.ParseFS(templateFiles, "templates/base.html"))
-	all := make(map[string]*template.Template)
+// pages are the HTML templates by file name, each in the frame of base.html. Each is
+// parsed when it is first shown, so that the start is quick.
+var pages = func() map[string]func() *template.Template {
+	all := make(map[string]func() *template.Template)
 	for _, name := range must(fs.Glob(templateFiles, "templates/*.html")) { // the pattern is good
-		all[path.Base(name)] = template.Must(template.Must(base.Clone()).ParseFS(templateFiles, name))
+		all[path.Base(name)] = sync.OnceValue(func() *template.Template {
+			return template.Must(template.New("base.html").Option("missingkey=error").Funcs(inPages).ParseFS(templateFiles, "templates/base.html", name))
+		})
 	}
 	return all
 }()
+
+// inPages are the functions of the templates.
+var inPages = template.FuncMap{
+	"has": slices.Contains[[]string], "name": (*client).displayName, "public": (*client).public, "host": redirectHost, "covers": covers, "slug": reason.slug, "marked": marked,
+	"pair": func(first, second any) struct{ First, Second any } { return struct{ First, Second any }{first, second} },
+}
 
 // assets are the files that pages refer to, with their media types.
 var assets = map[string]string{
@@ -108,7 +113,7 @@ func (p page) Describe(token string) string {
 func (s *server) writePage(w http.ResponseWriter, x *exchange, status int, name string, shown any) error {
 	x.page = name
 	var b bytes.Buffer
-	if err := pages[name].ExecuteTemplate(&b, "base.html", page{s, x, shown}); err != nil {
+	if err := pages[name]().ExecuteTemplate(&b, "base.html", page{s, x, shown}); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
