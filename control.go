@@ -66,6 +66,8 @@ func (s *server) controlVerbs() []verb {
 		{"POST /_control/clients", "creates or replaces a client, as in a fixtures file; the answer has its client_secret", withBody(s.putClient)},
 		{"DELETE /_control/clients/{client_id}", "deletes a client and revokes all that was issued to it", removal("client_id", "no such client", s.store.clientNamed, s.store.deleteClient)},
 		{"POST /_control/authorize", `decides an authorization request without a browser: {"url","username","decision":"approve"}`, withBody(s.decideRequest)},
+		{"GET /_control/device", "lists the devices that wait for their user's decision", s.listDevices},
+		{"POST /_control/device", `decides for a device: {"user_code","username","decision":"approve"}`, withBody(s.answerForDevice)},
 		{"POST /_control/tokens", `mints tokens: {"client_id","username","scope","expires_in"}; without username for the client itself`, withBody(s.mintTokens)},
 		{"GET /_control/faults", "lists the staged faults", func(*http.Request, *exchange) (any, error) { return s.eras.now().faults.list(), nil }},
 		{"POST /_control/faults", `stages a fault: {"endpoint":"token","status":503} or {"name":"missing_expires_in"}`, withBody(s.addFault)},
@@ -431,5 +433,6 @@ func (s *server) reset(*http.Request, *exchange) (any, error) {
 	s.passwords.clear()
 	s.registrations.clear()
 	s.secrets.clear()
+	s.userCodes.clear()
 	return nil, nil
 }

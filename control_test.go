@@ -107,7 +107,8 @@ func TestControl(t *testing.T) {
 		for profile, want := range map[string]string{
 			"rfc6749": `"endpoints":{"authorize":"https://as.example/tenant/oauth/authorize","oob":"https://as.example/tenant/oauth/authorize/native",` +
 				`"token":"https://as.example/tenant/oauth/token","revoke":"https://as.example/tenant/oauth/revoke",` +
-				`"introspect":"https://as.example/tenant/oauth/introspect","metadata":"https://as.example/.well-known/oauth-authorization-server/tenant",` +
+				`"introspect":"https://as.example/tenant/oauth/introspect","device_authorization":"https://as.example/tenant/oauth/device_authorization",` +
+				`"metadata":"https://as.example/.well-known/oauth-authorization-server/tenant",` +
 				`"jwks":"https://as.example/tenant/.well-known/jwks.json","registration":"https://as.example/tenant/oauth/register",` +
 				`"userinfo":"https://as.example/tenant/userinfo","tokeninfo":"https://as.example/tenant/oauth/token/info"}`,
 			"figshare": `"endpoints":{"authorize":"https://as.example/tenant/account/applications/authorize",` +

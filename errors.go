@@ -20,6 +20,7 @@ func rfc7009(number string) section { return section("RFC 7009 §" + number) }
 func rfc7636(number string) section { return section("RFC 7636 §" + number) }
 func rfc7662(number string) section { return section("RFC 7662 §" + number) }
 func rfc8414(number string) section { return section("RFC 8414 §" + number) }
+func rfc8628(number string) section { return section("RFC 8628 §" + number) }
 func rfc8707(number string) section { return section("RFC 8707 §" + number) }
 func rfc9110(number string) section { return section("RFC 9110 §" + number) }
 func rfc9700(number string) section { return section("RFC 9700 §" + number) }
@@ -76,6 +77,11 @@ var (
 	// OpenID Connect Core §3.1.2.6, for prompt=none.
 	loginRequired   = code("login_required", http.StatusBadRequest)
 	consentRequired = code("consent_required", http.StatusBadRequest)
+
+	// RFC 8628 §3.5.
+	authorizationPending = code("authorization_pending", http.StatusBadRequest)
+	slowDown             = code("slow_down", http.StatusBadRequest)
+	expiredToken         = code("expired_token", http.StatusBadRequest)
 
 	// RFC 6750 §3.1. Without a token the challenge has no code.
 	noToken           = code("", http.StatusUnauthorized)

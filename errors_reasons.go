@@ -110,6 +110,16 @@ var (
 	refreshTokenRevoked         = newReason("refresh token revoked")
 	refreshTokenOfAnotherClient = newReason("refresh token of another client")
 
+	// Device codes.
+	unknownUserCode           = newReason("unknown user code")
+	decisionPending           = newReason("decision pending")
+	pollTooSoon               = newReason("poll too soon")
+	unknownDeviceCode         = newReason("unknown device code")
+	deviceCodeUsed            = newReason("device code used")
+	deviceCodeExpired         = newReason("device code expired")
+	deviceCodeRevoked         = newReason("device code revoked")
+	deviceCodeOfAnotherClient = newReason("device code of another client")
+
 	// Access tokens.
 	tokenMissing         = newReason("token missing")
 	twoAccessTokens      = newReason("two access tokens")

@@ -100,6 +100,28 @@ var exampleWords = map[string]func(i *instance, request string) string{
 		return i.demoTokens("narrowed").refresh
 	},
 
+	"DEVICE_CODE":         func(i *instance, _ string) string { return i.device("demo").approved("alice").code },
+	"PENDING_DEVICE_CODE": func(i *instance, _ string) string { return i.device("demo").code },
+	"USER_CODE":           func(i *instance, _ string) string { return i.device("demo").userCode },
+	"POLLED_DEVICE_CODE": func(i *instance, _ string) string {
+		d := i.device("demo")
+		d.poll().wantError(400, "authorization_pending")
+		return d.code
+	},
+	"EXPIRED_DEVICE_CODE": func(i *instance, _ string) string {
+		defer i.advance(31 * time.Minute)
+		return i.device("demo").code
+	},
+	"USED_DEVICE_CODE": func(i *instance, _ string) string {
+		d := i.device("demo").approved("alice")
+		d.poll().wantToken()
+		return d.code
+	},
+	"REVOKED_DEVICE_CODE": func(i *instance, _ string) string {
+		defer i.withdraw()
+		return i.device("demo").approved("alice").code
+	},
+
 	"ACCESS_TOKEN":         func(i *instance, _ string) string { return i.demoTokens("demo").access },
 	"ANOTHER_ACCESS_TOKEN": func(i *instance, _ string) string { return i.demoTokens("demo").access },
 	"EXPIRED_ACCESS_TOKEN": func(i *instance, _ string) string {

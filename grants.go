@@ -66,6 +66,8 @@ func (s *server) grantToken(r *http.Request, x *exchange) (*tokenAnswer, error) 
 		return s.passwordGrant(c, body, r, x)
 	case "client_credentials":
 		return s.clientCredentialsGrant(c, body, x)
+	case deviceGrant:
+		return s.deviceCodeGrant(c, body, x)
 	default:
 		return s.refreshTokenGrant(c, body, x)
 	}
@@ -84,6 +86,7 @@ var requiredParameters = map[string]struct {
 	"authorization_code": {rfc6749("4.1.3"), []string{"code"}},
 	"password":           {rfc6749("4.3.2"), []string{"username", "password"}},
 	"refresh_token":      {rfc6749("6"), []string{"refresh_token"}},
+	deviceGrant:          {rfc8628("3.4"), []string{"device_code"}},
 }
 
 // checkRequired refuses a token request without a parameter that its grant needs.
@@ -341,6 +344,49 @@ var refreshTokenRefusals = refusals{
 	errReused:  invalidGrant(rfc9700("4.14.2"), refreshTokenUsed, "the refresh token was used before; all tokens of its grant are now revoked"),
 	errExpired: invalidGrant(rfc6749("6"), refreshTokenExpired, "the refresh token has expired"),
 	errRevoked: invalidGrant(rfc6749("6"), refreshTokenRevoked, "the refresh token has been revoked"),
+}
+
+// deviceCodeGrant exchanges a device code, once the user has approved (RFC 8628 §3.4).
+//
+// Choice: slow_down is for devices that wait. After the decision the first request
+// is answered, however soon it comes.
+func (s *server) deviceCodeGrant(c *client, body values, x *exchange) (*tokenAnswer, error) {
+	presented, _ := s.profile.CodeFormat.parse(body["device_code"])
+	var answer *tokenAnswer
+	err := s.store.redeem(bucketDevices, presented, x.now, deviceCodeRefusals.noting(x), func(code *oneTime, spend func() (*grant, error)) (issued issuance, err error) {
+		// The code was issued to this client.
+		if !x.holds(deviceCodeOfAnotherClient, code.Device.Client == refTo(c)) {
+			return issued, invalidGrant(rfc8628("3.4"), deviceCodeOfAnotherClient, "the device code was issued to another client")
+		}
+		// The user has approved (RFC 8628 §3.5).
+		if !code.Expires.expired(x.now) {
+			if err := code.Device.poll(code.decided(), x); err != nil {
+				return issued, err
+			}
+		}
+		g, err := spend()
+		if err != nil {
+			return issued, err
+		}
+		if err := c.checkRegistered(rfc6749("5.2"), g.Scope, x); err != nil {
+			return issued, err
+		}
+		if err := x.checkResources(g); err != nil {
+			return issued, err
+		}
+		x.about(g.key.id())
+		x.Username = g.Username
+		issued, answer = s.newTokens(g, c, g.Scope, x, s.profile.AccessTokenLifetime, s.profile.newRefreshToken)
+		return issued, nil
+	})
+	return answer, deviceCodeRefusals.of(err)
+}
+
+var deviceCodeRefusals = refusals{
+	errUnknown: invalidGrant(rfc8628("3.4"), unknownDeviceCode, "this server does not know the device code"),
+	errReused:  invalidGrant(rfc8628("3.5"), deviceCodeUsed, "the device code was used before; the tokens issued for it are now revoked"),
+	errExpired: expiredToken(rfc8628("3.5"), deviceCodeExpired, "the device code has expired"),
+	errRevoked: invalidGrant(rfc6749("5.2"), deviceCodeRevoked, "the authorization behind the device code has been revoked"),
 }
 
 // newGrant returns a new grant of a user to a client.

@@ -117,6 +117,7 @@ func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *excha
 	add("token_endpoint", "token", "client_secret_basic", "client_secret_post", "none")
 	add("revocation_endpoint", "revoke", "client_secret_basic", "client_secret_post", "none")
 	add("introspection_endpoint", "introspect", "client_secret_basic", "client_secret_post")
+	add("device_authorization_endpoint", "device_authorization")
 	add("userinfo_endpoint", "userinfo")
 	add("registration_endpoint", "registration")
 	if s.profile.makesJWT() {

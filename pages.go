@@ -133,7 +133,7 @@ func (s *server) endpointRows() (rows []endpointRow) {
 		_, methods, _ := s.findRoute("", strings.TrimPrefix(at, s.origin()))
 		rows = append(rows, endpointRow{name, methods, at})
 	}
-	for _, name := range []string{"authorize", "token", "userinfo", "tokeninfo", "revoke", "introspect", "registration", "instance", "metadata"} {
+	for _, name := range []string{"authorize", "token", "userinfo", "tokeninfo", "revoke", "introspect", "device_authorization", "registration", "instance", "metadata"} {
 		first := s.advertised(name)
 		if first != "" {
 			add(name, first)

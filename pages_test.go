@@ -219,7 +219,7 @@ func TestNotFound(t *testing.T) {
 func TestEndpointRows(t *testing.T) {
 	t.Parallel()
 	for profile, want := range map[string][]string{
-		"rfc6749":    {"Authorization", "Token", "User info", "Token info", "Revocation", "Introspection", "Registration", "Metadata"},
+		"rfc6749":    {"Authorization", "Token", "User info", "Token info", "Revocation", "Introspection", "Device authorization", "Registration", "Metadata"},
 		"figshare":   {"Authorization", "Token", "User info", "Token info"},
 		"mastodon":   {"Authorization", "Token", "User info", "Token info", "Revocation", "Registration", "About the server"},
 		"trackmania": {"Authorization", "Token", "User info"},
@@ -536,7 +536,7 @@ func TestMetadata(t *testing.T) {
 		t.Parallel()
 		i := i.in(t)
 		r := i.get(i.endpoint("metadata"))
-		want(t, r, "grant_types_supported", "authorization_code", "implicit", "password", "client_credentials", "refresh_token")
+		want(t, r, "grant_types_supported", "authorization_code", "implicit", "password", "client_credentials", "refresh_token", deviceGrant)
 		want(t, r, "response_types_supported", "code", "token")
 		want(t, r, "response_modes_supported", "query", "fragment", "form_post")
 		want(t, r, "code_challenge_methods_supported", "S256")
@@ -604,7 +604,7 @@ func TestMetadata(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := i.get(i.endpoint("metadata"))
-		want(t, r, "grant_types_supported", "authorization_code", "client_credentials", "refresh_token")
+		want(t, r, "grant_types_supported", "authorization_code", "client_credentials", "refresh_token", deviceGrant)
 		want(t, r, "response_types_supported", "code")
 		want(t, r, "response_modes_supported", "query", "fragment", "form_post")
 	})

@@ -13,7 +13,7 @@ import (
 // shownGrants are the grants of the profile as pages list them: those that
 // RFC 9700 advises against come last.
 func (p *profile) shownGrants() []string {
-	return slices.DeleteFunc([]string{"authorization_code", "refresh_token", "client_credentials", "implicit", "password"},
+	return slices.DeleteFunc([]string{"authorization_code", "refresh_token", "client_credentials", deviceGrant, "implicit", "password"},
 		func(grant string) bool { return !slices.Contains(p.Grants, grant) })
 }
 
@@ -48,6 +48,9 @@ func (e example) Lines() string {
 // clients that can use it. secret may be empty.
 func (s *server) examples(v *visitor, clients []*client, secret string) (all []example) {
 	for _, grant := range s.profile.shownGrants() {
+		if grant == deviceGrant {
+			continue // it takes two commands and a page
+		}
 		e, ok := example{}, false
 		for i := 0; i < len(clients) && !ok; i++ {
 			e, ok = s.example(v, grant, clients[i], secret)

@@ -105,7 +105,7 @@ func (s *server) read(r *http.Request, x *exchange, to *route) {
 
 // isCredential has the parameters that may contain any bytes: a wrong value is
 // refused as unknown, not as malformed (RFC 7009 §2.2, RFC 7662 §2.2).
-var isCredential = map[string]bool{"code": true, "password": true, "refresh_token": true, "token": true}
+var isCredential = map[string]bool{"code": true, "device_code": true, "password": true, "refresh_token": true, "token": true}
 
 func isText(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
@@ -114,9 +114,9 @@ func isText(s string) bool {
 // isParameter has the parameters that some endpoint knows.
 var isParameter = map[string]bool{
 	"access_token": true, "client_id": true, "client_secret": true, "code": true, "code_challenge": true,
-	"code_challenge_method": true, "code_verifier": true, "grant_type": true, "login_hint": true, "password": true,
+	"code_challenge_method": true, "code_verifier": true, "device_code": true, "grant_type": true, "login_hint": true, "password": true,
 	"prompt": true, "redirect_uri": true, "refresh_token": true, "response_mode": true, "response_type": true,
-	"scope": true, "state": true, "token": true, "token_type_hint": true, "username": true,
+	"scope": true, "state": true, "token": true, "token_type_hint": true, "user_code": true, "username": true,
 }
 
 // body returns the parameters of a POST request. Those in the URL do not count

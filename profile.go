@@ -23,7 +23,7 @@ type profile struct {
 
 	// Endpoints has the paths of the protocol endpoints, by the names of the
 	// control API. Metadata and pages show the first path.
-	Endpoints map[string][]string `json:"endpoints" keys:"authorize oob token revoke introspect metadata jwks registration"`
+	Endpoints map[string][]string `json:"endpoints" keys:"authorize oob token revoke introspect device_authorization metadata jwks registration"`
 	// Resources are what an access token gives access to, and open documents.
 	Resources []resource `json:"resources"`
 

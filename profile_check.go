@@ -36,7 +36,7 @@ var wordLists = map[string][]string{
 	"grants":     grantNames,
 	"faults":     faultNames,
 	"client grants": append(slices.Clone(grantNames), // and registered ones that no profile has
-		"urn:ietf:params:oauth:grant-type:device_code", "urn:ietf:params:oauth:grant-type:jwt-bearer",
+		"urn:ietf:params:oauth:grant-type:jwt-bearer",
 		"urn:ietf:params:oauth:grant-type:saml2-bearer", "urn:ietf:params:oauth:grant-type:token-exchange",
 		"urn:openid:params:grant-type:ciba"),
 
@@ -50,10 +50,10 @@ var wordLists = map[string][]string{
 }
 
 // endpointNames are the endpoints of the protocol, and the resources.
-var endpointNames = []string{"authorize", "oob", "token", "revoke", "introspect", "metadata", "jwks", "registration", "userinfo", "tokeninfo", "instance"}
+var endpointNames = []string{"authorize", "oob", "token", "revoke", "introspect", "device_authorization", "metadata", "jwks", "registration", "userinfo", "tokeninfo", "instance"}
 
 // grantNames are the grants that a profile may have.
-var grantNames = []string{"authorization_code", "implicit", "password", "client_credentials", "refresh_token"}
+var grantNames = []string{"authorization_code", "implicit", "password", "client_credentials", "refresh_token", deviceGrant}
 
 // checkPaths refuses paths that the server cannot route. It asks the route table
 // for the methods of each endpoint, and for the paths of the server's own pages.
@@ -122,6 +122,7 @@ func (p *profile) checkLists(all *memberErrors) {
 		}
 	}
 	all.add(p.ResponseModes != nil && (len(p.ResponseModes) == 0 || p.ResponseModes[0] != "query"), "response_modes", "must begin with query, which is for requests without response_mode (RFC 6749 §4.1.2)")
+	all.add(slices.Contains(p.Grants, deviceGrant) != (len(p.Endpoints["device_authorization"]) > 0), "grants", "must name the device grant if there is a path in endpoints.device_authorization, and only then (RFC 8628 §3.1)")
 	for grant, parameters := range p.RequiredParameters {
 		all.oneOf("required_parameters."+grant, grant, p.Grants)
 		all.add(p.RedirectURINotNeeded && grant == "authorization_code" && slices.Contains(parameters, "redirect_uri"),

@@ -276,7 +276,7 @@ func TestProfileCheck(t *testing.T) {
 		{"no name", `"name": "parcels",`, ``, "name", "is missing"},
 		{"no title", `"title": "Parcels"`, `"title": ""`, "title", "is missing"},
 		{"no path", `["/connect"]`, `[]`, "endpoints.authorize", "has no path"},
-		{"unknown endpoint", `"revoke":`, `"logout":`, "endpoints.logout", "unknown key; expected one of authorize, oob, token, revoke, introspect, metadata, jwks, registration"},
+		{"unknown endpoint", `"revoke":`, `"logout":`, "endpoints.logout", "unknown key; expected one of authorize, oob, token, revoke, introspect, device_authorization, metadata, jwks, registration"},
 		{"relative path", `"/connect"`, `"connect"`, "endpoints.authorize[0]", "is not a path"},
 		{"path with a query", `"/connect"`, `"/connect?x"`, "endpoints.authorize[0]", "is not a path"},
 		{"path with a blank", `"/connect"`, `"/con nect"`, "endpoints.authorize[0]", "is not a path"},

@@ -299,7 +299,7 @@ func (p *profile) cutValue(name, value string) (string, uuid.UUID) {
 	case strings.Contains(name, "secret"), strings.Contains(name, "password"),
 		slices.Contains([]string{"code_verifier", "client_assertion", "assertion", "mac", "form_token"}, name):
 		return "…", uuid.Nil
-	case slices.Contains(p.tokenParameters, name), name == "code", name == "refresh_token", name == "token":
+	case slices.Contains(p.tokenParameters, name), name == "code", name == "device_code", name == "refresh_token", name == "token":
 		if id := p.findID(value); id != uuid.Nil {
 			return id.String() + "…", id
 		}

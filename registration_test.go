@@ -85,7 +85,7 @@ func TestRegistration(t *testing.T) {
 			t.Parallel()
 			r := i.in(t).registerItself(withMembers(t, row.change))
 			if row.description == "" {
-				row.description = "grant_types has none that this client can get a token by: this server has authorization_code, implicit, password, client_credentials, refresh_token; password and implicit are not for clients that register themselves, client_credentials not for public ones"
+				row.description = "grant_types has none that this client can get a token by: this server has authorization_code, implicit, password, client_credentials, refresh_token, urn:ietf:params:oauth:grant-type:device_code; password and implicit are not for clients that register themselves, client_credentials not for public ones"
 			}
 			if r.StatusCode != 400 || r.json["error"] != row.code || r.json["error_description"] != row.description || r.json["error_uri"] != i.URL+"/explain/"+row.reason {
 				t.Errorf("status %d: %s", r.StatusCode, r.body)

@@ -40,6 +40,7 @@ type server struct {
 	afterStart  func(ctx context.Context) // what takes too long for the start, or nil
 	passwords   limiter                   // by user and source
 	secrets     limiter                   // by client and source
+	userCodes   limiter                   // by user
 
 	firstPassword []byte                        // salt of the one that the banner shows, or nil
 	registrations limiter                       // by source
@@ -122,6 +123,7 @@ func (s *server) newRoutes() map[string][]*route {
 		{endpoint: "oob", methods: "GET", handle: s.visited(s.handleOutOfBand), fail: s.writeErrorPage},
 		{endpoint: "token", methods: "POST", handle: s.handleToken, fail: s.writeError, bodies: bodies, anyone: true},
 		{endpoint: "revoke", methods: "POST", handle: s.handleRevoke, fail: s.writeError, bodies: bodies, anyone: true},
+		{endpoint: "device_authorization", methods: "POST", handle: s.handleDeviceAuthorization, fail: s.writeError, bodies: bodies},
 		{endpoint: "introspect", methods: "POST", handle: s.handleIntrospect, fail: s.writeError, bodies: bodies},
 		{endpoint: "registration", methods: "POST", handle: s.handleRegistration, fail: s.writeError, bodies: s.profile.Registration.bodies(), anyone: true},
 		{endpoint: "jwks", methods: "GET", handle: s.handleKeys, fail: s.writeError, anyone: true},
@@ -161,6 +163,9 @@ func (s *server) newRoutes() map[string][]*route {
 	s.addExplanations(page)
 	if s.playground != nil {
 		s.playgroundPages(page)
+	}
+	if len(s.profile.Endpoints["device_authorization"]) > 0 {
+		page(devicePath, "GET, POST", s.account(s.handleDevice))
 	}
 	for name := range assets {
 		page("/"+name, "GET", s.handleAsset)

@@ -129,9 +129,9 @@ func timeOf(id uuid.UUID) unixTime {
 	return unixTime(seconds)
 }
 
-// oneTime is a credential that works once: an authorization code (RFC 6749 §4.1.2)
-// or a refresh token (RFC 6749 §1.5). The record of a used one stays, so that a
-// second use is noticed.
+// oneTime is a credential that works once: an authorization code (RFC 6749 §4.1.2),
+// a refresh token (RFC 6749 §1.5) or a device code (RFC 8628 §3.2). The record of a
+// used one stays, so that a second use is noticed.
 type oneTime struct {
 	stored
 	Grant   grantKey `json:"grant"`
@@ -142,8 +142,9 @@ type oneTime struct {
 	RedirectURI   string `json:"redirect_uri,omitempty"` // as in the authorization request; empty if it had none
 	CodeChallenge string `json:"code_challenge,omitempty"`
 
-	Access uuid.UUID  `json:"access,omitzero"` // issued beside a refresh token
-	Next   *nextToken `json:"next,omitempty"`  // issued for a refresh token, where the profile answers it again
+	Access uuid.UUID      `json:"access,omitzero"`  // issued beside a refresh token
+	Next   *nextToken     `json:"next,omitempty"`   // issued for a refresh token, where the profile answers it again
+	Device *deviceRequest `json:"device,omitempty"` // of a device code
 }
 
 // accessToken hangs on a grant. One from the client credentials grant hangs only
@@ -209,9 +210,10 @@ var (
 	bucketRefresh  = []byte("refresh_tokens")
 	bucketSessions = []byte("sessions")
 	bucketAnswered = []byte("answered_requests")
+	bucketDevices  = []byte("device_codes")
 	bucketLists    = []byte("client_lists")
 
-	buckets = [][]byte{bucketUsers, bucketClients, bucketLists, bucketGrants, bucketCodes, bucketAccess, bucketRefresh, bucketSessions, bucketAnswered}
+	buckets = [][]byte{bucketUsers, bucketClients, bucketLists, bucketGrants, bucketCodes, bucketAccess, bucketRefresh, bucketSessions, bucketAnswered, bucketDevices}
 )
 
 func (s *stored) setKey(key []byte) { copy(s.id[:], key) }
@@ -331,8 +333,8 @@ func (t *tx) spend(o *oneTime, now unixTime, note noting) (*grant, error) {
 	return b.grant, nil
 }
 
-// redeem exchanges a code (RFC 6749 §4.1.3) or a refresh token (RFC 6749 §6) for
-// what is issued on its grant, in one transaction. check refuses, or calls spend
+// redeem exchanges a code (RFC 6749 §4.1.3), a refresh token (RFC 6749 §6) or a
+// device code (RFC 8628 §3.4) for what is issued on its grant, in one transaction. check refuses, or calls spend
 // and returns what to issue. A refusal before that changes nothing.
 func (s *store) redeem(bucket []byte, c credential, now unixTime, note noting,
 	check func(record *oneTime, spend func() (*grant, error)) (issuance, error)) error {
@@ -345,8 +347,10 @@ func (s *store) redeem(bucket []byte, c credential, now unixTime, note noting,
 		if err == nil && issued.ends != nil {
 			err = t.endAccess(*issued.ends)
 		}
-		if err == nil {
+		if err == nil || record.Device != nil && errors.As(err, new(verdict)) { // a poll counts
 			t.put(bucket, c.id[:], record)
+		}
+		if err == nil {
 			t.putIssued(issued)
 		}
 		return err

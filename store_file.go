@@ -19,7 +19,7 @@ var (
 	bucketMeta = []byte("grantling")
 	metaFormat = []byte("version")
 	metaKeys   = []byte("signing_keys")
-	fileFormat = []byte("4")
+	fileFormat = []byte("5")
 )
 
 const memory = ":memory:"

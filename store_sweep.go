@@ -27,6 +27,7 @@ var mortals = []struct {
 	{bucketAccess, dead((*accessToken).dead)},
 	{bucketAnswered, dead((*answered).dead)},
 	{bucketSessions, dead((*session).dead)},
+	{bucketDevices, dead((*oneTime).dead)},
 }
 
 func dead[T any](isDead func(*T, *tx, unixTime) (bool, error)) func(t *tx, bucket, key, value []byte, now unixTime) (bool, error) {
@@ -51,6 +52,9 @@ func (t *tx) over(expires unixTime, key grantKey, now unixTime) (bool, error) {
 func (g *grant) dead(t *tx, now unixTime) (bool, error) { return t.over(g.Expires, g.key, now) }
 
 func (o *oneTime) dead(t *tx, now unixTime) (bool, error) {
+	if o.Device != nil { // it may not have a grant yet
+		return o.Expires.expired(now), nil
+	}
 	if o.Used { // as long as the grant lives, a second use has something to revoke
 		return t.over(0, o.Grant, now)
 	}

@@ -214,6 +214,24 @@ func (s *Server) decide(authorizationURL, username, decision string) string {
 	return answer.RedirectTo
 }
 
+// ApproveDevice answers for the user of a device that shows a user code
+// (RFC 8628 §3.3): the user allows it.
+func (s *Server) ApproveDevice(userCode, username string) {
+	s.t.Helper()
+	s.decideDevice(userCode, username, "approve")
+}
+
+// DenyDevice is like ApproveDevice, for a user who does not allow it.
+func (s *Server) DenyDevice(userCode, username string) {
+	s.t.Helper()
+	s.decideDevice(userCode, username, "deny")
+}
+
+func (s *Server) decideDevice(userCode, username, decision string) {
+	s.t.Helper()
+	s.Control("POST", "device", map[string]string{"user_code": userCode, "username": username, "decision": decision}, nil)
+}
+
 // Token is the answer of the token endpoint (RFC 6749 §5.1).
 type Token struct {
 	AccessToken  string `json:"access_token"`

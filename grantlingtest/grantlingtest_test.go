@@ -714,3 +714,46 @@ func TestPrivateDir(t *testing.T) {
 		want(t, temporary)
 	})
 }
+
+// TestDevice plays the device and its user.
+func TestDevice(t *testing.T) {
+	t.Parallel()
+	srv := Start(t, options)
+	const grantType = "urn:ietf:params:oauth:grant-type:device_code"
+	send := func(endpoint string, form url.Values) (answer struct {
+		DeviceCode  string `json:"device_code"`
+		UserCode    string `json:"user_code"`
+		Error       string `json:"error"`
+		AccessToken string `json:"access_token"`
+	}) {
+		t.Helper()
+		form.Set("client_id", "web")
+		form.Set("client_secret", "web-secret")
+		response, err := http.PostForm(srv.Endpoint(endpoint), form)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+			t.Fatal(err)
+		}
+		return answer
+	}
+	for name, row := range map[string]struct {
+		decide func(userCode, username string)
+		error  string
+	}{"R220 ApproveDevice": {srv.ApproveDevice, ""}, "R220 DenyDevice": {srv.DenyDevice, "access_denied"}} {
+		t.Run(name, func(t *testing.T) {
+			device := send("device_authorization", url.Values{})
+			poll := url.Values{"grant_type": {grantType}, "device_code": {device.DeviceCode}}
+			if got := send("token", poll); got.Error != "authorization_pending" {
+				t.Errorf("%+v", got)
+			}
+			row.decide(device.UserCode, "alice")
+			srv.Advance(5 * time.Second)
+			if got := send("token", poll); got.Error != row.error || (got.AccessToken == "") != (row.error != "") {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
