@@ -292,7 +292,7 @@ func (s *server) stageError(f *stagedFault, found *route, w http.ResponseWriter,
 		}
 		if request, err := s.parseClientAndRedirectURI(query, nil); err == nil {
 			x.request, x.ClientID = request, request.client.ClientID
-			request.parseParameters(s.profile, nil) // errors there no longer matter
+			request.parseParameters(s.profile, new(exchange)) // errors there no longer matter
 			staged.Status = http.StatusBadRequest
 			found.fail(w, x, sentBack{staged, request})
 			return
