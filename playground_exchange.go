@@ -25,6 +25,8 @@ type outcome struct {
 	Members []memberShown
 	Checks  []clientCheck // what the client looked at itself
 	Took    string
+	Logged  int // id of the exchange in the inspector, or 0
+	Flow    string
 
 	members object // of the answer, whole
 }
@@ -144,6 +146,9 @@ func (p *player) outcome(answer *stagedAnswer, x *exchange, took time.Duration) 
 	}
 	o := &outcome{Good: answer.status < 400, Answer: fmt.Sprint(answer.status, " ", http.StatusText(answer.status)),
 		Took: fmt.Sprintf("%.1f ms", float64(took.Microseconds())/1000)}
+	if x.logged != nil {
+		o.Logged, o.Flow = x.logged.ID, x.logged.Flow
+	}
 	for _, name := range []string{"Content-Type", "Cache-Control", "WWW-Authenticate", "Retry-After", "Grantling-Fault"} {
 		if value := answer.header.Get(name); value != "" {
 			o.Header = append(o.Header, name+": "+value)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -380,4 +381,23 @@ func TestPlaygroundProfiles(t *testing.T) {
 			w.explains("token", "replay", "code-used")
 		})
 	}
+}
+
+// TestPlaygroundIsRecorded: what the playground sends is recorded like any other
+// exchange, and the explanation is told which it was.
+func TestPlaygroundIsRecorded(t *testing.T) {
+	t.Parallel()
+	i := startPlayground(t)
+	i.server.eras.begin()
+	w := i.browser().lesson("/playground/client-credentials")
+	w.post("token", "scope", "read & write", "do", "send")
+	w.post("token", "break", "wrong-secret")
+	kept := i.server.eras.now().requests.pick(t.Context(), "token", "playground-confidential", 0)
+	if len(kept) != 2 {
+		t.Fatalf("%d exchanges are recorded", len(kept))
+	}
+	if got := kept[0].Params["scope"]; got != "read & write" || kept[0].Status != http.StatusOK {
+		t.Errorf("the first has the scope %v and status %d", got, kept[0].Status)
+	}
+	w.wants("token", `<a href="/explain/client-secret-wrong?exchange=`+strconv.Itoa(kept[1].ID)+`">Why</a>`)
 }

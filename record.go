@@ -62,12 +62,13 @@ func (e *era) pause(ctx context.Context, d time.Duration) {
 
 // kept is what an exchange keeps of its messages until they are recorded.
 type kept struct {
-	text    string        // the body of the request, once it is read
-	page    string        // the template of the page that was shown, or ""
-	answer  []byte        // the beginning of the body of the answer
-	written int           // bytes of it in all
-	unsent  *stagedAnswer // an answer that a fault kept from being sent, or nil
-	fault   *stagedFault  // that changed the answer, or nil
+	text    string         // the body of the request, once it is read
+	page    string         // the template of the page that was shown, or ""
+	answer  []byte         // the beginning of the body of the answer
+	written int            // bytes of it in all
+	unsent  *stagedAnswer  // an answer that a fault kept from being sent, or nil
+	logged  *loggedRequest // the record, once there is one
+	fault   *stagedFault   // that changed the answer, or nil
 }
 
 // keepAnswer keeps what is written of an answer.
@@ -178,6 +179,7 @@ func (s *server) logRequest(x *exchange, r *http.Request, header http.Header, to
 	}
 	l.size = 1024 + m.size + len(l.Method) + len(l.Path) + len(l.ClientID) + len(l.Username) + len(l.ErrorDescription)
 	x.era.requests.add(l, x, s.profile)
+	x.logged = l
 }
 
 // askedIn is the authorization request that an exchange is part of, or "": also of
