@@ -7,7 +7,9 @@ import "strings"
 type reason string
 
 // slug is the reason in a URL and in the logs.
-func (r reason) slug() string { return strings.ReplaceAll(string(r), " ", "-") }
+func (r reason) slug() string {
+	return strings.NewReplacer(" -", "-", " ", "-").Replace(strings.ToLower(string(r)))
+}
 
 var reasons []reason // all of them, in this order
 

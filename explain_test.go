@@ -252,8 +252,8 @@ func TestRareRefusals(t *testing.T) {
 	t.Run("redirect URIs of a registration", func(t *testing.T) {
 		i := startProfile(t, "mastodon")
 		for uri, want := range map[string]string{
-			"https://app.example/a|b":          "reason=redirect-URI-malformed ",
-			"https://app.example/cb?code=mine": "reason=redirect-URI-with-a-parameter-of-the-answer ",
+			"https://app.example/a|b":          "reason=redirect-uri-malformed ",
+			"https://app.example/cb?code=mine": "reason=redirect-uri-with-a-parameter-of-the-answer ",
 		} {
 			form := url.Values{"client_name": {"App"}, "redirect_uris": {uri}}
 			if r := i.post("/api/v1/apps", form); r.StatusCode != 422 || !strings.Contains(i.log.String(), want) {

@@ -157,7 +157,7 @@ func TestPlaygroundCode(t *testing.T) {
 	w.wants("back", "passstate is the one that was sent", "passiss is the server that was asked", "passthere is a code or a token, and no error")
 
 	w.explains("token", "wrong-verifier", "code-verifier-wrong")
-	w.explains("token", "other-redirect-uri", "redirect-URI-differs")
+	w.explains("token", "other-redirect-uri", "redirect-uri-differs")
 	w.wants("token", "Send the good request first.")
 	w.post("token", "do", "send")
 	w.wants("token", "200 OK", "Cache-Control: no-store", `"scope": "read calendar"`, "opens resources until it expires")

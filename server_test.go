@@ -138,7 +138,7 @@ func TestUnknownPaths(t *testing.T) {
 			i := start(t).in(t).behind(issuer)
 			for _, path := range []string{"/.well-known/openid-configuration", "/.well-known/openid-configuration/tenant", "/tenant/.well-known/openid-configuration"} {
 				r := i.get(path, "Accept", "text/html")
-				if want := `{"error":"not_found","error_description":"this is an OAuth 2.0 server, not an OpenID Provider; its metadata is at ` + metadata + `","error_uri":"` + strings.TrimSuffix(issuer, "/") + `/explain/no-OpenID-Provider"}` + "\n"; r.StatusCode != 404 || r.body != want {
+				if want := `{"error":"not_found","error_description":"this is an OAuth 2.0 server, not an OpenID Provider; its metadata is at ` + metadata + `","error_uri":"` + strings.TrimSuffix(issuer, "/") + `/explain/no-openid-provider"}` + "\n"; r.StatusCode != 404 || r.body != want {
 					t.Errorf("%s: status %d: %s", path, r.StatusCode, r.body)
 				}
 			}
