@@ -36,6 +36,7 @@
 //	registration.go        clients that register themselves, and what may be registered, RFC 7591
 //	record.go, record_*    what is kept of requests and answers, without secrets
 //	explain.go, explain_*  why requests are refused: explanations/, and the functions that decide
+//	playground*.go         a client that shows each grant step by step
 //	control.go, control_*  the control API for test suites, and its faults
 //	fixtures.go            users and clients from a file
 //	document.go            JSON files whose errors name line and key

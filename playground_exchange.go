@@ -171,7 +171,7 @@ func (p *player) outcome(answer *stagedAnswer, x *exchange, took time.Duration) 
 	lines := []string{}
 	for _, m := range members {
 		lines = append(lines, fmt.Sprintf("%s: %s", must(marshalJSON(m.name)), must(marshalJSON(m.value))))
-		if means := taught.Members[m.name]; means != "" {
+		if means := taught().Members[m.name]; means != "" {
 			o.Members = append(o.Members, memberShown{m.name, means})
 		}
 	}

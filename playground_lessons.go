@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/google/uuid"
 )
@@ -71,17 +72,16 @@ type breakage struct {
 	Why    string            `json:"why"` // explains it where the server refuses nothing
 }
 
-// taught is read from templates/lessons.json.
-var taught = func() (c curriculum) {
+// taught is templates/lessons.json. It is read when the playground is on.
+var taught = sync.OnceValue(func() (c curriculum) {
 	const file = "templates/lessons.json"
 	must(parseDocument(file, must(templateFiles.ReadFile(file)), &c)) // embedded, and tested
 	return c
-}()
+})
 
 // lessons are those that the profile has everything for.
 func (s *server) lessons() (all []*lesson) {
-	for i := range taught.Lessons {
-		l := taught.Lessons[i]
+	for _, l := range taught().Lessons {
 		l.Steps = slices.DeleteFunc(slices.Clone(l.Steps), func(st step) bool { return st.Endpoint != "" && s.advertised(st.Endpoint) == "" })
 		if slices.Contains(s.profile.Grants, l.Grant) && (l.Endpoint == "" || s.advertised(l.Endpoint) != "") {
 			all = append(all, &l)

@@ -197,6 +197,7 @@ func TestPlaygroundRefusedByTheClient(t *testing.T) {
 
 	r := w.get(w.post("authorize", "break", "unregistered-redirect-uri").location().String())
 	r.wantPage(http.StatusBadRequest)
+	r.contains("/explain/redirect-URI-not-registered")
 
 	// An answer that nobody asked for is not taken.
 	w.open("/playground/callback?code=foreign&state=foreign")
@@ -400,4 +401,17 @@ func TestPlaygroundIsRecorded(t *testing.T) {
 		t.Errorf("the first has the scope %v and status %d", got, kept[0].Status)
 	}
 	w.wants("token", `<a href="/explain/client-secret-wrong?exchange=`+strconv.Itoa(kept[1].ID)+`">Why</a>`)
+}
+
+// TestPlaygroundWithoutAnswer: a dropped answer is shown as such.
+func TestPlaygroundWithoutAnswer(t *testing.T) {
+	t.Parallel()
+	i := startControlled(t)
+	i.server.openPlayground()
+	i.mustControl("POST", "faults", `{"endpoint": "token", "drop": true}`)
+	w := i.browser().lesson("/playground/client-credentials")
+	w.post("token", "do", "send")
+	w.wants("token", "no answer came")
+	w.post("token", "do", "send")
+	w.wants("token", "200 OK")
 }

@@ -310,6 +310,32 @@ func TestDocsCode(t *testing.T) {
 	}
 }
 
+// TestDocsTour: each step of the walk through a code exchange names a function of
+// the file that it is about, and what the inspector shows beside it.
+func TestDocsTour(t *testing.T) {
+	t.Parallel()
+	in := make(map[string]bool)
+	declarations(t, func(name, file, _ string) { in[name+" in "+file] = true })
+	_, tour, _ := strings.Cut(readPage(t, "docs/code.md"), "## One code exchange")
+	tour, _, _ = strings.Cut(tour, "\n## ")
+	steps := regexp.MustCompile(`(?s)\n\d\. \*\*(\w+\.go)\.\*\* (.*?)(\n\d\. |\n\n)`)
+	n := 0
+	for match := steps.FindStringSubmatchIndex(tour); match != nil; match = steps.FindStringSubmatchIndex(tour) {
+		file, text := tour[match[2]:match[3]], tour[match[4]:match[5]]
+		n++
+		if first := regexp.MustCompile("`(\\w+)`").FindStringSubmatch(text); first == nil || !in[first[1]+" in "+file] {
+			t.Errorf("step %d begins with %q, which is not in %s", n, first, file)
+		}
+		if !strings.Contains(text, "*In the inspector:*") {
+			t.Errorf("step %d does not say what the inspector shows", n)
+		}
+		tour = tour[match[5]:]
+	}
+	if n != 6 {
+		t.Errorf("the tour has %d steps", n)
+	}
+}
+
 // TestDocsDecisions: the page has every Choice and Deviation of the code and no
 // other, by the declaration that it is about.
 func TestDocsDecisions(t *testing.T) {
