@@ -75,6 +75,7 @@ func (s *server) controlVerbs() []verb {
 		{"GET /_control/requests", "lists requests and their answers: ?endpoint=, ?client_id=, ?after=ID, ?wait=5s", s.pickRequests},
 		{"GET /_control/requests/latest", "shows the latest of them", s.latestRequest},
 		{"DELETE /_control/requests", "clears the log of requests", done(func() { s.eras.now().requests.clear() })},
+		{"GET /_control/flows/{flow}", "shows one authorization and all that came of it: its requests, and the state of its codes and tokens", s.flowAnswer},
 		{"POST /_control/issuer", `sets the base URL, once it is known: {"issuer":"http://localhost:49153"}`, withBody(s.moveIssuer)},
 		{"POST /_control/keys", "makes a new signing key; the old one stays listed until its tokens have expired", s.rotateKeys},
 		{"POST /_control/reset", "puts everything back to how it was after the start", s.reset},

@@ -138,10 +138,12 @@ func (o observed) observe(w http.ResponseWriter, r *http.Request) *exchange {
 		if x.refusal != nil && x.Fault == "" {
 			provoked.Store(x.refusal.Reason, true)
 		}
-		if x.refusal != nil && x.Fault == "" && failed != x.refusal.Reason {
+		if x.refusal != nil && x.era != nil && x.Fault == "" && failed != x.refusal.Reason {
 			o.Errorf("%s %s: refused as %q, but the last check that failed is %q of %v", x.Method, x.Path, x.refusal.Reason, failed, x.checks)
 		}
-		o.wantNoSecrets(x)
+		if x.era != nil {
+			o.wantNoSecrets(x)
+		}
 	}()
 	o.serve(w, r, x)
 	return x

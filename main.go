@@ -37,6 +37,7 @@
 //	record.go, record_*    what is kept of requests and answers, without secrets
 //	explain.go, explain_*  why requests are refused: explanations/, and the functions that decide
 //	playground*.go         a client that shows each grant step by step
+//	inspect.go, inspect_*  the pages that show flows, exchange by exchange
 //	control.go, control_*  the control API for test suites, and its faults
 //	fixtures.go            users and clients from a file
 //	document.go            JSON files whose errors name line and key
@@ -291,7 +292,7 @@ func serve(ctx context.Context, o *options, stdout, stderr *outlet) error {
 	if o.db == memory {
 		s.hashRounds = memoryRounds
 	}
-	o.inspect = cmp.Or(o.inspect, new(s.loopback && isLoopback(s.issuerHost())))
+	o.inspect = cmp.Or(o.inspect, new(s.isLocal()))
 	if err := s.furnish(files, o, stderr); err != nil {
 		return err
 	}
@@ -301,6 +302,7 @@ func serve(ctx context.Context, o *options, stdout, stderr *outlet) error {
 		}
 	}
 	if *o.inspect {
+		s.openInspector()
 		s.openPlayground()
 	}
 	if o.stopWithStdin {

@@ -43,6 +43,7 @@ var assets = map[string]string{
 	"inspect.css":   "text/css; charset=utf-8",
 	"script.js":     "text/javascript; charset=utf-8",
 	"icon.svg":      "image/svg+xml",
+	"inspect.js":    "text/javascript; charset=utf-8",
 	"playground.js": "text/javascript; charset=utf-8",
 }
 

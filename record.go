@@ -69,6 +69,7 @@ type kept struct {
 	unsent  *stagedAnswer  // an answer that a fault kept from being sent, or nil
 	logged  *loggedRequest // the record, once there is one
 	fault   *stagedFault   // that changed the answer, or nil
+	watched *era           // whose exchanges the page shows
 }
 
 // keepAnswer keeps what is written of an answer.
@@ -139,8 +140,8 @@ type seen struct {
 
 // logRequest logs a finished exchange.
 func (s *server) logRequest(x *exchange, r *http.Request, header http.Header, took time.Duration) {
-	if _, isAsset := assets[strings.TrimPrefix(x.Path, s.base+"/")]; isAsset || x.Path == s.base+"/healthz" || x.Path == "/healthz" {
-		return // not about a client
+	if _, isAsset := assets[strings.TrimPrefix(x.Path, s.base+"/")]; isAsset || slices.Contains([]string{"/healthz", s.base + "/healthz"}, x.Path) || strings.HasPrefix(x.Path, s.base+playgroundPath) {
+		return // not about a client, or from the playground to itself
 	}
 	l := &loggedRequest{
 		Time:         x.time.UTC().Format("2006-01-02T15:04:05.000Z07:00"),

@@ -30,6 +30,7 @@ type server struct {
 	control     *control    // nil: off
 	eras        eras        // what is recorded
 	playground  *playground // nil: off
+	inspector   *inspector  // nil: off
 	loopback    bool        // it listens on this machine only: Host must name it
 	hosts       []string    // its names besides the loopback ones
 
@@ -161,6 +162,9 @@ func (s *server) newRoutes() map[string][]*route {
 	page("/account/authorized", "GET", s.account(s.handleAuthorized))
 	page("/account/authorized/revoke", "POST", s.account(s.handleRevokeAuthorized))
 	s.addExplanations(page)
+	if s.inspector != nil {
+		s.inspectorPages(page)
+	}
 	if s.playground != nil {
 		s.playgroundPages(page)
 	}
@@ -184,7 +188,11 @@ func (s *server) findRoute(method, path string) (found *route, methods string, o
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
-	for _, r := range s.routes[path] {
+	there, ok := s.routes[path]
+	if !ok {
+		there = s.routes[path[:strings.LastIndex(path, "/")+1]+"*"] // whatever the name
+	}
+	for _, r := range there {
 		for taken := range strings.SplitSeq(r.methods, ", ") {
 			if taken == method {
 				return r, r.methods, true
