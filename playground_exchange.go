@@ -241,6 +241,7 @@ func (p *player) keep(st *step, sent parameters) {
 	if o.Good {
 		p.hold(token, id)
 		p.facts["implicit_token"] = token
+		p.outcomes[p.key("authorize", nil)] = &outcome{Good: true} // it was answered with this
 	} else {
 		o.Said = "this is not a token of this server"
 	}

@@ -197,7 +197,7 @@ func TestPlaygroundRefusedByTheClient(t *testing.T) {
 
 	r := w.get(w.post("authorize", "break", "unregistered-redirect-uri").location().String())
 	r.wantPage(http.StatusBadRequest)
-	r.contains("/explain/redirect-URI-not-registered")
+	r.contains("/explain/redirect-uri-not-registered")
 
 	// An answer that nobody asked for is not taken.
 	w.open("/playground/callback?code=foreign&state=foreign")
