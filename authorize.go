@@ -67,7 +67,7 @@ func (s *server) parseClientAndRedirectURI(q query, x *exchange) (*authorization
 	if !x.holds(parameterMissing, v["client_id"] != "") {
 		return nil, missing(rfc6749("4.1.1"), "client_id")
 	}
-	c, err := s.store.clientNamed(v["client_id"])
+	c, err := s.clientNamed(v["client_id"], x)
 	if err != nil {
 		return nil, err
 	}

@@ -323,7 +323,7 @@ func (s *server) authenticateClient(r *http.Request, body values, x *exchange) (
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.store.clientNamed(credentials.id)
+	c, err := s.clientNamed(credentials.id, x)
 	if err != nil {
 		return nil, err
 	}

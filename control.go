@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -20,6 +21,8 @@ type control struct {
 	mux     *http.ServeMux
 	users   []*user // users and clients as they were after the start
 	clients []*client
+
+	documents map[string]json.RawMessage
 }
 
 // openControl starts the control API. A reset returns to the users and clients
@@ -29,7 +32,7 @@ func (s *server) openControl() error {
 	if err != nil {
 		return err
 	}
-	s.control = &control{mux: http.NewServeMux(), users: users, clients: clients}
+	s.control = &control{mux: http.NewServeMux(), users: users, clients: clients, documents: s.documents.all()}
 	unknown := verb{pattern: controlPath, do: func(*http.Request, *exchange) (any, error) {
 		return nil, &oauthError{Status: http.StatusNotFound, Description: "unknown request; GET " + controlPath + " lists all"}
 	}}
@@ -77,6 +80,7 @@ func (s *server) controlVerbs() []verb {
 		{"DELETE /_control/requests", "clears the log of requests", done(func() { s.eras.now().requests.clear() })},
 		{"GET /_control/flows/{flow}", "shows one authorization and all that came of it: its requests, and the state of its codes and tokens", s.flowAnswer},
 		{"POST /_control/issuer", `sets the base URL, once it is known: {"issuer":"http://localhost:49153"}`, withBody(s.moveIssuer)},
+		{"POST /_control/client-documents", `answers a client_id that is a URL instead of fetching it: {"url","document":{…}}`, withBody(s.putDocument)},
 		{"POST /_control/keys", "makes a new signing key; the old one stays listed until its tokens have expired", s.rotateKeys},
 		{"POST /_control/reset", "puts everything back to how it was after the start", s.reset},
 	}
@@ -429,6 +433,7 @@ func (s *server) reset(*http.Request, *exchange) (any, error) {
 	if err := s.store.reset(s.control.users, s.control.clients); err != nil {
 		return nil, err
 	}
+	s.documents.forget(s.control.documents)
 	s.eras.begin()
 	s.clock.move(0, false)
 	s.passwords.clear()

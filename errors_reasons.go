@@ -53,6 +53,10 @@ var (
 	grantTypeNotRegistered = newReason("grant type not registered")
 	clientWithoutOwner     = newReason("client without owner")
 
+	documentURLMalformed = newReason("client document URL malformed")
+	documentUnreachable  = newReason("client document unreachable")
+	documentInvalid      = newReason("client document invalid")
+
 	// The authorization endpoint.
 	redirectURINotRegistered      = newReason("redirect URI not registered")
 	redirectURINoLongerRegistered = newReason("redirect URI no longer registered")

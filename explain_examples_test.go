@@ -29,7 +29,10 @@ const exampleClients = `{"clients": [
   {"client_id": "orphan", "client_secret": "web-secret"},
   {"client_id": "owned", "client_secret": "web-secret", "owner": "alice"},
   {"client_id": "poster", "client_secret": "web-secret", "redirect_uris": ["https://app.example/callback"], "scope": "write"}
-]}`
+], "client_documents": {
+  "https://app.example/client.json": {"client_id": "https://app.example/client.json", "client_name": "App", "redirect_uris": ["https://app.example/callback"]},
+  "https://app.example/copy.json": {"client_id": "https://app.example/client.json", "client_name": "App", "redirect_uris": ["https://app.example/callback"]}
+}}`
 
 // The clients that change in an example.
 const (

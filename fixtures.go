@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -17,6 +18,8 @@ import (
 type fixtures struct {
 	Users   []userFixture   `json:"users"`
 	Clients []clientFixture `json:"clients"`
+	// ClientDocuments are answered instead of fetching them, by URL.
+	ClientDocuments map[string]json.RawMessage `json:"client_documents"`
 }
 
 // userFixture is a user in a file, and in the control API.
@@ -62,6 +65,7 @@ func loadFixtures(file string, p *profile) (*fixtures, error) {
 		seen["client "+c.ClientID] = true
 		f.Clients[i].place = func(m memberError) error { return d.problem(below(at, m.member), m.error) }
 	}
+	all = append(all, checkGiven(f.ClientDocuments)...)
 	return f, d.first(all)
 }
 
@@ -151,6 +155,9 @@ func (s *server) applyFixtures(files ...*fixtures) (map[string]string, error) {
 		return nil, err
 	}
 	s.hashPasswords(users)
+	for _, f := range files {
+		s.documents.give(f.ClientDocuments)
+	}
 	return secrets, s.store.register(users, clients)
 }
 

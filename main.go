@@ -33,6 +33,7 @@
 //	origins.go             which hosts and origins may call, and what browsers may do with answers
 //	pages.go, pages_*.go   what people see; their sign-in and its sessions, RFC 6749 §10.12
 //	profile.go, profile_*  what differs between services, as data
+//	clients_documents.go   clients that a URL describes, and the fetching of it
 //	registration.go        clients that register themselves, and what may be registered, RFC 7591
 //	record.go, record_*    what is kept of requests and answers, without secrets
 //	explain.go, explain_*  why requests are refused: explanations/, and the functions that decide

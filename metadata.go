@@ -120,6 +120,9 @@ func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *excha
 	add("device_authorization_endpoint", "device_authorization")
 	add("userinfo_endpoint", "userinfo")
 	add("registration_endpoint", "registration")
+	if s.profile.ClientDocuments {
+		o.add("client_id_metadata_document_supported", true)
+	}
 	if s.profile.makesJWT() {
 		add("jwks_uri", "jwks")
 	}

@@ -47,6 +47,7 @@ type profile struct {
 	RevokesNothing        bool                `json:"revokes_nothing"`           // a revocation without a token is answered like that of an unknown one (RFC 7009 §2.2)
 	ClientActsForOwner    bool                `json:"client_acts_for_owner"`     // a client credentials token stands for the client's owner (RFC 6749 §4.4)
 	ClientScopeHasNoForce bool                `json:"client_scope_has_no_force"` // a client credentials token has no scope, whatever the request says
+	ClientDocuments       bool                `json:"client_documents"`          // a client_id may be the URL of a Client ID Metadata Document
 	AnyScheme             bool                `json:"any_scheme"`                // redirect URIs may be myapp://, without a dot (RFC 8252 §7.1)
 
 	ResourceIndicators bool `json:"resource_indicators"` // resource says where a token is for (RFC 8707)

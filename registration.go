@@ -83,7 +83,7 @@ func (s *server) handleRegistration(w http.ResponseWriter, r *http.Request, x *e
 	if wait := s.registrations.try(source(r), registrationTries, x.now); !x.holds(guessedTooOften, wait == 0) {
 		return tooManyGuesses(unavailable, section("RFC 7591 §5"), wait)
 	}
-	f, err := s.profile.parseClientMetadata(x)
+	f, err := s.profile.parseClientMetadata(s.profile.Registration, x)
 	if err != nil {
 		return err
 	}
@@ -99,8 +99,7 @@ func (s *server) handleRegistration(w http.ResponseWriter, r *http.Request, x *e
 
 // parseClientMetadata reads what a client says about itself (RFC 7591 §2), and
 // ignores members that it does not know.
-func (p *profile) parseClientMetadata(x *exchange) (*clientFixture, error) {
-	g := p.Registration
+func (p *profile) parseClientMetadata(g *registration, x *exchange) (*clientFixture, error) {
 	value := func(name string) string { return strings.Join(g.values(name, x), "\n") }
 	for _, name := range slices.Sorted(maps.Keys(g.Parameters)) {
 		if err := g.checkType(name, x); err != nil {
@@ -140,7 +139,7 @@ func (p *profile) parseClientMetadata(x *exchange) (*clientFixture, error) {
 	if g.Parameters["grant_types"] == "" {
 		return f, nil // all that suit it
 	}
-	return f, p.grantTypesOf(f, x)
+	return f, p.grantTypesOf(g, f, x)
 }
 
 // grantTypesOf sets the grant types of a client that registers itself: what it
@@ -149,8 +148,7 @@ func (p *profile) parseClientMetadata(x *exchange) (*clientFixture, error) {
 // Choice: the rest is left out, and the answer says what is left (RFC 7591 §3.2.1).
 // Clients name whatever they can do. password and implicit are left out too: only
 // the operator gives them. A client is refused if nothing is left.
-func (p *profile) grantTypesOf(f *clientFixture, x *exchange) error {
-	g := p.Registration
+func (p *profile) grantTypesOf(g *registration, f *clientFixture, x *exchange) error {
 	requested := g.values("grant_types", x)
 	if _, isSent := x.lists[g.Parameters["grant_types"]]; !isSent {
 		requested = []string{"authorization_code"} // RFC 7591 §2

@@ -22,6 +22,7 @@ import (
 type server struct {
 	profile     *profile
 	store       *store
+	documents   *clientDocuments
 	base        string // path of the issuer, "" or "/tenant"
 	autoApprove string // the user who approves everything, or ""
 	hashRounds  int    // of PBKDF2, for new passwords
@@ -58,6 +59,7 @@ func newServer(p *profile, st *store, issuer string, log *slog.Logger) (*server,
 	s := &server{
 		profile:     p,
 		store:       st,
+		documents:   newClientDocuments(),
 		base:        strings.TrimSuffix(u.Path, "/"),
 		hashRounds:  durableRounds,
 		logged:      limiter{window: 60 * 60},

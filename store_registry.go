@@ -88,6 +88,9 @@ func (t *tx) putClient(c *client) error {
 	lists := c.lists()
 	if existing != nil {
 		c.ID = existing.ID
+		if unused := listKey(listUnused, c.ID.String()); c.RegisteredBy == itself && t.get(bucketLists, unused) != nil {
+			lists = append(lists, unused)
+		}
 		t.unlist(existing)
 	} else {
 		c.ID = uuid.Must(uuid.NewV7())
