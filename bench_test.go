@@ -528,3 +528,18 @@ func (c *caller) ask(request []byte) error {
 	_, err = c.in.Discard(length)
 	return err
 }
+
+// BenchmarkInspector compares a server with the inspector on with one where it is
+// off: off-ratio is the rate of the first to that of the second.
+func BenchmarkInspector(b *testing.B) {
+	on, off := newBenched(b, "memory"), newBenched(b, "memory")
+	on.openInspector()
+	for name, prepare := range map[string]func(*benched, int) [][]byte{
+		"client_credentials": issuing, "code": redeeming, "refresh": refreshing, "userinfo": usingBearer, "authorize": authorizing,
+	} {
+		b.Run(name, func(b *testing.B) {
+			race(b, 64, &rival{addr: on.addr, prepare: func(n int) [][]byte { return prepare(on, n) }},
+				[]*rival{{name: "off", addr: off.addr, prepare: func(n int) [][]byte { return prepare(off, n) }}})
+		})
+	}
+}
