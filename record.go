@@ -163,6 +163,7 @@ func (s *server) logRequest(x *exchange, r *http.Request, header http.Header, to
 	l.request = m.request(r, x)
 	l.Params = m.parameters(x.query.values, x.form)
 	l.presented, m.found = m.found, nil
+	m.own = x.fault == nil
 	l.answer = m.answer(x.Status, header, x.answer, x.written)
 	if x.unsent != nil {
 		l.unsent = m.answer(x.unsent.status, x.unsent.header, x.unsent.body, len(x.unsent.body))
@@ -226,7 +227,8 @@ func (q *requests) keep(l *loggedRequest) {
 			}
 		}
 	}
-	q.kept = slices.Delete(q.kept, 0, over)
+	clear(q.kept[:over]) // append makes a new list in time
+	q.kept = q.kept[over:]
 	if q.latest == nil {
 		q.latest = make(map[string]*loggedRequest)
 	}

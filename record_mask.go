@@ -29,6 +29,7 @@ type field struct{ Name, Value string }
 // codes and tokens that it finds.
 type masker struct {
 	profile *profile
+	own     bool // the message is this server's own answer
 	found   []seen
 	size    int // of what it made, roughly, in bytes
 }
@@ -69,10 +70,13 @@ func (m *masker) header(header http.Header) (fields []field) {
 			if len(fields) == maxShown {
 				return fields
 			}
-			f := field{shorten(scrub(name)), shorten(m.headerValue(name, value))}
-			if m.size += 32; f.Value != "" && !slices.Contains(defaultHeader[name], value) {
-				m.size += len(f.Name) + len(f.Value)
+			m.size += 32
+			if usual := defaultHeader[name]; usual != nil && usual[0] == value {
+				fields = append(fields, field{name, usual[0]})
+				continue
 			}
+			f := field{shorten(scrub(name)), shorten(m.headerValue(name, value))}
+			m.size += len(f.Name) + len(f.Value)
 			fields = append(fields, f)
 		}
 	}
@@ -98,12 +102,21 @@ func (m *masker) headerValue(name, value string) string {
 		name, _, _ := strings.Cut(cookie, "=")
 		return name + "=…;" + attributes
 	}
+	if isPlain[name] {
+		return scrub(value)
+	}
 	for _, secret := range []string{"authorization", "cookie", "token", "secret", "password", "key"} {
 		if strings.Contains(strings.ToLower(name), secret) {
 			return "…"
 		}
 	}
 	return scrub(value)
+}
+
+// isPlain has the usual fields that hold no secret of their own.
+var isPlain = map[string]bool{
+	"Accept": true, "Accept-Encoding": true, "Cache-Control": true, "Content-Length": true, "Content-Type": true, "Date": true, "User-Agent": true,
+	"Access-Control-Allow-Origin": true, "Access-Control-Expose-Headers": true, "Www-Authenticate": true,
 }
 
 // authorization is an Authorization header: of HTTP Basic the client_id, of a token
@@ -202,7 +215,9 @@ func (m *masker) body(contentType, text string) string {
 	case "text/plain":
 		return strings.TrimSuffix(shorten(scrub(text)), "\n")
 	case "application/json":
-		// checkDepth is for what others sent; this server's own answers are flat.
+		if m.own && !strings.Contains(text, "secret") {
+			return m.ownJSON(text)
+		}
 		if _, err := checkDepth(text); err != nil {
 			return ""
 		}
@@ -213,6 +228,18 @@ func (m *masker) body(contentType, text string) string {
 		return string(must(marshalJSON(m.json("", value)))) // it was JSON before
 	}
 	return ""
+}
+
+// ownJSON is body for JSON that this server made, which has nothing secret but codes
+// and tokens. It is quicker than to parse it.
+func (m *masker) ownJSON(text string) string {
+	for _, name := range []string{"access_token", "refresh_token"} {
+		if _, after, ok := strings.Cut(text, `"`+name+`":"`); ok {
+			value, _, _ := strings.Cut(after, `"`)
+			m.note(name, m.profile.findID(value))
+		}
+	}
+	return strings.TrimSuffix(scrub(text), "\n")
 }
 
 // json is a value of JSON without what is secret in it. name is that of the member
