@@ -481,7 +481,7 @@ func TestMistakes(t *testing.T) {
 		{"exchange with a slash", exchange("https://cb.example/cb/"), "redirect_uri differs from the one in the authorization request only by the slash at its end; this client has not registered it"},
 		{"exchange with a port", exchange("https://cb.example:443/cb"), "redirect_uri differs from the one in the authorization request only by its port; this client has not registered it"},
 		{"grant type", func() *reply { return i.post(token, withClient("web", url.Values{"grant_type": {"code"}})) },
-			"grant_type must be one of authorization_code, password, client_credentials, refresh_token"},
+			"grant_type must be one of authorization_code, password, client_credentials, refresh_token, urn:ietf:params:oauth:grant-type:device_code"},
 	} {
 		t.Run("R195 "+row.name, func(t *testing.T) {
 			if r := row.do(); r.json["error_description"] != row.want {
@@ -564,7 +564,7 @@ func TestMistakes(t *testing.T) {
 		for _, row := range []struct{ method, path, body, want string }{
 			{"POST", "faults", `{"name":"lost"}`, `name: "lost" is unknown; expected one of missing_expires_in, expires_in_string, no_refresh_token, token_type_mac, truncated_json, slow_body, lost_answer, error_with_200, html_error, rate_limited, expired_code, already_used_code, wrong_state, wrong_iss`},
 			{"POST", "faults", `{"endpoint":"login"}`, `endpoint: "login" is unknown; expected one of authorize, token, revoke, introspect, tokeninfo, userinfo, metadata`},
-			{"GET", "requests?endpoint=login", "", `endpoint: "login" is unknown; expected one of authorize, oob, token, revoke, introspect, metadata, jwks, registration, userinfo, tokeninfo`},
+			{"GET", "requests?endpoint=login", "", `endpoint: "login" is unknown; expected one of authorize, oob, token, revoke, introspect, device_authorization, metadata, jwks, registration, userinfo, tokeninfo`},
 		} {
 			if r := i.control(row.method, row.path, row.body); r.StatusCode != http.StatusBadRequest || r.json["error"] != row.want {
 				t.Errorf("%s %s: %s\nwant %s", row.path, row.body, r.body, row.want)

@@ -143,7 +143,7 @@ func (s *server) decideDevice(code *oneTime, c *client, d *decision, x *exchange
 		g = s.newGrant(d.user, c, code.Device.Scope, x)
 		g.Resources, g.Expires = code.Device.Resources, later(g.Expires, code.Expires)
 	}
-	err := s.store.decideDevice(code.id, g, x.now)
+	err := s.store.decideDevice(code.id, g)
 	if !x.holds(answeredAlready, !errors.Is(err, errAnswered)) {
 		return invalidRequest(rfc8628("3.3"), answeredAlready, "this user code has been answered already")
 	}
@@ -278,11 +278,11 @@ func (s *store) devices(now unixTime) ([]waitingDevice, error) {
 
 // decideDevice stores the user's answer to a device code: a grant, or nil for a
 // denial. A second one is errAnswered.
-func (s *store) decideDevice(id uuid.UUID, g *grant, now unixTime) error {
+func (s *store) decideDevice(id uuid.UUID, g *grant) error {
 	return s.update(func(t *tx) error {
 		code, err := read[oneTime](t, bucketDevices, id[:])
 		switch {
-		case err != nil || code == nil || code.Expires.expired(now):
+		case err != nil || code == nil: // just swept
 			return cmp.Or(err, errUnknown)
 		case code.decided():
 			return errAnswered

@@ -203,7 +203,7 @@ func TestTokenRequest(t *testing.T) {
 		form := clientCredentialsOf("legacy")
 		i.token(with(form, "grant_type", absent)).wantError(http.StatusBadRequest, "invalid_request")
 		for _, grantType := range []string{"Client_Credentials", "Authorization_Code", "ああ", "urn:x", "implicit", "client_credentials ",
-			"urn:ietf:params:oauth:grant-type:device_code", "authorization_code refresh_token"} {
+			"urn:ietf:params:oauth:grant-type:token-exchange", "authorization_code refresh_token"} {
 			i.token(with(form, "grant_type", grantType)).wantError(http.StatusBadRequest, "unsupported_grant_type")
 		}
 		i.token(form).wantToken()

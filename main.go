@@ -27,6 +27,8 @@
 //	store_*.go             users and clients, transactions, the file, the sweeper
 //	users.go               users, passwords, guess limits, RFC 6749 §10.10
 //	refresh.go             which refresh token follows another, RFC 6749 §6, RFC 9700 §4.14.2
+//	response_modes.go      how an answer goes back to the client: in the query, the fragment or a form
+//	device.go              devices without a browser, and the page where their user decides, RFC 8628
 //	resource.go            where a token is for, RFC 8707
 //	jwt.go                 access tokens that are signed, and their keys, RFC 9068, RFC 7517
 //	metadata.go            the issuer and what it tells of itself, RFC 8414
