@@ -285,7 +285,14 @@ func (m message) Own() []field { return m.fields(false) }
 func (m message) Common() []field { return m.fields(true) }
 
 func (m message) fields(common bool) (fields []field) {
-	for _, f := range m.Header {
+	all := m.Header
+	if m.Usual {
+		all = slices.Clone(all)
+		for _, name := range slices.Sorted(maps.Keys(defaultHeader)) {
+			all = append(all, field{name, defaultHeader[name][0]})
+		}
+	}
+	for _, f := range all {
 		_, isDefault := defaultHeader[f.Name]
 		isCommon := isDefault && f.Name != "Cache-Control" || strings.HasPrefix(f.Name, "Access-Control-") || f.Name == "Date"
 		if isCommon == common {

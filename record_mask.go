@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ type message struct {
 	Header []field
 	Body   string // "" if there is none, or it is not kept
 	Size   int    // of the body in bytes, as sent
+	Usual  bool   // it has all of defaultHeader too
 }
 
 // field is a line of a header.
@@ -55,7 +57,17 @@ func (m *masker) answer(status int, header http.Header, body []byte, size int) m
 	if status == 0 {
 		return message{}
 	}
-	sent := message{Start: fmt.Sprint(status, " ", http.StatusText(status)), Header: m.header(header), Size: size}
+	own := maps.Clone(header)
+	sent := message{Start: strconv.Itoa(status) + " " + http.StatusText(status), Size: size, Usual: true}
+	for name, usual := range defaultHeader {
+		sent.Usual = sent.Usual && len(header[name]) == 1 && header[name][0] == usual[0]
+	}
+	if sent.Usual {
+		for name := range defaultHeader {
+			delete(own, name)
+		}
+	}
+	sent.Header = m.header(own)
 	if len(body) == size {
 		sent.Body = m.body(header.Get("Content-Type"), string(body))
 	}
