@@ -1089,14 +1089,16 @@ func TestReader(t *testing.T) {
 		stdout.Write(make([]byte, 1<<20)) // as much as it takes
 		stdout.SetWriteDeadline(time.Time{})
 		cmd, stderr := run(t, stdout)
-		log := bufio.NewReader(stderr)
-		log.ReadString('\n')
-		line, _ := log.ReadString('\n')
-		match := regexp.MustCompile(`msg=listening address=(\S+)`).FindStringSubmatch(line)
-		if match == nil {
-			t.Fatalf("the log has %q", line)
+		for log := bufio.NewReader(stderr); ; {
+			line, err := log.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			if match := regexp.MustCompile(`msg=listening address=(\S+)`).FindStringSubmatch(line); match != nil {
+				ask(t, match[1], 100)
+				break
+			}
 		}
-		ask(t, match[1], 100)
 		ends(t, cmd)
 	})
 }

@@ -11,7 +11,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -75,28 +74,6 @@ func newServer(p *profile, st *store, issuer string, log *slog.Logger) (*server,
 	s.routes = s.newRoutes()
 	return s, nil
 }
-
-// clock is the server's only source of time.
-type clock struct {
-	mu     sync.Mutex
-	offset time.Duration
-}
-
-func (c *clock) now() time.Time {
-	now, _ := c.read()
-	return now
-}
-
-// read returns the time, and how far it is from the real time.
-func (c *clock) read() (now time.Time, offset time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return realTime().Add(c.offset), c.offset
-}
-
-// realTime is the machine's time, for the clock and to measure how long something
-// takes. Everything else uses the clock, which can be moved.
-func realTime() time.Time { return time.Now() }
 
 // handler answers a request, or returns what is wrong with it.
 type handler func(http.ResponseWriter, *http.Request, *exchange) error
@@ -373,16 +350,6 @@ func (r *route) answer(w http.ResponseWriter, request *http.Request, x *exchange
 		r.fail(w, x, err)
 	}
 }
-
-// handleHealth says that the server answers.
-func (s *server) handleHealth(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Write([]byte(healthy))
-	return nil
-}
-
-// healthy is the answer of /healthz.
-const healthy = "ok\n"
 
 // maxBody is the largest request body, in bytes.
 const maxBody = 64 << 10

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -166,26 +165,6 @@ func (a *accessToken) client() uuid.UUID {
 	}
 	_, registration := a.Client.split()
 	return registration
-}
-
-// clientRef names a client and its registration: client_id, a space, and the id of
-// the registration in base64url.
-type clientRef string
-
-func refTo(c *client) clientRef {
-	return clientRef(c.ClientID + " " + base64.RawURLEncoding.EncodeToString(c.ID[:]))
-}
-
-func (r clientRef) split() (clientID string, registration uuid.UUID) {
-	at := max(0, strings.LastIndexByte(string(r), ' '))
-	id, _ := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(string(r[at:]), " "))
-	copy(registration[:], id)
-	return string(r[:at]), registration
-}
-
-// clientNamed returns a client, or nil.
-func (s *store) clientNamed(clientID string) (*client, error) {
-	return view(s, func(t *tx) (*client, error) { return t.clientOrBuiltIn(clientID) })
 }
 
 // issuance is what one transaction issues; members that are nil are not issued.

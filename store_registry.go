@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"iter"
 	"slices"
@@ -462,4 +463,24 @@ func (s *store) permission(user, registration uuid.UUID, now unixTime) (*permiss
 		}
 		return p, nil
 	})
+}
+
+// clientRef names a client and its registration: client_id, a space, and the id of
+// the registration in base64url.
+type clientRef string
+
+func refTo(c *client) clientRef {
+	return clientRef(c.ClientID + " " + base64.RawURLEncoding.EncodeToString(c.ID[:]))
+}
+
+func (r clientRef) split() (clientID string, registration uuid.UUID) {
+	at := max(0, strings.LastIndexByte(string(r), ' '))
+	id, _ := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(string(r[at:]), " "))
+	copy(registration[:], id)
+	return string(r[:at]), registration
+}
+
+// clientNamed returns a client, or nil.
+func (s *store) clientNamed(clientID string) (*client, error) {
+	return view(s, func(t *tx) (*client, error) { return t.clientOrBuiltIn(clientID) })
 }
