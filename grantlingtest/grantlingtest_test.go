@@ -237,7 +237,7 @@ func TestIn(t *testing.T) {
 				visit("/meanwhile")
 				srv.Endpoint("nowhere")
 			})
-			if !failed || !strings.Contains(told, `no endpoint "nowhere", only authorize, introspect, metadata,`) {
+			if !failed || !strings.Contains(told, `no endpoint "nowhere", only authorize, device_authorization, introspect,`) {
 				t.Errorf("failed: %v, told %q", failed, told)
 			}
 			if !strings.Contains(told, "meanwhile") || strings.Contains(told, "before") {
