@@ -79,8 +79,8 @@ func (i *instance) verifies(token string) bool {
 		public := &rsa.PublicKey{N: numberOf("n"), E: int(numberOf("e").Int64())}
 		return rsa.VerifyPKCS1v15(public, crypto.SHA256, sum[:], signature) == nil
 	case key["kty"] == "EC" && key["alg"] == "ES256" && key["crv"] == "P-256" && len(signature) == 64:
-		public := &ecdsa.PublicKey{Curve: elliptic.P256(), X: numberOf("x"), Y: numberOf("y")}
-		return ecdsa.Verify(public, sum[:], new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:]))
+		public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, bytesOf(key["x"]), bytesOf(key["y"])))
+		return err == nil && ecdsa.Verify(public, sum[:], new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:]))
 	}
 	return false
 }

@@ -62,12 +62,6 @@ var (
 	anyTag     = regexp.MustCompile(`<[^>]*>`)
 )
 
-// text is what people read of a step.
-func (w *lessonWalk) text(name string) string {
-	w.Helper()
-	return anyTag.ReplaceAllString(w.step(name), "")
-}
-
 // post sends the form of a step as it is shown, with changes: name, value. A
 // redirect to a page of the playground is followed, any other is returned.
 func (w *lessonWalk) post(step string, change ...string) *reply {
