@@ -330,8 +330,9 @@ func (r *request) raw(host string) []byte {
 // loose reports whether it may not be clear where the request ends, or that it is
 // one: then no answer, or one of net/http's own, is right too.
 func (r *request) loose() bool {
-	head := r.method + r.path + encode(r.query)
-	_, malformed := url.ParseRequestURI(r.path + "?" + encode(r.query))
+	target := r.path + "?" + encode(r.query)
+	head := r.method + target
+	_, malformed := url.ParseRequestURI(target)
 	for _, h := range r.header {
 		head += h.name + h.value
 		if !slices.Contains([]string{"Content-Type", "Cookie", "Authorization", "Origin", "Accept"}, h.name) {
@@ -339,7 +340,7 @@ func (r *request) loose() bool {
 		}
 	}
 	return r.framing != "" || !regexp.MustCompile(`^(GET|POST|HEAD|OPTIONS|DELETE|PUT|PATCH)/`).MatchString(head) ||
-		strings.ContainsFunc(head, func(c rune) bool { return c < ' ' || c > '~' }) || malformed != nil || len(head) > 30_000
+		strings.ContainsFunc(head, func(c rune) bool { return c < ' ' || c > '~' }) || malformed != nil || strings.Contains(target, " ") || len(head) > 30_000
 }
 
 // answerTime is how long an answer may take on a busy machine. A lock that is

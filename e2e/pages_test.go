@@ -151,7 +151,7 @@ func TestCopyButton(t *testing.T) {
 	b.press(".copy")
 	// The clipboard takes its time, and what is said of it goes away again.
 	said := b.eventually(``, `(said => said && document.querySelector(".copy").innerText + "; " + said)(document.querySelector("main > [role=status]").textContent)`)
-	if !strings.HasPrefix(said, "Copied") || !strings.HasSuffix(said, "; Copied the issuer") {
+	if !strings.HasPrefix(said, "Copied") || !strings.HasSuffix(said, "; Copied the URL") {
 		t.Errorf("the button, and a screen reader, say %q", said)
 	}
 	b.withoutScripts()
