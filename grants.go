@@ -45,7 +45,7 @@ func (s *server) grantToken(r *http.Request, x *exchange) (*tokenAnswer, error) 
 		return nil, err
 	}
 	switch {
-	case !x.holds(publicClient, !c.public() || grantType != "client_credentials"):
+	case grantType == "client_credentials" && !x.holds(publicClient, !c.public()):
 		return nil, unauthorizedClient(rfc6749("4.4"), publicClient, "this is a public client: only a client with a secret can use this grant")
 	case !x.holds(grantTypeNotRegistered, c.mayUse(grantType, s.profile)):
 		return nil, unauthorizedClient(rfc6749("5.2"), grantTypeNotRegistered, "this client is not registered for this grant type")

@@ -72,7 +72,7 @@ func (s *server) handleResource(into *resource) handler {
 		switch {
 		case err != nil:
 			return err
-		case !x.holds(tokenWithoutUser, into.Needs != "user" || b.user != nil):
+		case into.Needs == "user" && !x.holds(tokenWithoutUser, b.user != nil):
 			return insufficientScope(rfc6750("3.1"), tokenWithoutUser, "this token stands for a client, not for a user")
 		case !x.holds(scopeInsufficient, len(into.Scopes) == 0 || slices.ContainsFunc(into.Scopes, func(scope string) bool { return covers(b.scope, scope) })):
 			return insufficientScope(rfc6750("3.1"), scopeInsufficient, "the token does not have the scope that this resource needs")
