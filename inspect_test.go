@@ -9,6 +9,7 @@ import (
 	"html"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"regexp"
@@ -486,4 +487,43 @@ func TestInspectTexts(t *testing.T) {
 			t.Errorf("%s has no meaning", name)
 		}
 	}
+}
+
+// stuckReader takes the beginning of a stream and then nothing.
+type stuckReader struct {
+	*httptest.ResponseRecorder
+	deadline time.Time
+	writes   int
+}
+
+func (w *stuckReader) SetReadDeadline(time.Time) error { return nil }
+
+func (w *stuckReader) SetWriteDeadline(deadline time.Time) error {
+	w.deadline = deadline
+	return nil
+}
+
+func (w *stuckReader) Write(b []byte) (int, error) {
+	if w.writes++; w.writes > 1 {
+		return 0, os.ErrDeadlineExceeded
+	}
+	return w.ResponseRecorder.Write(b)
+}
+
+// TestStuckReader: who does not read a stream of events is dropped at the end of
+// the time that a write may take.
+func TestStuckReader(t *testing.T) {
+	t.Parallel()
+	i := start(t)
+	i.server.openInspector()
+	w := &stuckReader{ResponseRecorder: httptest.NewRecorder()}
+	r := httptest.NewRequest("GET", i.URL+"/inspect/events?after=0", nil)
+	r.RemoteAddr = "127.0.0.1:1"
+	i.get("/oauth/authorize") // something to tell
+	began := time.Now()
+	i.mustEnd("the stream", func() error { i.server.ServeHTTP(w, r); return nil })
+	if w.writes != 2 || w.deadline.After(time.Now().Add(slowestWrite)) || w.deadline.Before(began) {
+		t.Errorf("%d writes, a deadline after %s", w.writes, w.deadline.Sub(began))
+	}
+	i.events("").Close() // its place is free again
 }
