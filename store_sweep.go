@@ -40,33 +40,38 @@ func dead[T any](isDead func(*T, *tx, unixTime) (bool, error)) func(t *tx, bucke
 	}
 }
 
-// over reports whether something has expired or its grant is dead.
-func (t *tx) over(expires unixTime, key grantKey, now unixTime) (bool, error) {
+// revokedTime is how long after its issue a credential stays that has not expired
+// but whose grant is dead: who presents it learns that it was revoked, or used.
+const revokedTime seconds = 12 * 60 * 60
+
+// over reports whether something has expired or, issued long enough ago, its grant
+// is dead.
+func (t *tx) over(issued, expires unixTime, key grantKey, now unixTime) (bool, error) {
 	if expires.expired(now) {
 		return true, nil
 	}
 	b, err := t.granted(key)
-	return b == nil && err == nil, err
+	return b == nil && err == nil && issued.after(revokedTime).expired(now), err
 }
 
-func (g *grant) dead(t *tx, now unixTime) (bool, error) { return t.over(g.Expires, g.key, now) }
+func (g *grant) dead(t *tx, now unixTime) (bool, error) { return t.over(0, g.Expires, g.key, now) }
 
 func (o *oneTime) dead(t *tx, now unixTime) (bool, error) {
 	if o.Device != nil { // it may not have a grant yet
 		return o.Expires.expired(now), nil
 	}
 	if o.Used { // as long as the grant lives, a second use has something to revoke
-		return t.over(0, o.Grant, now)
+		return t.over(o.issued(), 0, o.Grant, now)
 	}
-	return t.over(o.Expires, o.Grant, now)
+	return t.over(o.issued(), o.Expires, o.Grant, now)
 }
 
 func (a *accessToken) dead(t *tx, now unixTime) (bool, error) {
 	if a.Grant != nil {
-		return t.over(a.Expires, *a.Grant, now)
+		return t.over(a.issued(), a.Expires, *a.Grant, now)
 	}
 	c, err := t.registered(a.Client.split())
-	return a.Expires.expired(now) || c == nil && err == nil, err
+	return a.Expires.expired(now) || c == nil && err == nil && a.issued().after(revokedTime).expired(now), err
 }
 
 func (a *answered) dead(_ *tx, now unixTime) (bool, error) { return a.Expires.expired(now), nil }

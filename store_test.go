@@ -1297,6 +1297,23 @@ func TestSweep(t *testing.T) {
 		i.wantDead(otherLatest)
 	})
 
+	t.Run("R170 what was revoked or used says so, also after the sweeper came", func(t *testing.T) {
+		t.Parallel()
+		i := start(t)
+		form := exchangeOf("web", i.code("web"))
+		access, refresh := i.post(i.endpoint("token"), form).wantToken()
+		i.post(i.endpoint("token"), form).wantError(400, "invalid_grant")
+		i.sweepAll()
+		for what, r := range map[string]*reply{
+			"the code was used before":           i.post(i.endpoint("token"), form),
+			"the refresh token has been revoked": i.post(i.endpoint("token"), refreshOf("web", refresh)),
+			"the access token has been revoked":  i.bearer("userinfo", access),
+		} {
+			if !strings.Contains(r.body, what) {
+				t.Errorf("%s, want %q", r.body, what)
+			}
+		}
+	})
 	t.Run("R170 what is dead goes", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
