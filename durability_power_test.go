@@ -238,7 +238,7 @@ func TestPowerCut(t *testing.T) {
 	p := begin(t, cmd).ready()
 	bob := new(account)
 	l, wait := p.startLoad(bob)
-	for range rounds(t, 60) {
+	for range rounds(t, 15) {
 		l.reach(1)
 	}
 	p.stdin.Close()

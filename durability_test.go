@@ -587,7 +587,7 @@ func TestKill(t *testing.T) {
 		writeFile(t, folder, "fixtures.json", instanceFixtures)
 		launch(t, folder, "-fixtures", "fixtures.json").stop()
 		bob := new(account)
-		families, kills := 0, rounds(t, 20)
+		families, kills := 0, rounds(t, 5)
 		for round := range kills {
 			p := launch(t, folder, "-auto-approve", "alice", "-control", "-log", "off")
 			l, wait := p.startLoad(bob)
@@ -632,7 +632,7 @@ func TestFullFileSystem(t *testing.T) {
 		p, filler := begin(), filepath.Join(disk, "filler")
 		var issued oracle
 		failures := 0
-		for round := range rounds(t, 4) {
+		for round := range rounds(t, 2) {
 			code := p.autoApproved()
 			_, refresh := p.post(p.endpoint("token"), exchangeOf("web", p.autoApproved())).wantToken()
 			_, revoked := p.post(p.endpoint("token"), exchangeOf("web", p.autoApproved())).wantToken()
@@ -767,7 +767,7 @@ func TestKillAtFirstStart(t *testing.T) {
 		files := t.TempDir()
 		writeFile(t, files, "fixtures.json", clientFixtures)
 		args := []string{"-addr", "127.0.0.1:0", "-fixtures", filepath.Join(files, "fixtures.json")}
-		for round := range rounds(t, 30) {
+		for round := range rounds(t, 8) {
 			folder := t.TempDir()
 			killed := begin(t, command(t, folder, nil, args...))
 			killed.untilMoment(folder, round)
