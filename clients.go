@@ -316,6 +316,16 @@ func isBasic(authorization string) bool {
 	return strings.EqualFold(scheme, "Basic")
 }
 
+// clientRequest returns the parameters of a request and the client that sends it.
+func (s *server) clientRequest(r *http.Request, x *exchange) (values, *client, error) {
+	body, err := x.body()
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := s.authenticateClient(r, body, x)
+	return body, c, err
+}
+
 // authenticateClient returns the client that sends a request (RFC 6749 §3.2.1). A
 // confidential client must send its secret, a public one has none.
 func (s *server) authenticateClient(r *http.Request, body values, x *exchange) (*client, error) {

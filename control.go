@@ -34,7 +34,7 @@ func (s *server) openControl() error {
 	}
 	s.control = &control{mux: http.NewServeMux(), users: users, clients: clients, documents: s.documents.all()}
 	unknown := verb{pattern: controlPath, do: func(*http.Request, *exchange) (any, error) {
-		return nil, &oauthError{Status: http.StatusNotFound, Description: "unknown request; GET " + controlPath + " lists all"}
+		return nil, noSuch("unknown request; GET " + controlPath + " lists all")
 	}}
 	for _, v := range append(s.controlVerbs(), unknown) {
 		s.control.mux.HandleFunc(v.pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -416,6 +416,11 @@ func (s *server) pickRequests(r *http.Request, _ *exchange) (any, error) {
 	return era.requests.pick(ctx, asked.Get("endpoint"), asked.Get("client_id"), after), nil
 }
 
+// noSuch is the error about something that the control API does not have.
+func noSuch(description string) error {
+	return &oauthError{Status: http.StatusNotFound, Description: description}
+}
+
 func (s *server) latestRequest(r *http.Request, x *exchange) (any, error) {
 	picked, err := s.pickRequests(r, x)
 	if err != nil {
@@ -423,7 +428,7 @@ func (s *server) latestRequest(r *http.Request, x *exchange) (any, error) {
 	}
 	all := picked.([]*loggedRequest)
 	if len(all) == 0 {
-		return nil, &oauthError{Status: http.StatusNotFound, Description: "no request matches"}
+		return nil, noSuch("no request matches")
 	}
 	return all[len(all)-1], nil
 }

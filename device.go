@@ -71,11 +71,7 @@ func (d *deviceRequest) shown() string { return d.UserCode[:4] + "-" + d.UserCod
 
 // handleDeviceAuthorization is the device authorization endpoint (RFC 8628 §3.1, §3.2).
 func (s *server) handleDeviceAuthorization(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	body, err := x.body()
-	if err != nil {
-		return err
-	}
-	c, err := s.authenticateClient(r, body, x)
+	body, c, err := s.clientRequest(r, x)
 	if err != nil {
 		return err
 	}

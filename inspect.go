@@ -199,7 +199,7 @@ func (s *server) flowAnswer(r *http.Request, x *exchange) (any, error) {
 	kept := s.eras.now().requests.snapshot()
 	f, _, _, err := s.findFlow(r.PathValue("flow"), kept, x.now)
 	if f == nil {
-		return nil, cmp.Or(err, error(&oauthError{Status: http.StatusNotFound, Description: "no flow has this id"}))
+		return nil, cmp.Or(err, noSuch("no flow has this id"))
 	}
 	credentials := []object{}
 	for _, n := range allOf(f.Family) {

@@ -102,7 +102,7 @@ func TestPageHeaders(t *testing.T) {
 					t.Errorf("the Content-Security-Policy has %s: %v", weak, policy)
 				}
 			}
-			if asset := regexp.MustCompile(`/([a-z]+\.css|[a-z]+\.js|icon\.svg|jwks\.json)$`); asset.MatchString(name) && r.StatusCode == 200 {
+			if asset := regexp.MustCompile(`/((style|inspect)\.css|(script|inspect|playground)\.js|icon\.svg|jwks\.json)$`); asset.MatchString(name) && r.StatusCode == 200 {
 				return
 			}
 			if got := r.Header.Get("Cache-Control"); got != "no-store" {

@@ -87,11 +87,7 @@ func (s *server) handleResource(into *resource) handler {
 // list of grant types is a resource server and sees all. A refresh token is
 // described without token_type.
 func (s *server) handleIntrospect(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	body, err := x.body()
-	if err != nil {
-		return err
-	}
-	c, err := s.authenticateClient(r, body, x)
+	body, c, err := s.clientRequest(r, x)
 	switch {
 	case err != nil:
 		return err
@@ -121,11 +117,7 @@ func (s *server) handleIntrospect(w http.ResponseWriter, r *http.Request, x *exc
 // handleRevoke revokes a token (RFC 7009 §2). An unknown token is no error
 // (RFC 7009 §2.2). token_type_hint is ignored: both kinds are searched (RFC 7009 §2.1).
 func (s *server) handleRevoke(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	body, err := x.body()
-	if err != nil {
-		return err
-	}
-	c, err := s.authenticateClient(r, body, x)
+	body, c, err := s.clientRequest(r, x)
 	if err != nil {
 		return err
 	}
