@@ -179,8 +179,9 @@ func (s *Server) In(t testing.TB) *Server {
 }
 
 // Endpoint returns the URL of an endpoint, wherever the profile has it:
-// authorize, token, revoke, introspect, metadata, userinfo, tokeninfo,
-// registration, instance, or oob, the page that shows a code to copy.
+// authorize, token, revoke, introspect, device_authorization, metadata, jwks,
+// userinfo, tokeninfo, registration, instance, or oob, the page that shows a code
+// to copy.
 func (s *Server) Endpoint(name string) string {
 	s.t.Helper()
 	var answer struct{ Endpoints map[string]string }
@@ -193,7 +194,8 @@ func (s *Server) Endpoint(name string) string {
 
 // Approve sends an authorization request as if the user had signed in and
 // allowed it. It returns the URL that the browser is sent to: the client's
-// redirect URI with a code, or with an error.
+// redirect URI with a code, or with an error. With response_mode=form_post those
+// are in a form, which Control has.
 func (s *Server) Approve(authorizationURL, username string) (callbackURL string) {
 	s.t.Helper()
 	return s.decide(authorizationURL, username, "approve")
