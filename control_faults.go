@@ -60,7 +60,7 @@ var namedFaults, faultNames = func() (faults []namedFault, names []string) {
 }()
 
 // faultEndpoints are the endpoints where a fault can strike.
-var faultEndpoints = []string{"authorize", "token", "revoke", "introspect", "tokeninfo", "userinfo", "metadata"}
+var faultEndpoints = []string{"authorize", "token", "revoke", "introspect", "device_authorization", "tokeninfo", "userinfo", "metadata"}
 
 // maxDelay keeps a typo from hanging a test suite.
 const maxDelay = 10 * time.Minute
@@ -234,7 +234,7 @@ func (s *server) stage(f *stagedFault, found *route, w http.ResponseWriter, r *h
 	case f.Name != "":
 		found.answer(a, r, x)
 		whole := *a
-		if !f.named.change(a) {
+		if !f.named.change(a) && !s.changeFormPost(f.named, a, x) {
 			x.era.faults.settle(f, false)
 			a.send(w)
 			return
@@ -413,5 +413,17 @@ func (a *stagedAnswer) changeRedirect(name, becomes string) bool {
 	}
 	answer.Set(name, becomes)
 	a.header.Set("Location", before+separator+answer.Encode())
+	return true
+}
+
+// changeFormPost replaces a parameter of an answer that a form sends to a client,
+// and reports whether it could.
+func (s *server) changeFormPost(f namedFault, a *stagedAnswer, x *exchange) bool {
+	if f.Member == "" || x.request == nil || x.request.posted.get(f.Member) == "" {
+		return false
+	}
+	x.request.posted.set(f.Member, f.Becomes)
+	*a = stagedAnswer{header: a.header}
+	s.writeFormPost(a, x, x.request, x.request.posted)
 	return true
 }

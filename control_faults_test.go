@@ -349,7 +349,7 @@ func TestFaultsMembers(t *testing.T) {
 func TestFaultsOfProfiles(t *testing.T) {
 	t.Parallel()
 	for profile, rows := range map[string]map[string]string{
-		"figshare":   {`{"endpoint":"revoke"}`: "endpoint", `{"endpoint":"metadata"}`: "endpoint", `{"name":"wrong_iss"}`: "name"},
+		"figshare":   {`{"endpoint":"revoke"}`: "endpoint", `{"endpoint":"device_authorization"}`: "endpoint", `{"endpoint":"metadata"}`: "endpoint", `{"name":"wrong_iss"}`: "name"},
 		"mastodon":   {`{"name":"missing_expires_in"}`: "name", `{"name":"no_refresh_token"}`: "name"},
 		"trackmania": {`{"name":"wrong_iss"}`: "name"},
 	} {
@@ -421,7 +421,7 @@ func TestFaultsError(t *testing.T) {
 		}
 		return i.endpoint("authorize") + "?" + request.Encode()
 	}
-	for _, endpoint := range []string{"token", "revoke", "introspect", "metadata"} {
+	for _, endpoint := range []string{"token", "revoke", "introspect", "device_authorization", "metadata"} {
 		i.fail(`{"endpoint":"` + endpoint + `","error":"temporarily_unavailable","error_description":"later"}`)
 		method, form := "POST", withClient("web", url.Values{"token": {"x"}})
 		if endpoint == "metadata" {
@@ -464,6 +464,12 @@ func TestFaultsError(t *testing.T) {
 	i.fail(`{"endpoint":"authorize","error":"access_denied","status":302}`)
 	if r := i.try("GET", authorizeURL("web"), nil); r.StatusCode != 302 || !strings.Contains(r.Header.Get("Location"), "error=access_denied") {
 		t.Errorf("status %d to %s", r.StatusCode, r.Header.Get("Location"))
+	}
+	for _, mode := range []string{"fragment", "form_post"} {
+		i.fail(`{"endpoint":"authorize","error":"access_denied"}`)
+		if got, answer := i.as("alice").authorize(authorization("web", "response_mode", mode)).answered(); got != mode || answer.Get("error") != "access_denied" || answer.Get("state") != "xyz" {
+			t.Errorf("by %s: %s has %v", mode, got, answer)
+		}
 	}
 	// From the consent page, by POST, and without a browser.
 	alice := i.as("alice")
@@ -615,31 +621,31 @@ func TestFaultsNamed(t *testing.T) {
 		}
 		i.post(i.endpoint("token"), exchangeOf("web", code)).wantError(400, "invalid_grant")
 	})
-	t.Run("wrong_state and wrong_iss", func(t *testing.T) {
+	t.Run("R221 wrong_state and wrong_iss", func(t *testing.T) {
 		t.Parallel()
 		i := startControlled(t)
 		for _, row := range []struct {
 			name string
-			send func() *reply
+			send func(mode string) *reply
 		}{
-			{"consent page", func() *reply { return i.as("alice").approve(authorization("other")) }},
-			{"remembered consent", func() *reply { return i.as("alice").approve(authorization("web")) }},
-			{"error", func() *reply {
-				request := authorization("web")
-				request.Set("scope", "nonsense")
-				return i.as("alice").authorize(request)
+			{"consent page", func(mode string) *reply { return i.as("alice").approve(authorization("other", "response_mode", mode)) }},
+			{"remembered consent", func(mode string) *reply { return i.as("alice").approve(authorization("web", "response_mode", mode)) }},
+			{"error", func(mode string) *reply {
+				return i.as("alice").authorize(authorization("web", "response_mode", mode, "scope", "nonsense"))
 			}},
 		} {
-			for name, param := range map[string]string{"wrong_state": "state", "wrong_iss": "iss"} {
-				i.fail(`{"name":"` + name + `"}`)
-				good := map[string]string{"state": "xyz", "iss": i.URL}
-				r := row.send()
-				if r.param("code") == "" && r.param("error") == "" || r.Header.Get("Grantling-Fault") == "" {
-					t.Errorf("%s at %s: %s", name, row.name, r.location())
-				}
-				for other, value := range good {
-					if got := r.param(other); got == "" || (got == value) != (other != param) {
-						t.Errorf("%s at %s: %s=%s", name, row.name, other, got)
+			for _, mode := range []string{"query", "fragment", "form_post"} {
+				for name, param := range map[string]string{"wrong_state": "state", "wrong_iss": "iss"} {
+					i.fail(`{"name":"` + name + `"}`)
+					want := url.Values{"state": {"xyz"}, "iss": {i.URL}}
+					want.Set(param, map[string]string{"wrong_state": "not-the-state-that-was-sent", "wrong_iss": "https://not-this-server.example"}[name])
+					r := row.send(mode)
+					got, answer := r.answered()
+					if got != mode || answer.Get("code") == "" && answer.Get("error") == "" || r.Header.Get("Grantling-Fault") == "" {
+						t.Errorf("%s at %s by %s: %s has %v", name, row.name, mode, got, answer)
+					}
+					if answer.Get("state") != want.Get("state") || answer.Get("iss") != want.Get("iss") {
+						t.Errorf("%s at %s by %s: %v", name, row.name, mode, answer)
 					}
 				}
 			}
@@ -649,6 +655,10 @@ func TestFaultsNamed(t *testing.T) {
 		request.Set("response_type", "token")
 		if back := i.decideURL(request, "alice", "approve").redirectTo(); back.Get("state") == "xyz" || back.Get("access_token") == "" {
 			t.Errorf("implicit: %v", back)
+		}
+		i.fail(`{"name":"wrong_state"}`)
+		if r := i.decideURL(authorization("web", "response_mode", "form_post"), "alice", "approve"); !strings.Contains(r.body, `"state":"not-the-state-that-was-sent"`) {
+			t.Errorf("form_post by the control API: %s", r.body)
 		}
 		// Not what sends a browser to the endpoint itself.
 		i.fail(`{"name":"wrong_state"}`)

@@ -325,7 +325,7 @@ const Forever = -1
 // Fault is a failure to stage. Fields that are zero change nothing.
 type Fault struct {
 	Name             string            `json:"name,omitempty"`              // a fault known by name; GET /_control/ lists them
-	Endpoint         string            `json:"endpoint,omitempty"`          // authorize, token, revoke, introspect, tokeninfo, userinfo or metadata
+	Endpoint         string            `json:"endpoint,omitempty"`          // authorize, token, revoke, introspect, device_authorization, tokeninfo, userinfo or metadata
 	ClientID         string            `json:"client_id,omitempty"`         // only requests of this client
 	Times            int               `json:"-"`                           // how often; 0: once, or Forever if Percent is set
 	Percent          int               `json:"percent,omitempty"`           // of the requests, chosen at random
