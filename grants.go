@@ -146,11 +146,8 @@ func (s *server) authorizationCodeGrant(c *client, body values, x *exchange) (*t
 			return issued, err
 		}
 		// The code works once, and for ten minutes at most (RFC 6749 §4.1.2).
-		g, err := spend()
+		g, err := x.withResources(spend())
 		if err != nil {
-			return issued, err
-		}
-		if err := x.checkResources(g); err != nil {
 			return issued, err
 		}
 		if err := c.checkRegistered(rfc6749("5.2"), g.Scope, x); err != nil {
@@ -304,14 +301,11 @@ func (s *server) refreshTokenGrant(c *client, body values, x *exchange) (*tokenA
 		if !x.holds(refreshTokenOfAnotherClient, token.Grant.client() == c.ID) {
 			return issued, invalidGrant(rfc6749("6"), refreshTokenOfAnotherClient, "the refresh token was issued to another client")
 		}
-		g, err := spend()
+		g, err := x.withResources(spend())
 		if err != nil {
 			return issued, err
 		}
-		// Resources and scope ask for no more than was granted.
-		if err := x.checkResources(g); err != nil {
-			return issued, err
-		}
+		// The scope asks for no more than was granted.
 		scope := g.Scope
 		if body["scope"] != "" {
 			requested, err := parseScope(body["scope"], x)
@@ -364,14 +358,11 @@ func (s *server) deviceCodeGrant(c *client, body values, x *exchange) (*tokenAns
 				return issued, err
 			}
 		}
-		g, err := spend()
+		g, err := x.withResources(spend())
 		if err != nil {
 			return issued, err
 		}
 		if err := c.checkRegistered(rfc6749("5.2"), g.Scope, x); err != nil {
-			return issued, err
-		}
-		if err := x.checkResources(g); err != nil {
 			return issued, err
 		}
 		x.about(g.key.id())

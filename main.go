@@ -36,7 +36,9 @@
 //	pages.go, pages_*.go   what people see; their sign-in and its sessions, RFC 6749 §10.12
 //	profile.go, profile_*  what differs between services, as data
 //	clients_documents.go   clients that a URL describes, and the fetching of it
-//	registration.go        clients that register themselves, and what may be registered, RFC 7591
+//	clients_metadata.go    what clients say about themselves, RFC 7591 §2
+//	registration.go        clients that register themselves, RFC 7591
+//	redirect.go            which redirect URIs may be registered, and what two of them differ by
 //	record.go, record_*    what is kept of requests and answers, without secrets
 //	explain.go, explain_*  why requests are refused: explanations/, and the functions that decide
 //	playground*.go         a client that shows each grant step by step

@@ -159,6 +159,8 @@ func (p *profile) paths(endpoint string) []string {
 	return paths
 }
 
+func (p *profile) newRefreshToken() credential { return p.RefreshTokenFormat.newCredential(nil) }
+
 // having returns those endpoints of a list that the profile has.
 func (p *profile) having(endpoints []string) []string {
 	return slices.DeleteFunc(slices.Clone(endpoints), func(name string) bool { return len(p.paths(name)) == 0 })

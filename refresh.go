@@ -17,8 +17,6 @@ type nextToken struct {
 	Until unixTime  `json:"until"`
 }
 
-func (p *profile) newRefreshToken() credential { return p.RefreshTokenFormat.newCredential(nil) }
-
 // refreshTokenAfter returns the refresh token that is answered for another: a new one
 // (RFC 6749 §6), the one that was answered before, if this answer was lost, or the same
 // again.

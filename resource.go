@@ -49,16 +49,19 @@ func (x *exchange) tokenResources() []string {
 	return sent
 }
 
-// checkResources refuses a token request for a resource that the grant does not have
-// (RFC 8707 §2.2).
+// withResources refuses a token request for a resource that the spent grant does not
+// have (RFC 8707 §2.2).
 //
 // Choice: a grant without resources has none to ask for later. The user agreed to a
 // token for this server, not to one for another.
-func (x *exchange) checkResources(g *grant) error {
-	if !x.holds(resourceNotGranted, !slices.ContainsFunc(x.resources, func(asked string) bool { return !slices.Contains(g.Resources, asked) })) {
-		return invalidTarget(rfc8707("2.2"), resourceNotGranted, "resource asks for more than was granted").about("resource")
+func (x *exchange) withResources(g *grant, err error) (*grant, error) {
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	if !x.holds(resourceNotGranted, !slices.ContainsFunc(x.resources, func(asked string) bool { return !slices.Contains(g.Resources, asked) })) {
+		return nil, invalidTarget(rfc8707("2.2"), resourceNotGranted, "resource asks for more than was granted").about("resource")
+	}
+	return g, nil
 }
 
 // tokenFor returns the resources of an access token: those that the request asks for
