@@ -371,6 +371,18 @@ func TestDevicePage(t *testing.T) {
 		}
 		d.poll().wantError(400, "authorization_pending")
 	})
+	t.Run("R219 another user", func(t *testing.T) {
+		d := i.in(t).device("native")
+		b := d.as("alice")
+		out := b.post("/logout", b.get("/device?user_code="+d.userCode).form(nil))
+		if got := out.Header.Get("Location"); got != "/device?user_code="+d.userCode {
+			t.Errorf("switching the user leads to %s", got)
+		}
+		if r := b.get(out.Header.Get("Location")); !strings.Contains(r.body, `name="password"`) {
+			t.Errorf("%s", r.body)
+		}
+		d.poll().wantError(400, "authorization_pending")
+	})
 	t.Run("R219 a form needs its token", func(t *testing.T) {
 		d := i.in(t).device("native")
 		alice := d.as("alice")

@@ -229,8 +229,8 @@ func (s *server) localTarget(target string) string {
 	return s.base + "/"
 }
 
-// handleLogout ends the session, here and not only in the browser. From the
-// consent page it leads back to the request, for another user.
+// handleLogout ends the session, here and not only in the browser. From a page that
+// asks the user to decide it leads back to the question, for another user.
 func (s *server) handleLogout(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	form, err := x.body()
 	if err != nil {
@@ -246,7 +246,7 @@ func (s *server) handleLogout(w http.ResponseWriter, r *http.Request, x *exchang
 		}
 	}
 	s.setCookie(w, "")
-	next := s.base + "/"
+	next := s.localTarget(form["continue"])
 	if request := form["request"]; request != "" {
 		next = s.base + s.profile.Endpoints["authorize"][0] + "?" + request
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -207,4 +208,58 @@ func TestEveryError(t *testing.T) {
 	second.signIn("alice", "wonderland")
 	b.click("button[value=approve]")
 	b.audit("error-out-of-date")
+}
+
+// TestEveryDevicePage is for the page where the user of a device enters its code.
+func TestEveryDevicePage(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	c := s.native()
+	c.Endpoint.DeviceAuthURL = s.URL + "/oauth/device_authorization"
+	b := newTab(t)
+	b.open(s.URL + "/device")
+	b.signIn("alice", "wonderland")
+	b.audit("device")
+	b.fill("[name=user_code]", "BCDF-GHJK")
+	if status := b.click("main form button"); status != http.StatusUnprocessableEntity {
+		t.Errorf("status %d", status)
+	}
+	b.audit("device-wrong")
+	for decision, heading := range map[string]string{"approve": "Device connected", "deny": "Access denied"} {
+		d, err := c.DeviceAuth(t.Context(), oauth2.SetAuthURLParam("resource", "https://api.example/notes"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.open(d.VerificationURIComplete)
+		b.audit("device-consent")
+		b.click("button[value=" + decision + "]")
+		b.wantText("h1", heading)
+		b.audit("device-" + decision)
+		b.open(d.VerificationURIComplete)
+		b.audit("error-device-answered")
+	}
+}
+
+// TestFormPostPage is for the page that sends the answer to the client as a form,
+// which stays where a client says nothing.
+func TestFormPostPage(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	asked := make(chan string, 10)
+	client := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.PostFormValue("state")
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	t.Cleanup(client.Close)
+	c := s.native()
+	c.RedirectURL = client.URL + "/callback"
+	b := newTab(t)
+	b.open(c.AuthCodeURL("xyz", oauth2.S256ChallengeOption(oauth2.GenerateVerifier()), oauth2.SetAuthURLParam("response_mode", "form_post")))
+	b.signIn("alice", "wonderland")
+	b.click("button[value=approve]")
+	if state := <-asked; state != "xyz" {
+		t.Errorf("the client gets the state %q", state)
+	}
+	b.wantText("h1", "Back to Native app")
+	b.audit("form-post")
 }
