@@ -563,7 +563,7 @@ func TestMistakes(t *testing.T) {
 		i := startControlled(t)
 		for _, row := range []struct{ method, path, body, want string }{
 			{"POST", "faults", `{"name":"lost"}`, `name: "lost" is unknown; expected one of missing_expires_in, expires_in_string, no_refresh_token, token_type_mac, truncated_json, slow_body, lost_answer, error_with_200, html_error, rate_limited, expired_code, already_used_code, wrong_state, wrong_iss`},
-			{"POST", "faults", `{"endpoint":"login"}`, `endpoint: "login" is unknown; expected one of authorize, token, revoke, introspect, tokeninfo, userinfo, metadata`},
+			{"POST", "faults", `{"endpoint":"login"}`, `endpoint: "login" is unknown; expected one of authorize, token, revoke, introspect, device_authorization, tokeninfo, userinfo, metadata`},
 			{"GET", "requests?endpoint=login", "", `endpoint: "login" is unknown; expected one of authorize, oob, token, revoke, introspect, device_authorization, metadata, jwks, registration, userinfo, tokeninfo`},
 		} {
 			if r := i.control(row.method, row.path, row.body); r.StatusCode != http.StatusBadRequest || r.json["error"] != row.want {

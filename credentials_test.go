@@ -148,23 +148,6 @@ func misspelt(credential string) []string {
 	return near
 }
 
-// TestCredentialsAreShort: what is longer than a credential can be is not looked into.
-func TestCredentialsAreShort(t *testing.T) {
-	t.Parallel()
-	f := format{Encoding: "jwt"}
-	for _, row := range []struct {
-		scopes int
-		want   bool
-	}{{1, true}, {2000, false}} {
-		c := f.newCredential(func(jti string) string {
-			return f.sign(jwt{&accessToken{Scope: strings.Repeat("read ", row.scopes)}, testKey(), jti, 0, "http://127.0.0.1", new(client), nil})
-		})
-		if _, ok := f.parse(c.text); ok != row.want {
-			t.Errorf("%d bytes: parsed %t, want %t", len(c.text), ok, row.want)
-		}
-	}
-}
-
 func swapCase(c byte) byte {
 	switch {
 	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z':

@@ -12,6 +12,7 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -65,15 +66,6 @@ func start(t *testing.T, change ...func(*server)) *instance {
 	return startProfile(t, "rfc6749", change...)
 }
 
-// testKey signs the tokens of all servers of the tests: to make one takes a while.
-var testKey = sync.OnceValue(func() *signingKey {
-	key, err := newSigningKey("RS256")
-	if err != nil {
-		panic(err)
-	}
-	return key
-})
-
 // startProfile runs one of a profile, given by its name or its file. Where
 // that does not have the scope "read write", clients may ask for all it has.
 func startProfile(t *testing.T, name string, change ...func(*server)) *instance {
@@ -107,6 +99,14 @@ func startProfile(t *testing.T, name string, change ...func(*server)) *instance 
 	}
 	i.furnish(fixtures)
 	return i
+}
+
+// startExtended runs a server of rfc6749 with these members of a profile.
+func startExtended(t *testing.T, members string, change ...func(*server)) *instance {
+	t.Helper()
+	folder := t.TempDir()
+	writeFile(t, folder, "own.json", `{"extends": "rfc6749", `+members+`}`)
+	return startProfile(t, filepath.Join(folder, "own.json"), change...)
 }
 
 // The reasons that some test was refused for, and those whose check some request

@@ -14,20 +14,21 @@ import (
 	"maps"
 	"math/big"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
-// startExtended runs a server of rfc6749 with these members of a profile.
-func startExtended(t *testing.T, members string, change ...func(*server)) *instance {
-	t.Helper()
-	folder := t.TempDir()
-	writeFile(t, folder, "own.json", `{"extends": "rfc6749", `+members+`}`)
-	return startProfile(t, filepath.Join(folder, "own.json"), change...)
-}
+// testKey signs the tokens of all servers of the tests: to make one takes a while.
+var testKey = sync.OnceValue(func() *signingKey {
+	key, err := newSigningKey("RS256")
+	if err != nil {
+		panic(err)
+	}
+	return key
+})
 
 const es256 = `"access_token_format": {"encoding": "jwt", "alg": "ES256"}`
 
@@ -321,4 +322,21 @@ func TestRotation(t *testing.T) {
 		t.Parallel()
 		startControlled(t).control("POST", "keys", "").wantProblem("access_token_format.encoding is not jwt")
 	})
+}
+
+// TestCredentialsAreShort: what is longer than a credential can be is not looked into.
+func TestCredentialsAreShort(t *testing.T) {
+	t.Parallel()
+	f := format{Encoding: "jwt"}
+	for _, row := range []struct {
+		scopes int
+		want   bool
+	}{{1, true}, {2000, false}} {
+		c := f.newCredential(func(jti string) string {
+			return f.sign(jwt{&accessToken{Scope: strings.Repeat("read ", row.scopes)}, testKey(), jti, 0, "http://127.0.0.1", new(client), nil})
+		})
+		if _, ok := f.parse(c.text); ok != row.want {
+			t.Errorf("%d bytes: parsed %t, want %t", len(c.text), ok, row.want)
+		}
+	}
 }
