@@ -139,7 +139,7 @@ func (o *oracle) check(st *store, at time.Time) error {
 // checkWhole returns an error if a page is damaged, or if something of a request
 // is in the file and something of it is not. It returns a hash of all records.
 func (st *store) checkWhole() (state [sha256.Size]byte, err error) {
-	if err := st.db.View(func(b *bolt.Tx) (err error) {
+	if err := inFile(st).db.View(func(b *bolt.Tx) (err error) {
 		for problem := range b.Check() {
 			err = cmp.Or(err, problem)
 		}

@@ -6,20 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
-	bolt "go.etcd.io/bbolt"
 )
 
-// store is the bbolt file. Its verbs are OAuth's, one transaction each.
+// store keeps everything. Its verbs are OAuth's, one transaction each.
 type store struct {
-	db *bolt.DB
-
-	mu      sync.Mutex
-	waiting []*update     // not yet taken by a leader
-	lead    chan struct{} // full while a caller of update leads
+	engine
 
 	sweepAt  int    // the index in mortals where the sweeper continues
 	sweepKey []byte // and the key there; nil: the first

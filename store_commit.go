@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,30 +8,45 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // errStorage is in every error about writing or reading the file. The failed call
 // stored nothing, unless the disk failed at the very last step: then it may have.
 var errStorage = errors.New("the database failed")
 
+// engine keeps the records. It runs verbs in transactions.
+type engine interface {
+	view(s *store, verb func(*tx) error) error   // the verb only reads
+	update(s *store, verb func(*tx) error) error // returns when what it wrote is safe
+	most() int                                   // how many records a transaction may touch, or noLimit
+	close() error
+}
+
+// rows are what an engine has in a transaction, by bucket and key. A scan yields
+// the keys that begin with prefix, in order from from on, with their values; before
+// returns the last such key below key, or nil. A verb scans no keys that it has
+// written to.
+type rows interface {
+	get(bucket, key []byte) []byte // nil if there is none
+	put(bucket, key, value []byte) error
+	delete(bucket, key []byte) error
+	scan(bucket, prefix, from []byte) iter.Seq2[[]byte, []byte]
+	before(bucket, prefix, key []byte) (k, value []byte)
+}
+
 // tx is a transaction, and all that the verbs know of the engine: get, put,
 // delete, and two ways along the keys of a bucket. A verb may run again, so it may
 // only change things through tx, and variables that it sets anew each time. What
 // tx returns is valid until the verb ends.
 //
-// Writes return no error. If one fails, the transaction fails, and commit tells
-// all callers.
+// Writes return no error. If one fails, the transaction fails, and all callers are
+// told.
 type tx struct {
-	bolt   *bolt.Tx
+	rows
 	store  *store
 	writes int
 	failed error // the first write that failed
 }
-
-// get returns the value under key, or nil.
-func (t *tx) get(bucket, key []byte) []byte { return t.bolt.Bucket(bucket).Get(key) }
 
 // put stores a record as JSON.
 func (t *tx) put(bucket, key []byte, record any) {
@@ -41,16 +55,14 @@ func (t *tx) put(bucket, key []byte, record any) {
 		if err != nil {
 			return err
 		}
-		b := t.bolt.Bucket(bucket)
-		b.FillPercent = 0.95 // keys are nearly in order: pages can be filled
-		return b.Put(key, value)
+		return t.rows.put(bucket, key, value)
 	})
 }
 
 // delete removes a record, if it is there.
 func (t *tx) delete(bucket, key []byte) {
 	if t.get(bucket, key) != nil {
-		t.write(func() error { return t.bolt.Bucket(bucket).Delete(key) })
+		t.write(func() error { return t.rows.delete(bucket, key) })
 	}
 }
 
@@ -63,30 +75,6 @@ func (t *tx) write(write func() error) {
 	if t.failed == nil {
 		t.failed = write()
 	}
-}
-
-// scan yields the keys that begin with prefix, in order from from on, with their
-// values. The bucket must not change meanwhile.
-func (t *tx) scan(bucket, prefix, from []byte) iter.Seq2[[]byte, []byte] {
-	return func(yield func(key, value []byte) bool) {
-		cursor := t.bolt.Bucket(bucket).Cursor()
-		if bytes.Compare(from, prefix) < 0 {
-			from = prefix
-		}
-		for k, v := cursor.Seek(from); k != nil && bytes.HasPrefix(k, prefix) && yield(k, v); k, v = cursor.Next() {
-		}
-	}
-}
-
-// before returns the last key below key that begins with prefix, with its value,
-// or nil.
-func (t *tx) before(bucket, prefix, key []byte) (k, value []byte) {
-	cursor := t.bolt.Bucket(bucket).Cursor()
-	cursor.Seek(key)
-	if k, value = cursor.Prev(); !bytes.HasPrefix(k, prefix) {
-		return nil, nil
-	}
-	return k, value
 }
 
 // noLimit asks for all.
@@ -190,11 +178,9 @@ func all[T any](t *tx, bucket []byte) (records []*T, err error) {
 
 // view runs a verb that only reads and returns what it returns.
 func view[T any](s *store, verb func(*tx) (T, error)) (result T, err error) {
-	failed := guarded(func() error {
-		return s.db.View(func(b *bolt.Tx) error {
-			result, err = verb(&tx{bolt: b, store: s})
-			return nil
-		})
+	failed := s.engine.view(s, func(t *tx) error {
+		result, err = verb(t)
+		return nil
 	})
 	if failed != nil {
 		return *new(T), fmt.Errorf("%w: %w", errStorage, failed)
@@ -202,42 +188,55 @@ func view[T any](s *store, verb func(*tx) (T, error)) (result T, err error) {
 	return result, err
 }
 
-// update is one caller's share of a group commit.
+// update runs verb in a transaction and returns when what it wrote is safe.
+//
+// A verb refuses by returning an error. It shares the transaction with others, so
+// it must do so before its first write, or with a verdict. A later error, a failed
+// write or a failed commit fails all of them. Verbs run one at a time.
+func (s *store) update(verb func(*tx) error) error { return s.engine.update(s, verb) }
+
+// batches lets callers share transactions.
+type batches struct {
+	mu      sync.Mutex
+	waiting []*update     // not yet taken by a leader
+	lead    chan struct{} // full while a caller leads
+}
+
+func newBatches() *batches { return &batches{lead: make(chan struct{}, 1)} }
+
+// update is one caller's share of a transaction.
 type update struct {
 	verb func(*tx) error
 	err  error
 	done chan struct{} // closed when err is the answer
 }
 
-// update runs verb in a transaction and returns when what it wrote is on disk.
+// do runs verb in a transaction, together with those of others, and returns its
+// error, or commit's.
 //
 // Callers that come while a transaction is being written share the next one: one
 // of them leads, runs every waiting verb in one transaction and syncs once. There
 // is no timer and no goroutine, so a lone caller only waits for its own sync, and
 // a caller whose verb is done does not wait to lead.
-//
-// A verb refuses by returning an error. It shares the transaction with others, so
-// it must do so before its first write, or with a verdict. A later error, a failed
-// write or a failed commit fails the whole batch. Verbs run one at a time.
-func (s *store) update(verb func(*tx) error) error {
+func (b *batches) do(verb func(*tx) error, commit func([]*update) error) error {
 	u := &update{verb: verb, done: make(chan struct{})}
-	s.mu.Lock()
-	s.waiting = append(s.waiting, u)
-	s.mu.Unlock()
+	b.mu.Lock()
+	b.waiting = append(b.waiting, u)
+	b.mu.Unlock()
 	select {
 	case <-u.done:
 		return u.err
-	case s.lead <- struct{}{}:
+	case b.lead <- struct{}{}:
 	}
 	for range 3 {
 		runtime.Gosched() // others who are about to call may join this batch
 	}
-	s.mu.Lock()
-	batch := s.waiting
-	s.waiting = nil
-	s.mu.Unlock()
+	b.mu.Lock()
+	batch := b.waiting
+	b.waiting = nil
+	b.mu.Unlock()
 	// guarded, because a panic in another caller's verb must not end the leader.
-	if err := guarded(func() error { return s.commit(batch) }); err != nil {
+	if err := guarded(func() error { return commit(batch) }); err != nil {
 		for _, other := range batch {
 			other.err = fmt.Errorf("%w: %w", errStorage, err)
 		}
@@ -245,18 +244,12 @@ func (s *store) update(verb func(*tx) error) error {
 	for _, other := range batch {
 		close(other.done)
 	}
-	<-s.lead
+	<-b.lead
 	return u.err
 }
 
-// commit runs the batch in one transaction. Its error is for all callers.
-func (s *store) commit(batch []*update) error {
-	b, err := s.db.Begin(true)
-	if err != nil {
-		return err
-	}
-	defer b.Rollback() // does nothing after a commit
-	t := &tx{bolt: b, store: s}
+// run runs verbs one after the other. An error is for all of them.
+func (t *tx) run(batch []*update) error {
 	for _, u := range batch {
 		before := t.writes
 		u.err = u.verb(t)
@@ -267,10 +260,7 @@ func (s *store) commit(batch []*update) error {
 			return u.err
 		}
 	}
-	if t.writes == 0 {
-		return nil
-	}
-	return b.Commit()
+	return nil
 }
 
 // guarded turns what damaged pages cause into an error: panics of bbolt, and

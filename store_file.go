@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,7 +38,70 @@ func openStore(path string) (*store, error) {
 	case err != nil:
 		return nil, fmt.Errorf("database %s: %w", path, err)
 	}
-	return &store{db: db, lead: make(chan struct{}, 1)}, nil
+	return &store{engine: &file{db, newBatches()}}, nil
+}
+
+// file is the engine of one server: a bbolt file.
+type file struct {
+	db      *bolt.DB
+	updates *batches
+}
+
+func (f *file) most() int { return noLimit }
+
+func (f *file) view(s *store, verb func(*tx) error) error {
+	return guarded(func() error {
+		return f.db.View(func(b *bolt.Tx) error { return verb(&tx{rows: fileRows{b}, store: s}) })
+	})
+}
+
+// update returns when what verb wrote is on disk.
+func (f *file) update(s *store, verb func(*tx) error) error {
+	return f.updates.do(verb, func(batch []*update) error {
+		b, err := f.db.Begin(true)
+		if err != nil {
+			return err
+		}
+		defer b.Rollback() // does nothing after a commit
+		t := &tx{rows: fileRows{b}, store: s}
+		if err := t.run(batch); err != nil || t.writes == 0 {
+			return err
+		}
+		return b.Commit()
+	})
+}
+
+// fileRows are the rows of the file.
+type fileRows struct{ *bolt.Tx }
+
+func (f fileRows) get(bucket, key []byte) []byte { return f.Bucket(bucket).Get(key) }
+
+func (f fileRows) put(bucket, key, value []byte) error {
+	b := f.Bucket(bucket)
+	b.FillPercent = 0.95 // keys are nearly in order: pages can be filled
+	return b.Put(key, value)
+}
+
+func (f fileRows) delete(bucket, key []byte) error { return f.Bucket(bucket).Delete(key) }
+
+func (f fileRows) scan(bucket, prefix, from []byte) iter.Seq2[[]byte, []byte] {
+	return func(yield func(key, value []byte) bool) {
+		cursor := f.Bucket(bucket).Cursor()
+		if bytes.Compare(from, prefix) < 0 {
+			from = prefix
+		}
+		for k, v := cursor.Seek(from); k != nil && bytes.HasPrefix(k, prefix) && yield(k, v); k, v = cursor.Next() {
+		}
+	}
+}
+
+func (f fileRows) before(bucket, prefix, key []byte) (k, value []byte) {
+	cursor := f.Bucket(bucket).Cursor()
+	cursor.Seek(key)
+	if k, value = cursor.Prev(); !bytes.HasPrefix(k, prefix) {
+		return nil, nil
+	}
+	return k, value
 }
 
 func openDatabase(path string) (*bolt.DB, error) {
@@ -59,12 +123,12 @@ func openDatabase(path string) (*bolt.DB, error) {
 
 // close closes the file, with its list of free pages, so that the next start is
 // quick.
-func (s *store) close() error {
-	if !s.db.NoSync {
-		s.db.NoFreelistSync = false
-		guarded(func() error { return s.db.Update(func(*bolt.Tx) error { return nil }) }) // the list is only for speed
+func (f *file) close() error {
+	if !f.db.NoSync {
+		f.db.NoFreelistSync = false
+		guarded(func() error { return f.db.Update(func(*bolt.Tx) error { return nil }) }) // the list is only for speed
 	}
-	return s.db.Close()
+	return f.db.Close()
 }
 
 // createDatabase makes the file under another name and renames it when it is

@@ -70,6 +70,9 @@ func dump(t *testing.T, st *store) map[string]string {
 	return all
 }
 
+// inFile is the engine of a store that is a file.
+func inFile(st *store) *file { return st.engine.(*file) }
+
 // count is how many records a bucket has.
 func count(t *testing.T, st *store, bucket []byte) int {
 	t.Helper()
@@ -82,7 +85,7 @@ func count(t *testing.T, st *store, bucket []byte) int {
 
 // damage puts what is no record under a key.
 func (t *tx) damage(bucket, key []byte, value string) {
-	t.write(func() error { return t.bolt.Bucket(bucket).Put(key, []byte(value)) })
+	t.write(func() error { return t.rows.put(bucket, key, []byte(value)) })
 }
 
 // ids are what grants of alice to a client are found by.
@@ -294,9 +297,10 @@ func updateQueued(st *store, verb func(*tx) error) *queued {
 }
 
 func waiting(st *store) int {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	return len(st.waiting)
+	b := inFile(st).updates
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.waiting)
 }
 
 // leadBlocked is a caller of update whose verb runs until release is closed:
@@ -342,9 +346,9 @@ func TestGroupCommit(t *testing.T) {
 		{"a verb that fails after writing", func(t *tx) error { return errors.Join(write("half")(t), errRefused) }, true, 0},
 		{"a verb that panics", func(*tx) error { panic("no") }, true, 0},
 		{"a verb that panics after writing", func(t *tx) error { write("half")(t); panic("no") }, true, 0},
-		{"a commit that panics at its end", func(t *tx) error { t.bolt.OnCommit(func() { panic("no") }); return nil }, true, 2},
+		{"a commit that panics at its end", func(t *tx) error { t.rows.(fileRows).OnCommit(func() { panic("no") }); return nil }, true, 2},
 		{"a commit that fails", func(t *tx) error {
-			t.bolt.DB().MaxSize = 1
+			t.rows.(fileRows).DB().MaxSize = 1
 			t.put(bucketUsers, []byte("half"), &user{Name: strings.Repeat("x", 1<<20)})
 			return nil
 		}, true, 0},
@@ -381,7 +385,7 @@ func TestGroupCommit(t *testing.T) {
 				t.Errorf("%d records, want %d: %v", len(got), row.want, got)
 			}
 			// The store lives on.
-			st.db.MaxSize = 0
+			inFile(st).db.MaxSize = 0
 			if err := st.update(write("next")); err != nil {
 				t.Errorf("the next batch: %v", err)
 			}
@@ -399,7 +403,7 @@ func TestGroupCommit(t *testing.T) {
 		var all []*queued
 		for k := range 10 {
 			all = append(all, updateQueued(st, func(t *tx) error {
-				transactions <- t.bolt.ID()
+				transactions <- t.rows.(fileRows).ID()
 				return write(fmt.Sprint(k))(t)
 			}))
 		}
@@ -452,10 +456,8 @@ func TestGroupCommit(t *testing.T) {
 		close(releaseSecond)
 		<-second.done
 		<-third.done
-		st.mu.Lock()
-		defer st.mu.Unlock()
-		if len(st.lead)+len(st.waiting) > 0 {
-			t.Errorf("%d lead, %d wait, want nobody", len(st.lead), len(st.waiting))
+		if lead, wait := len(inFile(st).updates.lead), waiting(st); lead+wait > 0 {
+			t.Errorf("%d lead, %d wait, want nobody", lead, wait)
 		}
 	})
 
@@ -944,8 +946,8 @@ func TestDurable(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer st.close()
-		if st.db.NoSync || st.db.NoGrowSync {
-			t.Errorf("NoSync %t, NoGrowSync %t, want neither", st.db.NoSync, st.db.NoGrowSync)
+		if inFile(st).db.NoSync || inFile(st).db.NoGrowSync {
+			t.Errorf("NoSync %t, NoGrowSync %t, want neither", inFile(st).db.NoSync, inFile(st).db.NoGrowSync)
 		}
 	})
 	t.Run("passwords take 600,000 rounds of PBKDF2", func(t *testing.T) {
@@ -1026,12 +1028,12 @@ func TestFullDisk(t *testing.T) {
 
 		// The file must not grow, and no page may be used again while a reader is
 		// there: what is free now is used up soon.
-		reader, err := i.server.store.db.Begin(false)
+		reader, err := inFile(i.server.store).db.Begin(false)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { reader.Rollback() }) // or closing the file waits forever
-		i.server.store.db.MaxSize = 1
+		inFile(i.server.store).db.MaxSize = 1
 		issue := func() *reply {
 			return i.failing("token", withClient("web", url.Values{"grant_type": {"client_credentials"}}))
 		}
@@ -1069,7 +1071,7 @@ func TestFullDisk(t *testing.T) {
 		if err := reader.Rollback(); err != nil {
 			t.Fatal(err)
 		}
-		i.server.store.db.MaxSize = 0
+		inFile(i.server.store).db.MaxSize = 0
 		i.post(i.endpoint("token"), form).wantToken()
 		_, latest := i.refresh("web", refresh).wantToken()
 		issue().wantToken()
@@ -1240,7 +1242,7 @@ func TestSweep(t *testing.T) {
 			if got := len(dump(t, i.server.store)); got != furnished {
 				t.Errorf("%d records are left", got-furnished)
 			}
-			i.mustUpdate(func(t *tx) error { sizes = append(sizes, t.bolt.Size()); return nil })
+			i.mustUpdate(func(t *tx) error { sizes = append(sizes, t.rows.(fileRows).Size()); return nil })
 		}
 		t.Logf("sizes %v", sizes)
 		if sizes[2] > sizes[1]*6/5 {
