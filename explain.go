@@ -276,6 +276,9 @@ func (l *loggedRequest) Clock() string { return l.at.Format("15:04:05") }
 
 // Ago is how long after the earlier exchange it came.
 func (c *refusedCase) Ago() string {
+	if c.Apart < 50*time.Millisecond {
+		return "a moment"
+	}
 	if c.Apart < time.Minute {
 		return strconv.FormatFloat(c.Apart.Seconds(), 'f', 1, 64) + " s"
 	}

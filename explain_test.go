@@ -162,6 +162,13 @@ func TestExplainPages(t *testing.T) {
 			}
 		}
 	})
+	t.Run("how long after", func(t *testing.T) {
+		for apart, want := range map[time.Duration]string{3 * time.Millisecond: "a moment", 60 * time.Millisecond: "0.1 s", 2 * time.Second: "2.0 s", 90 * time.Second: "1m30s"} {
+			if got := (&refusedCase{Apart: apart}).Ago(); got != want {
+				t.Errorf("%v is told as %s, want %s", apart, got, want)
+			}
+		}
+	})
 	t.Run("the exchange that it came from", func(t *testing.T) {
 		i := start(t, func(s *server) { s.eras.begin() })
 		i.server.routes["/inspect"] = i.server.routes["/explain/"] // the inspector is on

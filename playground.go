@@ -234,13 +234,28 @@ func (p *player) do(st *step, form url.Values, r *http.Request) string {
 		p.keep(st, p.sent(st, nil))
 		return ""
 	case st.Kind == "visit":
+		if p.facts["state"] == p.facts["sent_state"] { // each request has its own
+			p.facts["state"] = newState()
+		}
 		return p.visit(st, broken, p.sent(st, broken))
+	case st.Kind == "open":
+		if broken == nil {
+			p.outcomes[p.key(st.Name, nil)] = &outcome{Good: true}
+		}
+		return p.s.path(st) + "?" + p.sent(st, broken).encode()
 	case st.Kind == "post" || st.Kind == "get":
 		sent := p.sent(st, broken)
 		if password := form.Get("password"); password != "" && broken == nil {
 			sent.set("password", password)
 		}
 		o := p.exchange(st, sent, r)
+		if broken != nil && broken.Twice {
+			if o.Good {
+				broken = nil // a good request, as it turns out
+			} else {
+				o = p.exchange(st, sent, r)
+			}
+		}
 		p.outcomes[p.key(st.Name, broken)] = o
 		if broken == nil || o.Good {
 			p.learn(st, sent, o)
@@ -264,7 +279,10 @@ func (p *player) visit(st *step, broken *breakage, sent parameters) string {
 	if broken != nil {
 		p.trip.broken = broken.Name
 	}
-	return p.s.base + p.s.profile.Endpoints[st.Endpoint][0] + "?" + sent.encode()
+	if p.trip.state == p.facts["state"] {
+		p.facts["sent_state"] = p.trip.state
+	}
+	return p.s.path(st) + "?" + sent.encode()
 }
 
 // handleCallback is the redirect URI of the playground. It checks the answer as a

@@ -29,6 +29,7 @@ type outcome struct {
 	Flow    string
 
 	members object // of the answer, whole
+	token   string // the access token in it, or ""
 }
 
 // memberShown is a member of an answer, and what it means.
@@ -54,13 +55,13 @@ type requestShown struct {
 
 // requestShown shows the request of a step with these parameters.
 func (s *server) requestShown(st *step, all parameters, r *http.Request) requestShown {
-	if st.Endpoint == "" {
+	if st.Endpoint == "" && st.Page == "" {
 		return requestShown{}
 	}
-	shown := requestShown{Start: strings.ToUpper(st.Kind) + " " + s.base + s.profile.paths(st.Endpoint)[0], Header: []string{"Host: " + r.Host}}
+	shown := requestShown{Start: strings.ToUpper(st.Kind) + " " + s.path(st), Header: []string{"Host: " + r.Host}}
 	switch st.Kind {
-	case "visit":
-		shown.Start, shown.InURL = "GET "+s.base+s.profile.paths(st.Endpoint)[0]+"?", true
+	case "visit", "open":
+		shown.Start, shown.InURL = "GET "+s.path(st)+"?", true
 	case "get":
 		shown.Scheme, shown.Token = s.schemeOf(st.Endpoint), all.get("access_token")
 		return shown
@@ -110,7 +111,7 @@ func (p *player) exchange(st *step, sent parameters, r *http.Request) *outcome {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), exchangeTime)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, method, p.s.base+p.s.profile.paths(st.Endpoint)[0], strings.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, method, p.s.path(st), strings.NewReader(body))
 	if err != nil {
 		return &outcome{Said: "the request could not be made"}
 	}
@@ -200,11 +201,20 @@ func (p *player) cover(text string) string {
 
 // learn takes from an answer what later steps need.
 func (p *player) learn(st *step, sent parameters, o *outcome) {
-	if !o.Good || st.Endpoint != "token" {
+	switch {
+	case o.Good && st.Endpoint == "device_authorization":
+		p.facts["device_code"], p.facts["user_code"] = o.members.text("device_code"), o.members.text("user_code")
+		p.facts["waiting_code"], p.facts["used_device_code"] = p.facts["device_code"], ""
+		p.forget()
+		return
+	case !o.Good || st.Endpoint != "token":
 		return
 	}
 	if code := sent.get("code"); code != "" {
 		p.facts["used_code"] = code
+	}
+	if code := sent.get("device_code"); code != "" {
+		p.facts["used_device_code"], p.facts["waiting_code"] = code, ""
 	}
 	token := "access_token"
 	if st.Basic {
@@ -220,7 +230,7 @@ func (p *player) learn(st *step, sent parameters, o *outcome) {
 			p.facts["old_refresh_token"] = sent.get("refresh_token")
 			p.facts["refresh_token"] = text
 		default:
-			p.facts[token] = text
+			p.facts[token], o.token = text, text
 		}
 	}
 	p.forget()
@@ -285,7 +295,6 @@ func (p *player) cameBack(away *trip, answer query) *outcome {
 			fact = "implicit_token"
 		}
 		p.facts[fact], p.facts["redirect_uri"], p.facts["granted_scope"] = credential, away.redirectURI, away.scope
-		p.facts["state"] = newState() // each works once
 		p.forget()
 	}
 	return o

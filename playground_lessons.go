@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -34,7 +35,8 @@ type lesson struct {
 // step is one thing that a client does. Kind is one of
 //
 //	compute  hashes the verifier
-//	visit    sends the browser to an endpoint
+//	visit    sends the browser to an endpoint, from where it comes back
+//	open     opens a page, from where nothing comes back
 //	back     looks at what came back
 //	keep     takes a token out of the browser's address
 //	post     sends a form to an endpoint
@@ -46,6 +48,7 @@ type step struct {
 	Text       string          `json:"text"`
 	Done       string          `json:"done"` // what has happened after it
 	Endpoint   string          `json:"endpoint"`
+	Page       string          `json:"page"`  // instead of an endpoint
 	Basic      bool            `json:"basic"` // client_id and client_secret go into the Authorization header
 	Needs      string          `json:"needs"` // a placeholder that must have a value before
 	Lacks      string          `json:"lacks"` // what is said until then
@@ -69,7 +72,8 @@ type breakage struct {
 	Needs  string            `json:"needs"`
 	Lacks  string            `json:"lacks"`
 	Change map[string]string `json:"change"`
-	Why    string            `json:"why"` // explains it where the server refuses nothing
+	Twice  bool              `json:"twice"` // sends it again if it is refused
+	Why    string            `json:"why"`   // explains it where the server refuses nothing
 }
 
 // taught is templates/lessons.json. It is read when the playground is on.
@@ -107,6 +111,14 @@ func (st *step) breakage(name string) *breakage {
 		return &st.Breaks[i]
 	}
 	return nil
+}
+
+// path is where the request of a step goes.
+func (s *server) path(st *step) string {
+	if st.Page != "" {
+		return s.base + st.Page
+	}
+	return s.base + s.profile.paths(st.Endpoint)[0]
 }
 
 // fact is the value of a placeholder, or "" if there is none yet.
@@ -200,7 +212,7 @@ func (p *player) fill(text string) (filled string, complete bool) {
 
 // isHidden has the parameters whose values are never in a URL.
 var isHidden = map[string]bool{"access_token": true, "client_secret": true, "code": true, "code_verifier": true,
-	"password": true, "refresh_token": true, "token": true}
+	"device_code": true, "password": true, "refresh_token": true, "token": true}
 
 // shown is a value as pages show it: of a code or a token its public id, of a
 // secret and a password nothing.
@@ -322,6 +334,7 @@ type stepShown struct {
 	Request       requestShown
 	Hash          string // of the verifier, in hexadecimal
 	Outcome       *outcome
+	Ended         string // why what the outcome brought works no more, or ""
 	Breaks        []breakShown
 	Challenge     string
 }
@@ -350,11 +363,20 @@ func (p *player) page(lessons []*lesson, r *http.Request) lessonPage {
 
 func (p *player) step(st *step, r *http.Request) stepShown {
 	shown := stepShown{step: st, Missing: st.Needs != "" && p.fact(st.Needs) == "", Outcome: p.outcomes[p.key(st.Name, nil)]}
+	if shown.Outcome != nil && shown.Outcome.token != "" {
+		var ended *oauthError
+		if _, err := p.s.findToken(shown.Outcome.token, newExchange(r, p.s.clock.now())); errors.As(err, &ended) {
+			shown.Ended = ended.Description
+		}
+	}
 	var all parameters
 	for _, parameter := range st.Parameters {
 		value, _ := p.value(st, parameter)
 		standard, _ := p.fill(parameter.Value)
 		f := fieldShown{parameter.Name, p.shown(parameter.Name, value), p.shown(parameter.Name, standard), parameter.Means}
+		if f.Name == "state" && value == p.facts["sent_state"] {
+			f.Means += "; this one has been sent, and the next request gets another"
+		}
 		shown.Fields = append(shown.Fields, f)
 		if f.Value != "" {
 			all.set(f.Name, f.Value)

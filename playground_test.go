@@ -174,8 +174,37 @@ func TestPlaygroundCode(t *testing.T) {
 	w.visit("approve", "do", "send")
 	w.post("token", "do", "send")
 	w.explains("token", "replay", "code-used")
+	w.wants("token", "No longer good: the access token has been revoked.")
 	w.post("use", "do", "send")
 	w.wants("use", "401 Unauthorized", "the access token has been revoked")
+}
+
+// TestPlaygroundState: the form shows the state that was sent, and each request has
+// another one.
+func TestPlaygroundState(t *testing.T) {
+	t.Parallel()
+	i := startPlayground(t)
+	w := i.as("alice").lesson("/playground/code")
+	field := regexp.MustCompile(`name="state"[^>]* value="([^"]*)"`)
+	known := make(map[string]bool)
+	for _, decision := range []string{"approve", "deny", "approve"} {
+		r := w.post("authorize", "do", "send")
+		sent := r.location().Query().Get("state")
+		if sent == "" || known[sent] {
+			t.Errorf("the state %q is sent again", sent)
+		}
+		known[sent] = true
+		r = w.get(r.location().String())
+		if strings.Contains(r.body, `name="decision"`) {
+			r = w.decide(r, decision)
+		}
+		w.open(r.location().String())
+		if shown := field.FindStringSubmatch(w.step("authorize")); shown == nil || shown[1] != sent {
+			t.Errorf("%s was sent, and the form shows %v", sent, shown)
+		}
+		w.wants("authorize", "this one has been sent, and the next request gets another")
+		w.wants("back", "state="+sent)
+	}
 }
 
 func TestPlaygroundRefusedByTheClient(t *testing.T) {
@@ -248,6 +277,50 @@ func TestPlaygroundOtherGrants(t *testing.T) {
 	}
 	w.post("use", "do", "send")
 	w.wants("use", "200 OK", `"sub": "alice"`)
+}
+
+// TestPlaygroundDevice: a device waits while its user decides on a page of its own.
+func TestPlaygroundDevice(t *testing.T) {
+	t.Parallel()
+	i := startPlayground(t)
+	w := i.as("alice").lesson("/playground/device")
+	w.wants("decide", "There is no user code yet")
+	w.wants("token", "There is no device code yet")
+	w.explains("ask", "other-client", "grant-type-not-registered")
+	w.post("ask", "do", "send")
+	w.wants("ask", "200 OK", `"interval": 5`, "seconds to wait between two polls")
+
+	w.post("token", "do", "send")
+	w.wants("token", "the user has not decided yet", `href="/explain/decision-pending"`, "Get the tokens first.")
+	w.explains("token", "too-soon", "poll-too-soon")
+	w.explains("token", "user-code", "unknown-device-code")
+	w.get(w.post("decide", "break", "wrong-code").location().String()).contains("No device waits with this code")
+	w.post("decide", "user_code", "BCDF-GHJK", "do", "show")
+	w.wants("decide", "GET /device?user_code=BCDF-GHJK")
+	w.open("/playground/device")
+	page := w.get(w.post("decide", "do", "send").location().String())
+	w.wants("decide", "GET /device?user_code="+page.text("user-code"))
+	w.browser.post("/device", page.form(url.Values{"decision": {"approve"}})).contains("Device connected")
+	w.post("token", "do", "send")
+	w.wants("token", "200 OK", `"scope": "read"`, "Ask for a new code first")
+	w.post("use", "do", "send")
+	w.wants("use", "200 OK", `"sub": "alice"`)
+	w.explains("token", "replay", "device-code-used")
+	w.wants("token", "No longer good: the access token has been revoked.")
+	w.post("use", "do", "send")
+	w.wants("use", "401 Unauthorized")
+
+	// A new code, which a device gets that asks too soon but after the decision.
+	w.post("ask", "do", "send")
+	page = w.get(w.post("decide", "do", "send").location().String())
+	w.browser.post("/device", page.form(url.Values{"decision": {"approve"}}))
+	w.post("token", "break", "too-soon")
+	w.wants("token", "200 OK", "Ask for a new code first")
+	if strings.Contains(w.step("token"), "No longer good") {
+		t.Errorf("the new tokens are not shown: %s", w.step("token"))
+	}
+	w.post("use", "do", "send")
+	w.wants("use", "200 OK")
 }
 
 // TestPlaygroundShowsNoSecrets: no whole code or token on a page or in a URL.

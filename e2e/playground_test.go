@@ -39,6 +39,38 @@ func (b *tab) breaks(step, broken, heading string) {
 	b.open(lesson)
 }
 
+// device walks through the lesson on the device grant, whose page opens in another
+// tab.
+func (b *tab) device(s *server) {
+	b.Helper()
+	b.open(s.URL + "/playground/device")
+	b.sent("#ask button[value=send]")
+	b.wantText("#ask", "200 OK", `"interval": 5`, "what the user enters")
+	b.unfold("token")
+	b.sent("#token button[value=send]")
+	b.wantText("#token", "authorization_pending", "Refused: the user has not decided yet")
+	b.breaks("token", "too-soon", "The device asks too often")
+	b.unfold("decide")
+	code := run(b, chromedp.Value(chromedp.CSS("#decide [name=user_code]")))
+	mistyped := b.opens("#decide button[value=wrong-code]")
+	mistyped.wantText("#problem", "No device waits with this code")
+	page := b.opens("#decide button[value=send]") // at once, with scripts too
+	page.wantText("#user-code", code)
+	page.click("button[value=approve]")
+	page.wantText("h1", "Device connected")
+
+	b.open(s.URL + "/playground/device")
+	b.unfold("token")
+	b.sent("#token button[value=send]")
+	b.wantText("#token", "200 OK", `"scope": "read"`)
+	b.unfold("use")
+	b.sent("#use button[value=send]")
+	b.wantText("#use", "200 OK", `"sub": "alice"`)
+	b.unfold("token")
+	b.breaks("token", "replay", "The device code was used before")
+	b.wantText("#token", "No longer good: the access token has been revoked.")
+}
+
 // TestPlayground walks through the lesson on codes, through the real sign-in and
 // consent, with and without scripts.
 func TestPlayground(t *testing.T) {
@@ -91,8 +123,9 @@ func TestPlayground(t *testing.T) {
 			b.open(lesson)
 			b.breaks("token", "wrong-verifier", "verifier")
 			b.breaks("token", "replay", "The code was redeemed before")
-			b.wantText("#token", "Refused: the code was used before; the tokens issued for it are now revoked.")
+			b.wantText("#token", "Refused: the code was used before; the tokens issued for it are now revoked.", "No longer good: the access token has been revoked.")
 			if way == "without scripts" {
+				b.device(s)
 				return
 			}
 			b.audit("playground")
@@ -101,6 +134,10 @@ func TestPlayground(t *testing.T) {
 			b.wantText("#token pre", "scope=read+%26+write")
 			b.sent("#token button[value=send]")
 			b.audit("playground-client-credentials")
+			b.open(s.URL + "/playground/device")
+			b.sent("#ask button[value=send]")
+			run(b, chromedp.Evaluate[chromedp.Void](`document.querySelectorAll("details").forEach(d => d.open = true)`))
+			b.audit("playground-device")
 
 			// The token of the implicit grant is behind the #, where only a script sees it.
 			b.open(s.URL + "/playground/implicit")
@@ -114,6 +151,7 @@ func TestPlayground(t *testing.T) {
 			b.sent("#use button[value=send]")
 			b.wantText("#use", "200 OK", `"sub": "alice"`)
 			b.audit("playground-implicit")
+			b.device(s) // leaves this tab behind others
 		})
 	}
 }

@@ -4,6 +4,7 @@
 // What takes longer, or led to another program, may be tried again.
 addEventListener("submit", (event) => {
   const form = event.target;
+  if (event.submitter?.formTarget) return; // opens another tab
   if (form.dataset.sent) return event.preventDefault();
   form.dataset.sent = "yes";
   setTimeout(() => delete form.dataset.sent, 10000);
