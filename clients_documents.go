@@ -317,14 +317,6 @@ func documentLife(header http.Header) seconds {
 	return seconds(min(max(life, minDocumentLife), maxDocumentLife))
 }
 
-// Document is the host that describes a client, and "" for one of another kind.
-func (c *client) Document() string {
-	if at, isURL := strings.CutPrefix(c.ClientID, "http"); isURL && c.RegisteredBy == itself && strings.Contains(at, "://") {
-		return redirectHost(c.ClientID)
-	}
-	return ""
-}
-
 // givenDocument is a document in the control API.
 type givenDocument struct {
 	URL      string          `json:"url" required:"true"`

@@ -521,7 +521,6 @@ func TestMistakes(t *testing.T) {
 	}
 	for _, row := range []struct{ name, value, want string }{
 		{"response_type", "id_token", "response_type must be code, or token for clients of the implicit grant"},
-		{"response_mode", "web_message", "response_mode must be query or fragment or form_post with this response_type, or be left out"},
 		{"code_challenge_method", "plain", "code_challenge_method must be exactly S256"},
 		{"scope", "read,write", "the scope has commas between its tokens: separate them with spaces"},
 	} {
@@ -556,19 +555,6 @@ func TestMistakes(t *testing.T) {
 		}
 		if got := post(startProfile(t, "sharesight"), "application/x-www-form-urlencoded", asJSON); got != "Missing required parameter: grant_type." {
 			t.Error(got)
-		}
-	})
-	t.Run("R195 the control API", func(t *testing.T) {
-		t.Parallel()
-		i := startControlled(t)
-		for _, row := range []struct{ method, path, body, want string }{
-			{"POST", "faults", `{"name":"lost"}`, `name: "lost" is unknown; expected one of missing_expires_in, expires_in_string, no_refresh_token, token_type_mac, truncated_json, slow_body, lost_answer, error_with_200, html_error, rate_limited, expired_code, already_used_code, wrong_state, wrong_iss`},
-			{"POST", "faults", `{"endpoint":"login"}`, `endpoint: "login" is unknown; expected one of authorize, token, revoke, introspect, device_authorization, tokeninfo, userinfo, metadata`},
-			{"GET", "requests?endpoint=login", "", `endpoint: "login" is unknown; expected one of authorize, oob, token, revoke, introspect, device_authorization, metadata, jwks, registration, userinfo, tokeninfo`},
-		} {
-			if r := i.control(row.method, row.path, row.body); r.StatusCode != http.StatusBadRequest || r.json["error"] != row.want {
-				t.Errorf("%s %s: %s\nwant %s", row.path, row.body, r.body, row.want)
-			}
 		}
 	})
 }

@@ -142,6 +142,19 @@ func TestControl(t *testing.T) {
 			t.Errorf("status %d: %s", r.StatusCode, r.body)
 		}
 	})
+	t.Run("R195 the control API", func(t *testing.T) {
+		t.Parallel()
+		i := startControlled(t)
+		for _, row := range []struct{ method, path, body, want string }{
+			{"POST", "faults", `{"name":"lost"}`, `name: "lost" is unknown; expected one of missing_expires_in, expires_in_string, no_refresh_token, token_type_mac, truncated_json, slow_body, lost_answer, error_with_200, html_error, rate_limited, expired_code, already_used_code, wrong_state, wrong_iss`},
+			{"POST", "faults", `{"endpoint":"login"}`, `endpoint: "login" is unknown; expected one of authorize, token, revoke, introspect, device_authorization, tokeninfo, userinfo, metadata`},
+			{"GET", "requests?endpoint=login", "", `endpoint: "login" is unknown; expected one of authorize, oob, token, revoke, introspect, device_authorization, metadata, jwks, registration, userinfo, tokeninfo`},
+		} {
+			if r := i.control(row.method, row.path, row.body); r.StatusCode != http.StatusBadRequest || r.json["error"] != row.want {
+				t.Errorf("%s %s: %s\nwant %s", row.path, row.body, r.body, row.want)
+			}
+		}
+	})
 }
 
 // Who may use the control API.

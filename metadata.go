@@ -138,6 +138,16 @@ func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *excha
 	return s.writeJSON(w, http.StatusOK, o)
 }
 
+// handleHealth says that the server answers.
+func (s *server) handleHealth(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Write([]byte(healthy))
+	return nil
+}
+
+// healthy is the answer of /healthz.
+const healthy = "ok\n"
+
 // handleNotFound answers a request for an unknown path.
 func (s *server) handleNotFound(w http.ResponseWriter, r *http.Request, x *exchange) {
 	if x.holds(noOpenIDProvider, !strings.Contains(r.URL.Path, "/.well-known/openid-configuration")) {

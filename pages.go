@@ -208,6 +208,14 @@ func (s *server) writeConsent(w http.ResponseWriter, x *exchange, pending pendin
 // website.
 func (c *client) Unverified() bool { return c.public() || c.RegisteredBy != operator }
 
+// Document is the host that describes a client, and "" for one of another kind.
+func (c *client) Document() string {
+	if at, isURL := strings.CutPrefix(c.ClientID, "http"); isURL && c.RegisteredBy == itself && strings.Contains(at, "://") {
+		return redirectHost(c.ClientID)
+	}
+	return ""
+}
+
 // redirectHost is the host of a URI for people, or the scheme of one that opens
 // an app. It is empty for a code that is shown, and where there is no URI.
 func redirectHost(uri string) string {

@@ -80,13 +80,3 @@ func askHealth(ctx context.Context, through http.RoundTripper, at string) error 
 // Choice: it does not check the certificate. It sends no secret, and -addr rarely
 // is a name that the certificate has.
 var healthTransport = &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
-
-// handleHealth says that the server answers.
-func (s *server) handleHealth(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Write([]byte(healthy))
-	return nil
-}
-
-// healthy is the answer of /healthz.
-const healthy = "ok\n"

@@ -144,6 +144,25 @@ func TestRegistration(t *testing.T) {
 			t.Errorf("status %d: %v", r.StatusCode, r.Header)
 		}
 	})
+	t.Run("R180 members of another type", func(t *testing.T) {
+		t.Parallel()
+		i := startProfile(t, "mastodon", plainErrors)
+		for body, want := range map[string]string{
+			`{"client_name":["a"],"redirect_uris":"https://a.example/"}`:                                     "client_name must be a string",
+			`{"client_name":{"a":"b"},"redirect_uris":"https://a.example/"}`:                                 "client_name must be a string",
+			`{"client_name":"a","website":[],"redirect_uris":"https://a.example/"}`:                          "website must be a string",
+			`{"client_name":"a","redirect_uris":{"a":"https://a.example/"}}`:                                 "redirect_uris must be a string",
+			`{"client_name":"a","redirect_uris":[["https://a.example/"]]}`:                                   "redirect_uris must be a string",
+			`{"client_name":"a","redirect_uris":["https://a.example/"],"contacts":["a"]}`:                    "",
+			`{"client_name":"a","redirect_uris":["https://a.example/","https://b.example/"],"scopes":[]}`:    "",
+			`{"client_name":"a","redirect_uris":["https://a.example/"],"redirect_uris":"https://b.example"}`: "redirect_uris occurs more than once",
+		} {
+			r := i.browser().do("POST", "/api/v1/apps", body, "Content-Type", "application/json")
+			if want == "" && r.StatusCode != 200 || want != "" && r.json["error_description"] != want {
+				t.Errorf("%s: status %d, %s", body, r.StatusCode, r.body)
+			}
+		}
+	})
 }
 
 // TestListed: the metadata has what works, and nothing else.

@@ -40,6 +40,12 @@ func TestResponseModes(t *testing.T) {
 		{"client_id": "paper", "client_secret": "paper-secret", "redirect_uris": ["` + outOfBand + `"]},
 		{"client_id": "queried", "client_secret": "queried-secret", "redirect_uris": ["https://q.example/cb?a=b&c=%22"]}]}`)
 	redirectURI := map[string]string{"app": "com.example.app:/cb", "paper": outOfBand, "queried": "https://q.example/cb?a=b&c=%22"}
+	t.Run("R195 what may stand there", func(t *testing.T) {
+		r := i.in(t).as("alice").authorize(authorization("web", "response_mode", "web_message"))
+		if got := r.param("error_description"); got != "response_mode must be query or fragment or form_post with this response_type, or be left out" {
+			t.Error(got)
+		}
+	})
 	for _, row := range []struct {
 		name     string
 		client   string
@@ -64,11 +70,12 @@ func TestResponseModes(t *testing.T) {
 		{"form_post without response_type", "web", []string{"response_mode", "form_post", "response_type", absent}, "", "form_post", "invalid_request"},
 		{"form_post with prompt none", "other", []string{"response_mode", "form_post", "prompt", "none"}, "", "form_post", "consent_required"},
 
-		{"unknown", "web", []string{"response_mode", "web_message"}, "", "query", "invalid_request"},
+		{"R38 unknown", "web", []string{"response_mode", "web_message"}, "", "query", "invalid_request"},
 		{"in capitals", "web", []string{"response_mode", "FORM_POST"}, "", "query", "invalid_request"},
 		{"twice", "web", []string{"response_mode", "form_post", "response_mode", "form_post"}, "", "query", "invalid_request"},
 		{"form_post to an app", "app", []string{"response_mode", "form_post"}, "", "query", "invalid_request"},
-		{"form_post with token", "legacy", []string{"response_type", "token", "response_mode", "form_post"}, "", "fragment", "invalid_request"},
+		{"R38 form_post with token", "legacy", []string{"response_type", "token", "response_mode", "form_post"}, "", "fragment", "invalid_request"},
+		{"R38 query with token", "legacy", []string{"response_type", "token", "response_mode", "query"}, "", "fragment", "invalid_request"},
 	} {
 		t.Run("R221 "+row.name, func(t *testing.T) {
 			t.Parallel()
