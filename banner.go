@@ -72,7 +72,7 @@ func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
 func firstFixtures(p *profile, password string) *fixtures {
 	demo := clientFixture{metadata: metadata{ClientID: "demo", Name: "Demo application", RedirectURIs: []string{outOfBand, "http://127.0.0.1/callback"}, GrantTypes: p.Grants}}
 	if slices.Contains(p.Grants, "authorization_code") {
-		demo.GrantTypes, demo.TokenEndpointAuthMethod = []string{"authorization_code", "refresh_token"}, "none"
+		demo.GrantTypes, demo.TokenEndpointAuthMethod = []string{"authorization_code", "refresh_token", deviceGrant}, "none"
 	}
 	return &fixtures{Users: []userFixture{{Username: "alice", Password: password, Name: "Alice"}}, Clients: []clientFixture{demo}}
 }

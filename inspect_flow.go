@@ -391,6 +391,8 @@ func (f *flow) Grant() string {
 			return "Client credentials"
 		case l.GrantType == "refresh_token":
 			return "Refresh"
+		case l.GrantType == deviceGrant:
+			return "Device"
 		}
 	}
 	first := f.Exchanges[0]
@@ -402,7 +404,7 @@ func (f *flow) Grant() string {
 
 // endpointTitles are the names of endpoints for a flow that has no grant.
 var endpointTitles = map[string]string{
-	"authorize": "Authorization", "oob": "Code shown", "token": "Token request", "revoke": "Revocation", "introspect": "Introspection",
+	"authorize": "Authorization", "oob": "Code shown", "token": "Token request", "revoke": "Revocation", "introspect": "Introspection", "device_authorization": "Device",
 	"registration": "Registration", "userinfo": "User info", "tokeninfo": "Token info", "metadata": "Metadata",
 }
 

@@ -324,6 +324,8 @@ func (l *loggedRequest) callWords() string {
 		return "code"
 	case "refresh_token":
 		return "refresh"
+	case deviceGrant:
+		return "device code"
 	default:
 		return strings.ReplaceAll(grant, "_", " ")
 	}
@@ -349,6 +351,8 @@ func (l *loggedRequest) replyWords() string {
 		return "access and refresh token"
 	case len(l.given) == 1:
 		return strings.ReplaceAll(kindOf(l.given[0].name), "_", " ")
+	case l.Endpoint == "device_authorization":
+		return "device and user code"
 	case l.Endpoint == "revoke":
 		return "revoked"
 	case l.Endpoint == "introspect" && strings.Contains(l.answer.Body, `"active":false`):

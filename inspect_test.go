@@ -98,6 +98,14 @@ func TestInspectOutcomes(t *testing.T) {
 		{"password", func(i *instance) {
 			i.post(i.endpoint("token"), form("legacy", "password", "username", "alice", "password", "wonderland")).wantToken()
 		}, "Tokens issued | legacy | alice | Password | 1 | secret in the body password grant"},
+		{"device", func(i *instance) { i.device("native").approved("alice").poll().wantToken() }, "Tokens issued | native | alice | Device | 4 | "},
+		{"device that waits", func(i *instance) { i.device("native") }, "Waits for the browser | native | nobody | Device | 1 | "},
+		{"device that polls", func(i *instance) { i.device("native").poll() }, "Refused: the user has not decided yet | native | nobody | Device | 2 | "},
+		{"device denied", func(i *instance) {
+			d := i.device("native")
+			d.answer(d.as("alice"), "deny")
+			d.poll()
+		}, "Denied by the user | native | alice | Device | 4 | "},
 		{"unknown client", func(i *instance) { i.get(i.endpoint("authorize") + "?client_id=nobody&response_type=code") }, "Refused: the server does not know this client | nobody | nobody | Code | 1 | "},
 		{"staged", func(i *instance) {
 			i.fail(`{"endpoint":"token","status":503}`)

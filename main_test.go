@@ -607,6 +607,9 @@ func TestFirstStart(t *testing.T) {
 		t.Fatalf("no password in the banner: %s", first.said())
 	}
 	first.finishFlow(shown[1])
+	if r := first.post("/oauth/device_authorization", url.Values{"client_id": {"demo"}}); r.StatusCode != http.StatusOK { // as in docs/testing.md
+		t.Errorf("demo as a device: status %d: %s", r.StatusCode, r.body)
+	}
 	first.stop()
 	wantFiles(t, folder, "grantling.db")
 
