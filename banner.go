@@ -55,9 +55,6 @@ func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
 	} else {
 		s.afterStart = s.hashLater(users)
 	}
-	for _, f := range files {
-		s.documents.give(f.ClientDocuments)
-	}
 	if err := s.store.register(users, clients); err != nil {
 		return err
 	}

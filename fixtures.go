@@ -155,15 +155,12 @@ func (s *server) applyFixtures(files ...*fixtures) (map[string]string, error) {
 		return nil, err
 	}
 	s.hashPasswords(users)
-	for _, f := range files {
-		s.documents.give(f.ClientDocuments)
-	}
 	return secrets, s.store.register(users, clients)
 }
 
 // prepareFixtures makes the users and clients of files, but does not store them,
-// nor hash new passwords. Later files add to earlier ones, and win where both have
-// the same.
+// nor hash new passwords. Client documents hold at once. Later files add to earlier
+// ones, and win where both have the same.
 func (s *server) prepareFixtures(files ...*fixtures) (users []*user, clients []*client, secrets map[string]string, err error) {
 	byUsername := make(map[string]*userFixture)
 	byClientID := make(map[string]*clientFixture)
@@ -174,6 +171,7 @@ func (s *server) prepareFixtures(files ...*fixtures) (users []*user, clients []*
 		for _, c := range f.Clients {
 			byClientID[c.ClientID] = &c
 		}
+		s.documents.give(f.ClientDocuments)
 	}
 	secrets = make(map[string]string)
 	for _, clientID := range slices.Sorted(maps.Keys(byClientID)) {
