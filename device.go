@@ -233,19 +233,20 @@ func (s *server) answerDevice(form values, posted bool, shown pageData, x *excha
 // decided reports whether the user has answered what a device code asks for.
 func (o *oneTime) decided() bool { return o.Device.Denied || o.Grant != grantKey{} }
 
-// putDevice stores a device code, with a user code that no other has.
+// putDevice stores a device code, with a user code that no other had a moment ago.
 func (s *store) putDevice(code *oneTime) error {
+	others, err := view(s, func(t *tx) ([]*oneTime, error) { return all[oneTime](t, bucketDevices) })
+	if err != nil {
+		return err
+	}
+	isTaken := func(o *oneTime) bool { return o.Device.UserCode == code.Device.UserCode }
+	for code.Device.UserCode = newUserCode(); slices.ContainsFunc(others, isTaken); {
+		code.Device.UserCode = newUserCode()
+	}
+	oldest := others[:min(max(0, len(others)-maxDevices+1), s.most())]
 	return s.update(func(t *tx) error {
-		others, err := all[oneTime](t, bucketDevices)
-		if err != nil {
-			return err
-		}
-		isTaken := func(o *oneTime) bool { return o.Device.UserCode == code.Device.UserCode }
-		for code.Device.UserCode = newUserCode(); slices.ContainsFunc(others, isTaken); {
-			code.Device.UserCode = newUserCode()
-		}
-		for _, oldest := range others[:max(0, len(others)-maxDevices+1)] {
-			t.delete(bucketDevices, oldest.id[:])
+		for _, o := range oldest {
+			t.delete(bucketDevices, o.id[:])
 		}
 		t.put(bucketDevices, code.id[:], code)
 		return nil

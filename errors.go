@@ -161,9 +161,16 @@ func (r refusals) of(err error) error {
 	return err
 }
 
-// noting notes what the store checks under the reason of the refusal.
+// noting notes what the store checks under the reason of the refusal. A verb begins
+// with errUnknown, also when it runs again: what it noted before counts no more.
 func (r refusals) noting(x *exchange) noting {
-	return func(why error, ok bool) bool { return x.holds(r[why].Reason, ok) }
+	before := len(x.checks)
+	return func(why error, ok bool) bool {
+		if why == errUnknown {
+			x.checks = x.checks[:before]
+		}
+		return x.holds(r[why].Reason, ok)
+	}
 }
 
 func setRetryAfter(w http.ResponseWriter, e *oauthError) {

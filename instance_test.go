@@ -12,12 +12,15 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // The black-box tests speak HTTP to a whole server on a free port. They begin
@@ -60,6 +63,21 @@ const instanceFixtures = `{
   ]
 }`
 
+// openTestStore opens a store in memory or, if GRANTLING_TEST_DB has an etcd:// URL,
+// under a prefix of its own there.
+func openTestStore(t *testing.T) *store {
+	t.Helper()
+	o := options{db: memory}
+	if at := os.Getenv("GRANTLING_TEST_DB"); at != "" {
+		o.db = at + "/" + uuid.NewString()
+	}
+	st, err := o.openStore()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
 // start runs a server in memory for the time of the test.
 func start(t *testing.T, change ...func(*server)) *instance {
 	t.Helper()
@@ -74,10 +92,7 @@ func startProfile(t *testing.T, name string, change ...func(*server)) *instance 
 	if err != nil {
 		t.Fatal(err)
 	}
-	st, err := openStore(memory)
-	if err != nil {
-		t.Fatal(err)
-	}
+	st := openTestStore(t)
 	log := new(lockedBuffer)
 	ts := httptest.NewUnstartedServer(nil)
 	s, err := newServer(p, st, "http://"+ts.Listener.Addr().String(), slog.New(slog.NewTextHandler(log, nil)))

@@ -54,6 +54,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
@@ -89,11 +90,12 @@ func main() {
 
 // options are the command's flags.
 type options struct {
-	addr, db, profile, issuer, autoApprove, tlsCert, tlsKey, log string
-	fixtures, controlHosts, redirectHosts                        []string
-	control, stopWithStdin, ready, version                       bool
-	byIssuer                                                     bool  // -ready asks at -issuer, not at -addr
-	inspect                                                      *bool // nil: where address and issuer are loopback
+	addr, db, profile, issuer, autoApprove, log string
+	tlsCert, tlsKey, etcdCA, etcdCert, etcdKey  string
+	fixtures, controlHosts, redirectHosts       []string
+	control, stopWithStdin, ready, version      bool
+	byIssuer                                    bool  // -ready asks at -issuer, not at -addr
+	inspect                                     *bool // nil: where address and issuer are loopback
 }
 
 // usageError is a mistake of the caller: exit status 2.
@@ -136,7 +138,10 @@ func parseOptions(args []string, getenv func(string) string, stdout io.Writer) (
 	flags := flag.NewFlagSet("grantling", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&o.addr, "addr", "127.0.0.1:9096", "listen on `HOST:PORT`; port 0 takes a free one")
-	flags.StringVar(&o.db, "db", "grantling.db", "keep everything in `FILE`; :memory: keeps nothing")
+	flags.StringVar(&o.db, "db", "grantling.db", "keep everything in `FILE`; :memory: keeps nothing,\netcd://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…][/PREFIX] is for several servers, etcds:// with TLS")
+	flags.StringVar(&o.etcdCA, "etcd-ca", "", "the authority that signed etcd's certificates is in `FILE` (default: the system's)")
+	flags.StringVar(&o.etcdCert, "etcd-cert", "", "show etcd the client certificate in `FILE`")
+	flags.StringVar(&o.etcdKey, "etcd-key", "", "the key of -etcd-cert is in `FILE`")
 	flags.StringVar(&o.profile, "profile", "rfc6749", "behave as `NAME|FILE` says, a JSON file or one of\n"+strings.Join(profileNames(), ", "))
 	flags.Func("fixtures", "create or replace the users and clients in `FILE`; repeat it for more, later files win", func(file string) error {
 		o.fixtures = append(o.fixtures, file)
@@ -212,6 +217,11 @@ func (o *options) check() error {
 	_, port, _ := net.SplitHostPort(o.addr)
 	_, badPort := strconv.ParseUint(port, 10, 16)
 	_, badIssuer := checkIssuer(o.issuer)
+	if isEtcd(o.db) {
+		if _, err := newEtcd(o.db, nil); err != nil {
+			return err
+		}
+	}
 	switch {
 	case o.addr == "" || o.db == "":
 		return errors.New("-addr and -db cannot be empty")
@@ -223,6 +233,12 @@ func (o *options) check() error {
 		return fmt.Errorf("-log must be text, json or off, not %q", o.log)
 	case (o.tlsCert == "") != (o.tlsKey == ""):
 		return errors.New("-tls-cert and -tls-key go together")
+	case (o.etcdCert == "") != (o.etcdKey == ""):
+		return errors.New("-etcd-cert and -etcd-key go together")
+	case o.etcdCA+o.etcdCert != "" && !strings.HasPrefix(o.db, etcdsScheme):
+		return errors.New("-etcd-ca, -etcd-cert and -etcd-key are for -db etcds://…")
+	case o.control && isEtcd(o.db):
+		return errors.New("-control and -db etcd://… do not go together: clock, faults and request log are in one process, and the other servers would not know of them")
 	case o.control && o.controlHosts == nil && !isLoopback(hostOf(o.addr)):
 		return fmt.Errorf("-control on %s, which is not loopback, needs -control-host too", o.addr)
 	}
@@ -244,6 +260,40 @@ func parseHosts(list, wildcard string) ([]string, error) {
 	return names, nil
 }
 
+// loadPair loads the certificate and key that two flags name.
+func loadPair(certFlag, cert, keyFlag, key string) ([]tls.Certificate, error) {
+	if cert == "" {
+		return nil, nil
+	}
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		return nil, fmt.Errorf("%s and %s: %w", certFlag, keyFlag, err)
+	}
+	return []tls.Certificate{pair}, nil
+}
+
+// openStore opens what -db names.
+func (o *options) openStore() (*store, error) {
+	if !isEtcd(o.db) {
+		return openStore(o.db)
+	}
+	config := new(tls.Config)
+	var err error
+	if config.Certificates, err = loadPair("-etcd-cert", o.etcdCert, "-etcd-key", o.etcdKey); err != nil {
+		return nil, usageError{err}
+	}
+	if o.etcdCA != "" {
+		authorities, err := os.ReadFile(o.etcdCA)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("-etcd-ca: %w", err)}
+		}
+		if config.RootCAs = x509.NewCertPool(); !config.RootCAs.AppendCertsFromPEM(authorities) {
+			return nil, usageError{fmt.Errorf("-etcd-ca: %s has no certificate in PEM", o.etcdCA)}
+		}
+	}
+	return openEtcd(o.db, config)
+}
+
 // read reads the files that the flags name, before anything is touched.
 func (o *options) read() (p *profile, files []*fixtures, certificates []tls.Certificate, err error) {
 	if p, err = loadProfile(o.profile); err != nil {
@@ -257,12 +307,7 @@ func (o *options) read() (p *profile, files []*fixtures, certificates []tls.Cert
 		}
 		files = append(files, file)
 	}
-	if o.tlsCert != "" {
-		certificates = make([]tls.Certificate, 1)
-		if certificates[0], err = tls.LoadX509KeyPair(o.tlsCert, o.tlsKey); err != nil {
-			err = fmt.Errorf("-tls-cert and -tls-key: %w", err)
-		}
-	}
+	certificates, err = loadPair("-tls-cert", o.tlsCert, "-tls-key", o.tlsKey)
 	return
 }
 
@@ -279,7 +324,7 @@ func serve(ctx context.Context, o *options, stdout, stderr *outlet) error {
 		return err
 	}
 	defer listener.Close()
-	st, err := openStore(o.db)
+	st, err := o.openStore()
 	if err != nil {
 		return err
 	}

@@ -182,11 +182,11 @@ var (
 	bucketAccess   = []byte("access_tokens")
 	bucketRefresh  = []byte("refresh_tokens")
 	bucketSessions = []byte("sessions")
-	bucketAnswered = []byte("answered_requests")
+	bucketMarks    = []byte("marks")
 	bucketDevices  = []byte("device_codes")
 	bucketLists    = []byte("client_lists")
 
-	buckets = [][]byte{bucketUsers, bucketClients, bucketLists, bucketGrants, bucketCodes, bucketAccess, bucketRefresh, bucketSessions, bucketAnswered, bucketDevices}
+	buckets = [][]byte{bucketUsers, bucketClients, bucketLists, bucketGrants, bucketCodes, bucketAccess, bucketRefresh, bucketSessions, bucketMarks, bucketDevices}
 )
 
 func (s *stored) setKey(key []byte) { copy(s.id[:], key) }
@@ -224,9 +224,13 @@ func (t *tx) putIssued(i issuance) {
 // errAnswered is for a second decision on one authorization request.
 var errAnswered = errors.New("this authorization request has been answered")
 
-// answered marks an authorization request that the user has decided on.
-type answered struct {
-	Expires unixTime `json:"exp"` // when its form expires
+// mark is a short note: that an authorization request was answered, or what servers
+// that share a database tell each other.
+type mark struct {
+	Expires unixTime  `json:"exp"`
+	Tries   int       `json:"tries,omitempty"` // see guessed
+	Server  uuid.UUID `json:"server,omitzero"` // see maySweep
+	Commit  uuid.UUID `json:"commit,omitzero"` // see etcd
 }
 
 // issue stores what was issued on a new grant, or on none (RFC 6749 §4.4). An
@@ -235,10 +239,10 @@ func (s *store) issue(i issuance) error {
 	return s.update(func(t *tx) error {
 		if i.answers != nil {
 			id := i.answers.id[:]
-			if earlier, err := read[answered](t, bucketAnswered, id); err != nil || earlier != nil {
+			if earlier, err := read[mark](t, bucketMarks, id); err != nil || earlier != nil {
 				return cmp.Or(err, errAnswered)
 			}
-			t.put(bucketAnswered, id, answered{i.answers.expires})
+			t.put(bucketMarks, id, mark{Expires: i.answers.expires})
 		}
 		if i.grant != nil {
 			t.delete(bucketLists, listKey(listUnused, i.grant.key.client().String()))

@@ -18,20 +18,20 @@ var errStorage = errors.New("the database failed")
 type engine interface {
 	view(s *store, verb func(*tx) error) error   // the verb only reads
 	update(s *store, verb func(*tx) error) error // returns when what it wrote is safe
-	most() int                                   // how many records a transaction may touch, or noLimit
+	most() int                                   // how many records a verb should go through at once
+	shared() bool                                // by other servers
 	close() error
 }
 
 // rows are what an engine has in a transaction, by bucket and key. A scan yields
-// the keys that begin with prefix, in order from from on, with their values; before
-// returns the last such key below key, or nil. A verb scans no keys that it has
-// written to.
+// the keys that begin with prefix, with their values: in order from from on, or
+// backwards from the last one below to. A verb scans no keys that it has written to.
 type rows interface {
 	get(bucket, key []byte) []byte // nil if there is none
 	put(bucket, key, value []byte) error
 	delete(bucket, key []byte) error
 	scan(bucket, prefix, from []byte) iter.Seq2[[]byte, []byte]
-	before(bucket, prefix, key []byte) (k, value []byte)
+	back(bucket, prefix, to []byte) iter.Seq2[[]byte, []byte]
 }
 
 // tx is a transaction, and all that the verbs know of the engine: get, put,
@@ -183,7 +183,7 @@ func view[T any](s *store, verb func(*tx) (T, error)) (result T, err error) {
 		return nil
 	})
 	if failed != nil {
-		return *new(T), fmt.Errorf("%w: %w", errStorage, failed)
+		return *new(T), failed
 	}
 	return result, err
 }
@@ -235,10 +235,10 @@ func (b *batches) do(verb func(*tx) error, commit func([]*update) error) error {
 	batch := b.waiting
 	b.waiting = nil
 	b.mu.Unlock()
-	// guarded, because a panic in another caller's verb must not end the leader.
-	if err := guarded(func() error { return commit(batch) }); err != nil {
+	// A panic in another caller's verb must not end the leader.
+	if err := transact(func() error { return commit(batch) }); err != nil {
 		for _, other := range batch {
-			other.err = fmt.Errorf("%w: %w", errStorage, err)
+			other.err = err
 		}
 	}
 	for _, other := range batch {
@@ -259,6 +259,14 @@ func (t *tx) run(batch []*update) error {
 		case u.err != nil && t.writes != before && !errors.As(u.err, new(verdict)):
 			return u.err
 		}
+	}
+	return nil
+}
+
+// transact runs do, and returns its error as errStorage.
+func transact(do func() error) error {
+	if err := guarded(do); err != nil {
+		return fmt.Errorf("%w: %w", errStorage, err)
 	}
 	return nil
 }

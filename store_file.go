@@ -20,7 +20,7 @@ var (
 	bucketMeta = []byte("grantling")
 	metaFormat = []byte("version")
 	metaKeys   = []byte("signing_keys")
-	fileFormat = []byte("5")
+	fileFormat = []byte("6")
 )
 
 const memory = ":memory:"
@@ -41,16 +41,20 @@ func openStore(path string) (*store, error) {
 	return &store{engine: &file{db, newBatches()}}, nil
 }
 
+// fileMost keeps a transaction short: other writers wait meanwhile.
+const fileMost = 1000
+
 // file is the engine of one server: a bbolt file.
 type file struct {
 	db      *bolt.DB
 	updates *batches
 }
 
-func (f *file) most() int { return noLimit }
+func (f *file) most() int    { return fileMost }
+func (f *file) shared() bool { return false }
 
 func (f *file) view(s *store, verb func(*tx) error) error {
-	return guarded(func() error {
+	return transact(func() error {
 		return f.db.View(func(b *bolt.Tx) error { return verb(&tx{rows: fileRows{b}, store: s}) })
 	})
 }
@@ -95,13 +99,13 @@ func (f fileRows) scan(bucket, prefix, from []byte) iter.Seq2[[]byte, []byte] {
 	}
 }
 
-func (f fileRows) before(bucket, prefix, key []byte) (k, value []byte) {
-	cursor := f.Bucket(bucket).Cursor()
-	cursor.Seek(key)
-	if k, value = cursor.Prev(); !bytes.HasPrefix(k, prefix) {
-		return nil, nil
+func (f fileRows) back(bucket, prefix, to []byte) iter.Seq2[[]byte, []byte] {
+	return func(yield func(key, value []byte) bool) {
+		cursor := f.Bucket(bucket).Cursor()
+		cursor.Seek(to)
+		for k, v := cursor.Prev(); bytes.HasPrefix(k, prefix) && yield(k, v); k, v = cursor.Prev() {
+		}
 	}
-	return k, value
 }
 
 func openDatabase(path string) (*bolt.DB, error) {
@@ -243,13 +247,20 @@ func checkWhole(path string, tx *bolt.Tx) error {
 	if meta == nil {
 		return errForeign
 	}
-	if v := meta.Get(metaFormat); !bytes.Equal(v, fileFormat) {
-		return fmt.Errorf("it has format %q; this grantling reads %q", v, fileFormat)
+	if err := checkFormat(meta.Get(metaFormat)); err != nil {
+		return err
 	}
 	for _, name := range buckets {
 		if tx.Bucket(name) == nil {
 			return fmt.Errorf("it has no bucket %s", name)
 		}
+	}
+	return nil
+}
+
+func checkFormat(format []byte) error {
+	if !bytes.Equal(format, fileFormat) {
+		return fmt.Errorf("it has format %q; this grantling reads %q", format, fileFormat)
 	}
 	return nil
 }

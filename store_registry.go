@@ -11,9 +11,48 @@ import (
 	"github.com/google/uuid"
 )
 
-// register stores users and clients, all or none.
+// register stores users and clients, all or none; in parts, if the engine is shared.
+// Of clients that registered themselves and were issued nothing, it keeps maxUnused.
 func (s *store) register(users []*user, clients []*client) error {
-	return s.update(func(t *tx) error { return t.register(users, clients) })
+	some := max(len(users), len(clients))
+	if s.shared() {
+		some = s.most() / 4
+	}
+	for len(users)+len(clients) > 0 {
+		u, c := min(some, len(users)), min(some, len(clients))
+		var unused [][]byte
+		var err error
+		if slices.ContainsFunc(clients[:c], func(c *client) bool { return c.RegisteredBy == itself }) {
+			unused, err = s.oldest(bucketLists, listKey(listUnused, ""), maxUnused-1)
+		}
+		if err == nil {
+			err = s.update(func(t *tx) error {
+				t.dropUnused(unused)
+				return t.register(users[:u], clients[:c])
+			})
+		}
+		if err != nil {
+			return err
+		}
+		users, clients = users[u:], clients[c:]
+	}
+	return nil
+}
+
+// oldest returns the keys that begin with prefix but the last ones, which stay: ids
+// are ordered by time. It looks before the transaction that removes them, because
+// they can be many, and nothing is lost if there are a few more.
+func (s *store) oldest(bucket, prefix []byte, stay int) ([][]byte, error) {
+	return view(s, func(t *tx) (oldest [][]byte, err error) {
+		n := 0 // to collect the keys of all takes ten times as long as to count them
+		for range t.scan(bucket, prefix, nil) {
+			n++
+		}
+		for _, key := range t.keys(bucket, prefix, min(max(0, n-stay), s.most())) {
+			oldest = append(oldest, bytes.Clone(key))
+		}
+		return oldest, nil
+	})
 }
 
 // register stores users and clients. A user who replaces another of the same name
@@ -78,9 +117,8 @@ func (s *store) reset(users []*user, clients []*client) error {
 	})
 }
 
-// putClient stores a client, which keeps its id as users do. Of those that
-// registered themselves and were issued nothing, it keeps maxUnused. Ids are
-// ordered by time, so that clients can be listed from the newest to the oldest.
+// putClient stores a client, which keeps its id as users do. Ids are ordered by
+// time, so that clients can be listed from the newest to the oldest.
 func (t *tx) putClient(c *client) error {
 	existing, err := t.client(c.ClientID)
 	if err != nil {
@@ -96,7 +134,6 @@ func (t *tx) putClient(c *client) error {
 	} else {
 		c.ID = uuid.Must(uuid.NewV7())
 		if c.RegisteredBy == itself {
-			t.dropUnused(maxUnused - 1)
 			lists = append(lists, listKey(listUnused, c.ID.String()))
 		}
 	}
@@ -114,10 +151,9 @@ func (t *tx) putClient(c *client) error {
 // the disk.
 const maxUnused = 1000
 
-// dropUnused removes the oldest of those clients and leaves so many.
-func (t *tx) dropUnused(left int) {
-	unused := t.keys(bucketLists, listKey(listUnused, ""), noLimit)
-	for _, key := range unused[:max(0, len(unused)-left)] {
+// dropUnused removes the clients of these entries in the list.
+func (t *tx) dropUnused(entries [][]byte) {
+	for _, key := range entries {
 		if clientID, _ := read[string](t, bucketLists, key); clientID != nil {
 			t.deleteClient(*clientID)
 		}
@@ -316,18 +352,21 @@ const maxSessions = 10_000
 
 // replaceSession ends one session and stores another; either may be nil.
 func (s *store) replaceSession(ended, begun *session) error {
+	var oldest [][]byte
+	if begun != nil {
+		var err error
+		if oldest, err = s.oldest(bucketSessions, nil, maxSessions-1); err != nil {
+			return err
+		}
+	}
 	return s.update(func(t *tx) error {
 		if ended != nil {
 			t.delete(bucketSessions, ended.id[:])
 		}
+		for _, key := range oldest {
+			t.delete(bucketSessions, key)
+		}
 		if begun != nil {
-			kept := 1 // this one; to collect the keys of all takes ten times as long as to count them
-			for range t.scan(bucketSessions, nil, nil) {
-				kept++
-			}
-			for _, key := range t.keys(bucketSessions, nil, max(0, kept-maxSessions)) { // the oldest
-				t.delete(bucketSessions, key)
-			}
 			t.put(bucketSessions, begun.id[:], begun)
 		}
 		return nil
@@ -352,19 +391,15 @@ func (s *store) session(c credential, now unixTime) (live *session, owner *user,
 	return live, owner, err
 }
 
-// revokeSize is how many grants one transaction ends at most. More would keep
-// other writers waiting.
-const revokeSize = 1000
-
-// revokeGrants ends all grants of a user to a client, revokeSize at a time.
+// revokeGrants ends all grants of a user to a client, some at a time.
 func (s *store) revokeGrants(user, client uuid.UUID) error {
 	for more := true; more; {
 		err := s.update(func(t *tx) error {
-			keys := t.keys(bucketGrants, slices.Concat(user[:], client[:]), revokeSize)
+			keys := t.keys(bucketGrants, slices.Concat(user[:], client[:]), s.most())
 			for _, key := range keys {
 				t.delete(bucketGrants, key)
 			}
-			more = len(keys) == revokeSize
+			more = len(keys) == s.most()
 			return nil
 		})
 		if err != nil {
@@ -382,9 +417,11 @@ const maxGrants = 100
 func (t *tx) newestGrants(user, client uuid.UUID) iter.Seq2[*grant, error] {
 	prefix := slices.Concat(user[:], client[:])
 	return func(yield func(*grant, error) bool) {
-		key, value := t.before(bucketGrants, prefix, slices.Concat(prefix, uuid.Max[:]))
-		for n := 0; key != nil && n < maxGrants && yield(decode[grant](bucketGrants, key, value)); n++ {
-			key, value = t.before(bucketGrants, prefix, key)
+		n := 0
+		for key, value := range t.back(bucketGrants, prefix, slices.Concat(prefix, uuid.Max[:])) {
+			if n++; !yield(decode[grant](bucketGrants, key, value)) || n == maxGrants {
+				return
+			}
 		}
 	}
 }
@@ -410,10 +447,14 @@ func (s *store) consented(user, client uuid.UUID, now unixTime, match func(*gran
 // newest client first. The grants may have expired.
 func (s *store) grantees(user uuid.UUID) ([]uuid.UUID, error) {
 	return view(s, func(t *tx) (clients []uuid.UUID, err error) {
-		key, _ := t.before(bucketGrants, user[:], slices.Concat(user[:], uuid.Max[:]))
-		for key != nil {
-			clients = append(clients, grantKey(key).client())
-			key, _ = t.before(bucketGrants, user[:], key[:32]) // before all others of this client
+		to := slices.Concat(user[:], uuid.Max[:])
+		for more := true; more; {
+			more = false
+			for key := range t.back(bucketGrants, user[:], to) {
+				clients = append(clients, grantKey(key).client())
+				to, more = key[:32], true // and on before all others of this client
+				break
+			}
 		}
 		return clients, nil
 	})

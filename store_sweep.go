@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 )
@@ -25,7 +26,7 @@ var mortals = []struct {
 	{bucketCodes, dead((*oneTime).dead)},
 	{bucketRefresh, dead((*oneTime).dead)},
 	{bucketAccess, dead((*accessToken).dead)},
-	{bucketAnswered, dead((*answered).dead)},
+	{bucketMarks, dead((*mark).dead)},
 	{bucketSessions, dead((*session).dead)},
 	{bucketDevices, dead((*oneTime).dead)},
 }
@@ -74,8 +75,8 @@ func (a *accessToken) dead(t *tx, now unixTime) (bool, error) {
 	return a.Expires.expired(now) || c == nil && err == nil && a.issued().after(revokedTime).expired(now), err
 }
 
-func (a *answered) dead(_ *tx, now unixTime) (bool, error) { return a.Expires.expired(now), nil }
-func (l *session) dead(_ *tx, now unixTime) (bool, error)  { return l.Expires.expired(now), nil }
+func (m *mark) dead(_ *tx, now unixTime) (bool, error)    { return m.Expires.expired(now), nil }
+func (l *session) dead(_ *tx, now unixTime) (bool, error) { return l.Expires.expired(now), nil }
 
 // sweep looks at the next records of one bucket, sweepSize at most, and removes the
 // dead ones. It returns how many there were of both, and errors of records that it
@@ -107,21 +108,25 @@ func (s *store) sweep(now unixTime) (looked, removed int, err error) {
 	if s.sweepKey == nil {
 		s.sweepAt = (s.sweepAt + 1) % len(mortals)
 	}
-	if err == nil && len(found) > 0 {
-		err = s.update(func(t *tx) error {
-			removed = 0
-			for _, key := range found {
-				value := t.get(at.bucket, key)
-				if value == nil {
-					continue // already removed
+	for some := range slices.Chunk(found, s.most()) {
+		n := 0
+		if err == nil {
+			err = s.update(func(t *tx) error {
+				n = 0
+				for _, key := range some {
+					value := t.get(at.bucket, key)
+					if value == nil {
+						continue // already removed
+					}
+					if dead, _ := at.dead(t, at.bucket, key, value, now); dead {
+						t.delete(at.bucket, key)
+						n++
+					}
 				}
-				if dead, _ := at.dead(t, at.bucket, key, value, now); dead {
-					t.delete(at.bucket, key)
-					removed++
-				}
-			}
-			return nil
-		})
+				return nil
+			})
+			removed += n
+		}
 	}
 	return looked, removed, errors.Join(append(unread, err)...)
 }

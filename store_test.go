@@ -1052,7 +1052,7 @@ func TestFullDisk(t *testing.T) {
 			issued = append(issued, token)
 		}
 		smallest := func() error {
-			return i.server.store.update(func(t *tx) error { t.put(bucketAnswered, []byte("smallest"), answered{}); return nil })
+			return i.server.store.update(func(t *tx) error { t.put(bucketMarks, []byte("smallest"), mark{}); return nil })
 		}
 		for n := 0; smallest() == nil; n++ {
 			if n == 10_000 {
