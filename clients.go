@@ -349,16 +349,17 @@ func (s *server) authenticateClient(r *http.Request, body values, x *exchange) (
 	case !x.holds(clientSecretMissing, credentials.secret != ""):
 		return nil, invalidClient(rfc6749("3.2.1"), clientSecretMissing, "this is a confidential client: its secret is missing")
 	}
-	guess := c.ClientID + "\x00" + source(r)
-	if wait := s.secrets.try(guess, secretTries, x.now); !x.holds(guessedTooOften, wait == 0) {
+	right, wait := s.secrets.guess(c.ClientID+"\x00"+source(r), secretTries, secretTries, x.now, func() bool {
+		return subtle.ConstantTimeCompare(c.SecretHash, hashSecret(credentials.secret)) == 1
+	})
+	if !x.holds(guessedTooOften, wait == 0) {
 		return nil, tooManyGuesses(invalidClient, rfc6749("2.3.1"), wait)
 	}
-	if !x.holds(clientSecretWrong, subtle.ConstantTimeCompare(c.SecretHash, hashSecret(credentials.secret)) == 1) {
+	if !x.holds(clientSecretWrong, right) {
 		if !x.holds(clientSecretNotEncoded, subtle.ConstantTimeCompare(c.SecretHash, hashSecret(credentials.undecoded)) == 0) {
 			return nil, invalidClient(rfc6749("2.3.1"), clientSecretNotEncoded, "the client secret is right, but in the Basic credentials it must be form-urlencoded before base64")
 		}
 		return nil, invalidClient(rfc6749("5.2"), clientSecretWrong, "the client secret is wrong")
 	}
-	s.secrets.giveBack(guess, secretTries)
 	return c, nil
 }

@@ -201,15 +201,19 @@ func (s *server) handleDevice(w http.ResponseWriter, r *http.Request, x *exchang
 // answerDevice finds what a user code stands for, and does what the user decided,
 // if anything yet. It fills in what the page shows.
 func (s *server) answerDevice(form values, posted bool, shown pageData, x *exchange) error {
-	guess := x.visitor.user.Username
-	if wait := s.userCodes.try(guess, userCodeTries, x.now); !x.holds(guessedTooOften, wait == 0) {
+	var code *oneTime
+	var c *client
+	var err error
+	_, wait := s.userCodes.guess(x.visitor.user.Username, userCodeTries, 1, x.now, func() bool { // not all back: the user may guess between codes of their own
+		code, c, err = s.findDevice(form["user_code"], x)
+		return err == nil
+	})
+	if !x.holds(guessedTooOften, wait == 0) {
 		return tooManyGuesses(accessDenied, rfc8628("5.1"), wait)
 	}
-	code, c, err := s.findDevice(form["user_code"], x)
 	if err != nil {
 		return err
 	}
-	s.userCodes.giveBack(guess, 1) // not all: the user may guess between codes of their own
 	x.ClientID = c.ClientID
 	x.about(code.id)
 	shown["Typed"], shown["Client"] = code.Device.shown(), c

@@ -48,7 +48,8 @@ func (s *server) handleRegistration(w http.ResponseWriter, r *http.Request, x *e
 	if x.wrong != nil {
 		return x.wrong
 	}
-	if wait := s.registrations.try(source(r), registrationTries, x.now); !x.holds(guessedTooOften, wait == 0) {
+	_, wait := s.registrations.guess(source(r), registrationTries, 0, x.now, func() bool { return false }) // each counts
+	if !x.holds(guessedTooOften, wait == 0) {
 		return tooManyGuesses(unavailable, section("RFC 7591 §5"), wait)
 	}
 	f, err := s.profile.parseClientMetadata(s.profile.Registration, x)

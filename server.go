@@ -72,6 +72,7 @@ func newServer(p *profile, st *store, issuer string, log *slog.Logger) (*server,
 		return nil, err
 	}
 	s.routes = s.newRoutes()
+	s.shareGuesses()
 	return s, nil
 }
 

@@ -14,6 +14,7 @@ import (
 // store keeps everything. Its verbs are OAuth's, one transaction each.
 type store struct {
 	engine
+	id uuid.UUID // of this process, see maySweep
 
 	sweepAt  int    // the index in mortals where the sweeper continues
 	sweepKey []byte // and the key there; nil: the first

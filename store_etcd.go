@@ -92,8 +92,6 @@ func newEtcd(address string, config *tls.Config) (*etcd, error) {
 		e.members = append(e.members, strings.Replace(scheme, "etcd", "http", 1)+"://"+host)
 	}
 	e.prefix = cmp.Or(strings.Trim(prefix, "/"), "grantling") + "/"
-	id := uuid.New()
-	e.mark = e.key(bucketMarks, id[:])
 	return e, nil
 }
 
@@ -113,7 +111,8 @@ func openEtcd(address string, config *tls.Config) (*store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &store{engine: e}
+	s := &store{engine: e, id: uuid.New()}
+	e.mark = e.key(bucketMarks, s.id[:])
 	switch format, some := answer.Responses[0].Range.Records, answer.Responses[1].Range.Records; {
 	case len(some) == 0:
 		return s, s.update(func(t *tx) error {

@@ -131,6 +131,29 @@ func (s *store) sweep(now unixTime) (looked, removed int, err error) {
 	return looked, removed, errors.Join(append(unread, err)...)
 }
 
+// sweepTerm is for how long a server sweeps a database that it shares, unless it goes on.
+const sweepTerm = 10 // seconds
+
+// maySweep reports whether this server is to sweep: one of those that share a database.
+func (s *store) maySweep(now unixTime) (may bool, err error) {
+	if !s.shared() {
+		return true, nil
+	}
+	key := []byte("sweeper")
+	err = s.update(func(t *tx) error {
+		m, err := read[mark](t, bucketMarks, key)
+		if err != nil {
+			return err
+		}
+		free := m == nil || m.Expires.expired(now)
+		if may = free || m.Server == s.id; free || may && m.Expires < now+sweepTerm/2 {
+			t.put(bucketMarks, key, mark{Expires: now + sweepTerm, Server: s.id})
+		}
+		return nil
+	})
+	return may, err
+}
+
 // midRound reports whether the sweeper has not finished its round.
 func (s *store) midRound() bool { return s.sweepAt > 0 || s.sweepKey != nil }
 
@@ -150,7 +173,11 @@ func (s *server) sweepForever(ctx context.Context) {
 // sweepAndTell sweeps and logs errors, each once an hour, because an unreadable
 // record stays unreadable.
 func (s *server) sweepAndTell(ctx context.Context) {
-	if err := s.sweepSome(ctx); err != nil {
+	may, err := s.store.maySweep(unixTime(s.clock.now().Unix()))
+	if may && err == nil {
+		err = s.sweepSome(ctx)
+	}
+	if err != nil {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			s.logHourly(slog.LevelError, "sweep", "failure", line)
 		}

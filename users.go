@@ -133,29 +133,26 @@ func (s *server) checkPassword(ctx context.Context, username, password, source s
 	case <-ctx.Done():
 		return nil, 0, temporarilyUnavailable(serverBusy, "too many people are signing in; try again in a moment")
 	}
+	check := func() bool {
+		var known *user
+		if known, err = s.store.userNamed(username); err != nil {
+			return false
+		}
+		candidate := passwordHash{Salt: make([]byte, 16), Rounds: s.hashRounds, Hash: make([]byte, sha256.Size)}
+		if known != nil {
+			candidate = known.Password
+		}
+		if candidate.matches(password) {
+			u = known
+		}
+		return u != nil
+	}
 	// Count the source first, so that it cannot fill the limiter with usernames.
-	if wait := s.passwords.try(source, sourceTries, now); wait > 0 {
-		return nil, wait, nil
-	}
-	guess := username + "\x00" + source
-	if wait := s.passwords.try(guess, passwordTries, now); wait > 0 {
-		s.passwords.giveBack(source, 1) // nothing was hashed
-		return nil, wait, nil
-	}
-	u, err = s.store.userNamed(username)
-	if err != nil {
-		return nil, 0, err
-	}
-	candidate := passwordHash{Salt: make([]byte, 16), Rounds: s.hashRounds, Hash: make([]byte, sha256.Size)}
-	if u != nil {
-		candidate = u.Password
-	}
-	if !candidate.matches(password) || u == nil {
-		return nil, 0, nil
-	}
-	s.passwords.giveBack(guess, passwordTries)
-	s.passwords.giveBack(source, 1)
-	return u, 0, nil
+	_, waitAll := s.passwords.guess(source, sourceTries, 1, now, func() (right bool) {
+		right, wait = s.passwords.guess(username+"\x00"+source, passwordTries, passwordTries, now, check)
+		return right || wait > 0 // then nothing was hashed
+	})
+	return u, max(wait, waitAll), err
 }
 
 // In characters.
@@ -190,6 +187,8 @@ func source(r *http.Request) string {
 // cannot try any of them often.
 type limiter struct {
 	window unixTime // 0: guessWindow
+	name   string   // among those of the servers that share a database
+	store  *store   // that database, or nil
 
 	mu    sync.Mutex
 	tries map[string]*tries
@@ -205,8 +204,69 @@ const (
 	maxKeys     = 10_000
 )
 
-// try takes one of limit tries. Callers do so before they look at the secret, so
-// that parallel guesses get no more. It returns 0, or the seconds to wait.
+// shareGuesses has the limiters count with those of other servers.
+func (s *server) shareGuesses() {
+	for name, l := range map[string]*limiter{"passwords": &s.passwords, "secrets": &s.secrets, "user codes": &s.userCodes, "registrations": &s.registrations} {
+		if s.store.shared() {
+			l.name, l.store = name, s.store
+		}
+	}
+}
+
+// guess checks a guess, if there are tries left, and returns back of them if it is
+// right. wait is 0, or the seconds to wait for another try: then ok means nothing.
+//
+// Choice: servers that share a database count only wrong guesses together, after the
+// check, so that a right one costs nothing. A server that has not seen a wrong one
+// yet checks one guess more.
+func (l *limiter) guess(key string, limit, back int, now unixTime, check func() bool) (ok bool, wait int) {
+	if wait := l.try(key, limit, now); wait > 0 {
+		return false, wait
+	}
+	if check() {
+		l.giveBack(key, back)
+		return true, 0
+	}
+	if l.store == nil {
+		return false, 0
+	}
+	wait, err := l.store.guessed(l.name+"\x00"+key, limit, guessWindow, now)
+	if err != nil {
+		return false, 1 // it was not counted, so it must not be answered
+	}
+	if wait > 0 {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.tries[key] = &tries{limit, now - guessWindow + unixTime(wait)}
+	}
+	return false, wait
+}
+
+// guessed counts a wrong guess for all servers. It returns 0 or, if there were limit
+// already, the seconds to wait.
+func (s *store) guessed(guess string, limit int, window, now unixTime) (wait int, err error) {
+	id := hashSecret(guess)
+	err = s.update(func(t *tx) error {
+		wait = 0
+		m, err := read[mark](t, bucketMarks, id)
+		switch {
+		case err != nil:
+			return err
+		case m == nil || m.Expires.expired(now):
+			m = &mark{Expires: now + window}
+		case m.Tries >= limit:
+			wait = int(m.Expires - now)
+			return nil
+		}
+		m.Tries++
+		t.put(bucketMarks, id, m)
+		return nil
+	})
+	return wait, err
+}
+
+// try takes one of limit tries, before the secret is looked at, so that parallel
+// guesses get no more. It returns 0, or the seconds to wait.
 func (l *limiter) try(key string, limit int, now unixTime) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
