@@ -217,11 +217,6 @@ func (o *options) check() error {
 	_, port, _ := net.SplitHostPort(o.addr)
 	_, badPort := strconv.ParseUint(port, 10, 16)
 	_, badIssuer := checkIssuer(o.issuer)
-	if isEtcd(o.db) {
-		if _, err := newEtcd(o.db, nil); err != nil {
-			return err
-		}
-	}
 	switch {
 	case o.addr == "" || o.db == "":
 		return errors.New("-addr and -db cannot be empty")
@@ -235,7 +230,7 @@ func (o *options) check() error {
 		return errors.New("-tls-cert and -tls-key go together")
 	case (o.etcdCert == "") != (o.etcdKey == ""):
 		return errors.New("-etcd-cert and -etcd-key go together")
-	case o.etcdCA+o.etcdCert != "" && !strings.HasPrefix(o.db, etcdsScheme):
+	case o.etcdCA+o.etcdCert != "" && !strings.HasPrefix(o.db, "etcds://"):
 		return errors.New("-etcd-ca, -etcd-cert and -etcd-key are for -db etcds://…")
 	case o.control && isEtcd(o.db):
 		return errors.New("-control and -db etcd://… do not go together: clock, faults and request log are in one process, and the other servers would not know of them")
@@ -270,6 +265,10 @@ func loadPair(certFlag, cert, keyFlag, key string) ([]tls.Certificate, error) {
 		return nil, fmt.Errorf("%s and %s: %w", certFlag, keyFlag, err)
 	}
 	return []tls.Certificate{pair}, nil
+}
+
+func isEtcd(db string) bool {
+	return strings.HasPrefix(db, "etcd://") || strings.HasPrefix(db, "etcds://")
 }
 
 // openStore opens what -db names.

@@ -15,7 +15,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,11 +27,11 @@ import (
 // Verbs that come together share a transaction, as those of the file do. They read
 // the database at one revision, and their writes wait. In the end one transaction of
 // etcd compares the revisions of all that was read, and writes. If something else is
-// there by now, nothing is written, and the verbs run again.
+// there by now, the verbs run again.
 //
-// A read does not wait for etcd: what was not fetched yet looks as if it were not
-// there, and when the verbs have ended, all of it is fetched at once, and they run
-// again. So it takes as many round trips as reads depend on each other.
+// No read waits for etcd: what was not fetched yet looks as if it were not there.
+// When the verbs have ended, all of it is fetched at once, and they run again. So it
+// takes as many round trips as reads depend on each other.
 type etcd struct {
 	members        []string      // their URLs
 	member         atomic.Uint32 // the one to ask, modulo their number
@@ -46,17 +45,13 @@ type etcd struct {
 	// A record that each transaction of this process replaces. It tells whether one
 	// came true whose answer was lost, and keeps it from coming true later.
 	mark   string
-	marks  sync.Mutex
-	marked int64 // the revision of its last change, or unknown
+	marked int64 // the revision of its last change, or unknown; only the leader of updates needs it
 }
 
 // errConflict is for what has to run again, because something else is there by now.
-var errConflict = errors.New("other servers change the same records")
+var errConflict = fmt.Errorf("for %v, others changed the same records", verbTime)
 
 const (
-	etcdScheme  = "etcd://"
-	etcdsScheme = "etcds://" // with TLS
-
 	etcdOps   = 128     // of a kind in one transaction
 	etcdBytes = 1 << 20 // to write in one transaction
 	etcdPage  = 500     // records that a scan fetches at once
@@ -66,53 +61,43 @@ const (
 	verbTime   = 5 * time.Second
 	openTime   = 2500 * time.Millisecond
 
-	unknown = -1 // no revision
+	unknown = -1 // as a revision
+
+	etcdTransact = "/v3/kv/txn"
+	etcdLogin    = "/v3/auth/authenticate"
 )
 
-func isEtcd(db string) bool {
-	return strings.HasPrefix(db, etcdScheme) || strings.HasPrefix(db, etcdsScheme)
-}
-
-// newEtcd reads an address, etcd://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…][/PREFIX].
-func newEtcd(address string, config *tls.Config) (*etcd, error) {
+// openEtcd opens the database at etcd://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…][/PREFIX],
+// and makes it if nothing is there. It refuses another's, and leaves it unchanged.
+func openEtcd(address string, config *tls.Config) (*store, error) {
 	e := &etcd{views: newBatches(), updates: newBatches()}
 	e.client = &http.Client{Transport: &http.Transport{TLSClientConfig: config, MaxIdleConnsPerHost: 16}}
+	s := &store{engine: e, id: uuid.New()}
 	scheme, rest, _ := strings.Cut(address, "://")
 	hosts, prefix, _ := strings.Cut(rest, "/")
 	if at := strings.LastIndexByte(hosts, '@'); at >= 0 {
 		e.user, e.password, _ = strings.Cut(hosts[:at], ":")
 		if hosts = hosts[at+1:]; e.user == "" || e.password == "" {
-			return nil, errors.New("-db: before the @ must be USER:PASSWORD")
+			return nil, usageError{errors.New("-db: before the @ must be USER:PASSWORD")}
 		}
 	}
 	for host := range strings.SplitSeq(hosts, ",") {
 		if name, port, err := net.SplitHostPort(host); err != nil || name == "" || port == "" {
-			return nil, fmt.Errorf("-db: %q must be HOST:PORT", host)
+			return nil, usageError{fmt.Errorf("-db: %q must be HOST:PORT", host)}
 		}
 		e.members = append(e.members, strings.Replace(scheme, "etcd", "http", 1)+"://"+host)
 	}
 	e.prefix = cmp.Or(strings.Trim(prefix, "/"), "grantling") + "/"
-	return e, nil
-}
-
-// openEtcd opens the database at an address, and makes it if nothing is there. It
-// refuses another's, and leaves it unchanged.
-func openEtcd(address string, config *tls.Config) (*store, error) {
-	e, err := newEtcd(address, config)
-	if err != nil {
-		return nil, err
-	}
+	e.mark = e.key(bucketMarks, s.id[:])
 	ctx, cancel := context.WithTimeout(context.Background(), openTime)
 	defer cancel()
-	answer, err := e.transact(ctx, &etcdTransaction{Success: []etcdOp{
+	var answer etcdAnswer
+	if err := e.ask(ctx, etcdTransact, &etcdTransaction{Success: []etcdOp{
 		{Range: &etcdRange{Key: []byte(e.key(bucketMeta, metaFormat))}},
 		{Range: &etcdRange{Key: []byte(e.prefix), End: keyAfterAll(e.prefix), Limit: 1}},
-	}})
-	if err != nil {
+	}}, &answer); err != nil {
 		return nil, err
 	}
-	s := &store{engine: e, id: uuid.New()}
-	e.mark = e.key(bucketMarks, s.id[:])
 	switch format, some := answer.Responses[0].Range.Records, answer.Responses[1].Range.Records; {
 	case len(some) == 0:
 		return s, s.update(func(t *tx) error {
@@ -137,15 +122,13 @@ func keyAfterAll(prefix string) []byte {
 
 func (e *etcd) most() int    { return etcdMost }
 func (e *etcd) shared() bool { return true }
-
 func (e *etcd) close() error { e.client.CloseIdleConnections(); return nil }
 
-func (e *etcd) view(s *store, verb func(*tx) error) error {
-	return e.views.do(verb, func(batch []*update) error { return e.commit(s, batch) })
-}
+func (e *etcd) view(s *store, verb func(*tx) error) error   { return e.run(s, e.views, verb) }
+func (e *etcd) update(s *store, verb func(*tx) error) error { return e.run(s, e.updates, verb) }
 
-func (e *etcd) update(s *store, verb func(*tx) error) error {
-	return e.updates.do(verb, func(batch []*update) error { return e.commit(s, batch) })
+func (e *etcd) run(s *store, shared *batches, verb func(*tx) error) error {
+	return shared.do(verb, func(batch []*update) error { return e.commit(s, batch) })
 }
 
 // commit runs verbs until they are done, in as many transactions as they need.
@@ -170,20 +153,16 @@ func (e *etcd) commit(s *store, batch []*update) error {
 		}
 		done, err := a.finish(ctx)
 		switch {
+		case done && failed != nil:
+			return failed
 		case done:
-			if failed != nil {
-				return failed
-			}
 			batch = batch[size:]
 			now, size, tries = newSnapshot(), len(batch), 0
-		case errors.Is(err, errConflict): // others write the same: let one of them be first
+		case errors.Is(err, errConflict) && ctx.Err() == nil: // others write the same: let one of them be first
 			now = newSnapshot()
 			time.Sleep(rand.N(time.Duration(tries+1) * time.Millisecond))
 		case err != nil:
 			return err
-		}
-		if ctx.Err() != nil && len(batch) > 0 {
-			return fmt.Errorf("it took longer than %v", verbTime)
 		}
 	}
 	return nil
@@ -198,20 +177,20 @@ type etcdAttempt struct {
 	writes  map[string][]byte     // nil: delete
 	size    int                   // of what is written
 	missing []etcdRange           // of what was read
+	mixed   bool                  // a verb scans what one before it has written
 }
 
 // snapshot is the database at one revision, as far as it was fetched.
 type snapshot struct {
 	revision int64 // 0: the next fetch decides
-	found    map[[3]string]*etcdFound
+	found    map[[3]string]etcdFound
 }
 
-func newSnapshot() *snapshot { return &snapshot{found: make(map[[3]string]*etcdFound)} }
+func newSnapshot() *snapshot { return &snapshot{found: make(map[[3]string]etcdFound)} }
 
 // full reports whether it is too much for one transaction, which has the mark, too.
 func (a *etcdAttempt) full() bool {
-	compares := len(a.reads) + len(a.spans)
-	return len(a.writes) > 0 && compares >= etcdOps || len(a.writes) >= etcdOps || a.size > etcdBytes
+	return a.mixed || a.size > etcdBytes || len(a.writes) > 0 && max(len(a.reads)+len(a.spans), len(a.writes)) >= etcdOps
 }
 
 func (a *etcdAttempt) get(bucket, key []byte) []byte {
@@ -220,10 +199,7 @@ func (a *etcdAttempt) get(bucket, key []byte) []byte {
 		return value
 	}
 	if _, ok := a.reads[name]; !ok {
-		a.reads[name] = etcdRecord{}
-		for _, record := range a.find(etcdRange{Key: []byte(name)}).Records {
-			a.reads[name] = record
-		}
+		a.reads[name] = append(a.find(etcdRange{Key: []byte(name)}).Records, etcdRecord{})[0]
 	}
 	return a.reads[name].Value
 }
@@ -253,31 +229,36 @@ func (a *etcdAttempt) walk(r etcdRange, bucket []byte) iter.Seq2[[]byte, []byte]
 	r.Limit = etcdPage
 	skip := len(a.key(bucket, nil))
 	return func(yield func(key, value []byte) bool) {
-		for page, more := a.find(r), true; more; page = a.find(r) {
-			rest := r
+		for name := range a.writes {
+			a.mixed = a.mixed || string(r.Key) <= name && name < string(r.End)
+		}
+		a.spans = append(a.spans, r)
+		for span := len(a.spans) - 1; ; {
+			page := a.find(r)
 			for _, record := range page.Records {
 				a.reads[string(record.Key)] = record
-				rest = r.beyond(record.Key)
-				if more = yield(record.Key[skip:], record.Value); !more {
-					break
+				more := yield(record.Key[skip:], record.Value)
+				if r.Order != "" {
+					r.End = record.Key
+				} else if r.Key = append(bytes.Clone(record.Key), 0); !more {
+					a.spans[span].End = r.Key
+				}
+				if !more {
+					return
 				}
 			}
-			if more && !page.More {
-				a.spans = append(a.spans, r)
+			if !page.More {
 				return
 			}
-			a.spans = append(a.spans, r.without(rest))
-			r = rest
 		}
 	}
 }
 
 // find returns what is in a range or, if that was not fetched yet, nothing.
-func (a *etcdAttempt) find(r etcdRange) *etcdFound {
-	found := a.at.found[r.name()]
-	if found == nil {
+func (a *etcdAttempt) find(r etcdRange) etcdFound {
+	found, ok := a.at.found[r.name()]
+	if !ok {
 		a.missing = append(a.missing, r)
-		return new(etcdFound)
 	}
 	return found
 }
@@ -307,26 +288,20 @@ func (a *etcdAttempt) finish(ctx context.Context) (done bool, err error) {
 			request.Success = append(request.Success, etcdOp{Put: &etcdRecord{Key: []byte(name), Value: value}})
 		}
 	}
-	a.marks.Lock()
-	defer a.marks.Unlock()
-	mine, _ := json.Marshal(mark{Expires: unixTime(realTime().Unix()).after(24 * 60 * 60), Commit: uuid.New()})
+	mine := must(json.Marshal(mark{Expires: unixTime(realTime().Unix()).after(24 * 60 * 60), Commit: uuid.New()}))
 	name := []byte(a.mark)
 	request.compare(name, nil, "EQUAL", a.marked)
 	request.Success = append(request.Success, etcdOp{Put: &etcdRecord{Key: name, Value: mine}})
 	request.Failure = []etcdOp{{Range: &etcdRange{Key: name}}, {Put: &etcdRecord{Key: name, Value: []byte("{}")}}}
-	answer, err := a.transact(ctx, request)
-	if err != nil {
-		a.marked = unknown
+	a.marked = unknown
+	var answer etcdAnswer
+	if err := a.ask(ctx, etcdTransact, request, &answer); err != nil {
 		return false, err
 	}
 	a.marked = answer.Header.Revision
-	if answer.Succeeded {
+	// Has it come true, now or before an answer that was lost?
+	if answer.Succeeded || slices.ContainsFunc(answer.Responses[0].Range.Records, func(r etcdRecord) bool { return bytes.Equal(r.Value, mine) }) {
 		return true, nil
-	}
-	for _, r := range answer.Responses[0].Range.Records {
-		if bytes.Equal(r.Value, mine) {
-			return true, nil // it came true before, and the answer was lost
-		}
 	}
 	return false, errConflict
 }
@@ -339,13 +314,13 @@ func (a *etcdAttempt) fetch(ctx context.Context) error {
 			r.Revision, r.Serializable = a.at.revision, a.at.revision != 0
 			request.Success = append(request.Success, etcdOp{Range: &r})
 		}
-		answer, err := a.transact(ctx, request)
-		if err != nil {
+		var answer etcdAnswer
+		if err := a.ask(ctx, etcdTransact, request, &answer); err != nil {
 			return err
 		}
 		a.at.revision = cmp.Or(a.at.revision, answer.Header.Revision)
 		for i, r := range some {
-			a.at.found[r.name()] = &answer.Responses[i].Range
+			a.at.found[r.name()] = answer.Responses[i].Range
 		}
 	}
 	return nil
@@ -388,26 +363,6 @@ type etcdRange struct {
 
 func (r etcdRange) name() [3]string { return [3]string{string(r.Key), string(r.End), r.Order} }
 
-// beyond is the rest of a range beyond a key.
-func (r etcdRange) beyond(key []byte) etcdRange {
-	if r.Order != "" {
-		r.End = key
-	} else {
-		r.Key = append(bytes.Clone(key), 0)
-	}
-	return r
-}
-
-// without is the part of a range before its rest.
-func (r etcdRange) without(rest etcdRange) etcdRange {
-	if r.Order != "" {
-		r.Key = rest.End
-	} else {
-		r.End = rest.Key
-	}
-	return r
-}
-
 type etcdAnswer struct {
 	Header struct {
 		Revision int64 `json:",string"`
@@ -429,28 +384,18 @@ type etcdRecord struct {
 	Revision int64  `json:"mod_revision,omitempty,string"` // of its last change
 }
 
-// transact sends a transaction. It may come true more than once, unless it compares
-// the mark.
-func (e *etcd) transact(ctx context.Context, t *etcdTransaction) (answer *etcdAnswer, err error) {
-	if e.password != "" && e.token.Load() == nil {
-		var granted struct{ Token string }
-		err := e.ask(ctx, "/v3/auth/authenticate", map[string]string{"name": e.user, "password": e.password}, &granted)
-		if err != nil {
-			return nil, err
-		}
-		e.token.Store(&granted.Token)
-	}
-	err = e.ask(ctx, "/v3/kv/txn", t, &answer)
-	return answer, err
-}
-
-// ask sends a request to the members in turn, until one answers it.
+// ask sends a request to the members in turn, until one answers it. Others may have
+// done what it asks for, too.
 func (e *etcd) ask(ctx context.Context, path string, request, answer any) error {
-	body, err := json.Marshal(request)
-	if err != nil {
-		return err
-	}
+	body := must(json.Marshal(request))
 	for tries := 1; ; tries++ {
+		if e.password != "" && e.token.Load() == nil && path != etcdLogin {
+			var granted struct{ Token string }
+			if err := e.ask(ctx, etcdLogin, map[string]string{"name": e.user, "password": e.password}, &granted); err != nil {
+				return err
+			}
+			e.token.Store(&granted.Token)
+		}
 		at := e.member.Load()
 		err, again := e.askOne(ctx, e.members[int(at)%len(e.members)]+path, body, answer)
 		if err == nil || !again || ctx.Err() != nil {
@@ -462,15 +407,6 @@ func (e *etcd) ask(ctx context.Context, path string, request, answer any) error 
 		}
 	}
 }
-
-// The codes of etcd's errors (google.golang.org/grpc/codes).
-const (
-	codeOutOfRange      = 11 // the revision is not there any more, or not yet
-	codeUnauthenticated = 16
-)
-
-// codesOfMember are of errors that another member, or another moment, may not have.
-var codesOfMember = []int{1, 2, 4, 8, 10, 13, 14}
 
 // askOne sends a request to one member. again is whether another may answer it.
 func (e *etcd) askOne(ctx context.Context, url string, body []byte, answer any) (err error, again bool) {
@@ -492,20 +428,22 @@ func (e *etcd) askOne(ctx context.Context, url string, body []byte, answer any) 
 	if err != nil {
 		return err, true
 	}
-	if reply.StatusCode == http.StatusOK {
-		return json.Unmarshal(content, answer), false
-	}
 	var refusal struct {
 		Error string
 		Code  int
 	}
-	switch json.Unmarshal(content, &refusal); {
-	case refusal.Code == codeOutOfRange:
-		return errConflict, false
-	case refusal.Code == codeUnauthenticated && e.token.Swap(nil) != nil:
-		return errConflict, false
-	case refusal.Error == "":
-		return fmt.Errorf("%s does not answer as etcd does: %s", url, reply.Status), false
+	if reply.StatusCode == http.StatusOK && json.Unmarshal(content, answer) == nil {
+		return nil, false
 	}
-	return fmt.Errorf("%s: %s", url, refusal.Error), slices.Contains(codesOfMember, refusal.Code)
+	json.Unmarshal(content, &refusal)
+	switch err = fmt.Errorf("%s: %s", url, refusal.Error); refusal.Code {
+	case 0:
+		return fmt.Errorf("%s does not answer as etcd does: %s", url, reply.Status), false
+	case 11: // out of range: the revision is not there any more, or not yet
+		return errConflict, false
+	case 16: // unauthenticated: the token has expired
+		return err, e.token.Swap(nil) != nil
+	default: // another member, or another moment, may not have these
+		return err, slices.Contains([]int{1, 2, 4, 8, 10, 13, 14}, refusal.Code)
+	}
 }
