@@ -351,7 +351,7 @@ func TestAuthorizeRedirectURIComesFirst(t *testing.T) {
 	})
 	t.Run("4.1.2.1 R4 storage failure", func(t *testing.T) {
 		t.Parallel()
-		i := start(t)
+		i := start(t, inMemory(t))
 		b := i.as("alice")
 		i.server.store.close()
 		for _, redirectURI := range []string{evil, redirectURIs["web"]} {

@@ -449,7 +449,7 @@ func TestFetchDocument(t *testing.T) {
 	})
 	t.Run("R215 R183 clients that documents describe are bounded, changed ones too", func(t *testing.T) {
 		t.Parallel()
-		i := start(t)
+		i := start(t, inMemory(t))
 		give := func(at, name string) {
 			i.server.documents.give(map[string]json.RawMessage{at: json.RawMessage(documentOf(t, at, `{"client_name":"`+name+`"}`))})
 			i.browser().askAs(at)

@@ -177,7 +177,7 @@ func TestDeviceAuthorization(t *testing.T) {
 		}
 	})
 	t.Run("R219 at most so many are kept", func(t *testing.T) {
-		i := start(t)
+		i := start(t, inMemory(t))
 		first := i.device("native")
 		i.must(i.server.store.update(func(t *tx) error {
 			for range maxDevices - 1 {

@@ -861,7 +861,7 @@ func TestApplicationRaces(t *testing.T) {
 		})
 	})
 	t.Run("R159 replaced by a public client meanwhile", func(t *testing.T) {
-		i := start(t)
+		i := start(t, inMemory(t))
 		b := i.as("alice")
 		form := b.editForm("web", url.Values{"client_name": {"Edited"}, "grant_types": {"authorization_code"}})
 		leader, release := leadBlocked(i.server.store)

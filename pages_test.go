@@ -1039,7 +1039,7 @@ func TestLog(t *testing.T) {
 	start := func(t *testing.T) (i *instance, text, object *lockedBuffer) {
 		text, object = new(lockedBuffer), new(lockedBuffer)
 		all := &slog.HandlerOptions{Level: slog.LevelDebug}
-		i = start(t, func(s *server) {
+		i = start(t, inMemory(t), func(s *server) {
 			s.log = slog.New(slog.NewMultiHandler(slog.NewTextHandler(text, all), slog.NewJSONHandler(object, all)))
 			s.routes["/bug"] = []*route{{methods: "GET, POST", handle: func(w http.ResponseWriter, r *http.Request, x *exchange) error {
 				form, _ := x.body()
@@ -1189,7 +1189,7 @@ func TestBounds(t *testing.T) {
 	want("the sweep", furnished)
 	i.tokens("web")
 	t.Run("R177 the newest sessions stay", func(t *testing.T) {
-		i := start(t)
+		i := start(t, inMemory(t))
 		first, last := i.as("alice"), i.as("bob")
 		signedIn := func(b *browser) bool {
 			return !strings.Contains(b.get("/account/applications").body, `name="password"`)

@@ -518,7 +518,7 @@ func TestServerFailures(t *testing.T) {
 		t.Run(row.profile, func(t *testing.T) {
 			t.Parallel()
 			blame := errorRule{Status: 400, Error: "invalid_request", Description: "It is your fault.", Hint: "Go away"}
-			i := startProfile(t, row.profile, func(s *server) { s.profile.Errors = append(s.profile.Errors, blame) })
+			i := startProfile(t, row.profile, inMemory(t), func(s *server) { s.profile.Errors = append(s.profile.Errors, blame) })
 			form := plainExchange("web", i.plainCode("web"))
 			i.server.store.close()
 			i.failing("token", form).wantAnswer(503, row.body, "Retry-After", "5")

@@ -44,6 +44,7 @@ type etcd struct {
 
 	// A record that each transaction of this process replaces. It tells whether one
 	// came true whose answer was lost, and keeps it from coming true later.
+	id     uuid.UUID // of this process
 	mark   string
 	marked int64 // the revision of its last change, or unknown; only the leader of updates needs it
 }
@@ -55,11 +56,9 @@ const (
 	etcdOps   = 128     // of a kind in one transaction
 	etcdBytes = 1 << 20 // to write in one transaction
 	etcdPage  = 500     // records that a scan fetches at once
-	etcdMost  = 40      // records that one verb goes through: each may depend on others
 
 	memberTime = time.Second // for a member to answer
 	verbTime   = 5 * time.Second
-	openTime   = 2500 * time.Millisecond
 
 	unknown = -1 // as a revision
 
@@ -70,9 +69,9 @@ const (
 // openEtcd opens the database at etcd://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…][/PREFIX],
 // and makes it if nothing is there. It refuses another's, and leaves it unchanged.
 func openEtcd(address string, config *tls.Config) (*store, error) {
-	e := &etcd{views: newBatches(), updates: newBatches()}
+	e := &etcd{id: uuid.New(), views: newBatches(), updates: newBatches()}
 	e.client = &http.Client{Transport: &http.Transport{TLSClientConfig: config, MaxIdleConnsPerHost: 16}}
-	s := &store{engine: e, id: uuid.New()}
+	s := &store{engine: e, id: e.id}
 	scheme, rest, _ := strings.Cut(address, "://")
 	hosts, prefix, _ := strings.Cut(rest, "/")
 	if at := strings.LastIndexByte(hosts, '@'); at >= 0 {
@@ -89,7 +88,7 @@ func openEtcd(address string, config *tls.Config) (*store, error) {
 	}
 	e.prefix = cmp.Or(strings.Trim(prefix, "/"), "grantling") + "/"
 	e.mark = e.key(bucketMarks, s.id[:])
-	ctx, cancel := context.WithTimeout(context.Background(), openTime)
+	ctx, cancel := context.WithTimeout(context.Background(), verbTime/2)
 	defer cancel()
 	var answer etcdAnswer
 	if err := e.ask(ctx, etcdTransact, &etcdTransaction{Success: []etcdOp{
@@ -120,7 +119,7 @@ func keyAfterAll(prefix string) []byte {
 	return end
 }
 
-func (e *etcd) most() int    { return etcdMost }
+func (e *etcd) most() int    { return 40 } // each may depend on others
 func (e *etcd) shared() bool { return true }
 func (e *etcd) close() error { e.client.CloseIdleConnections(); return nil }
 
@@ -140,6 +139,7 @@ func (e *etcd) commit(s *store, batch []*update) error {
 		a := &etcdAttempt{etcd: e, at: now, reads: make(map[string]etcdRecord), writes: make(map[string][]byte)}
 		t, ran, failed := &tx{rows: a, store: s}, 0, error(nil)
 		for ; ran < size && failed == nil && !a.full(); ran++ {
+			a.own = make(map[string]bool)
 			failed = t.run(batch[ran : ran+1])
 		}
 		if a.full() {
@@ -177,7 +177,8 @@ type etcdAttempt struct {
 	writes  map[string][]byte     // nil: delete
 	size    int                   // of what is written
 	missing []etcdRange           // of what was read
-	mixed   bool                  // a verb scans what one before it has written
+	own     map[string]bool       // what the verb that runs has written
+	mixed   bool                  // it reads what one before it has written
 }
 
 // snapshot is the database at one revision, as far as it was fetched.
@@ -196,6 +197,7 @@ func (a *etcdAttempt) full() bool {
 func (a *etcdAttempt) get(bucket, key []byte) []byte {
 	name := a.key(bucket, key)
 	if value, ok := a.writes[name]; ok {
+		a.mixed = a.mixed || !a.own[name]
 		return value
 	}
 	if _, ok := a.reads[name]; !ok {
@@ -206,7 +208,7 @@ func (a *etcdAttempt) get(bucket, key []byte) []byte {
 
 func (a *etcdAttempt) put(bucket, key, value []byte) error {
 	name := a.key(bucket, key)
-	a.writes[name] = value
+	a.writes[name], a.own[name] = value, true
 	a.size += len(name) + len(value)
 	return nil
 }
@@ -273,7 +275,6 @@ func (a *etcdAttempt) finish(ctx context.Context) (done bool, err error) {
 	case len(a.writes) == 0:
 		return true, nil
 	}
-	delete(a.writes, a.mark) // the sweeper's: it is written anyway
 	request := new(etcdTransaction)
 	for name, read := range a.reads {
 		request.compare([]byte(name), nil, "EQUAL", read.Revision)
@@ -288,7 +289,7 @@ func (a *etcdAttempt) finish(ctx context.Context) (done bool, err error) {
 			request.Success = append(request.Success, etcdOp{Put: &etcdRecord{Key: []byte(name), Value: value}})
 		}
 	}
-	mine := must(json.Marshal(mark{Expires: unixTime(realTime().Unix()).after(24 * 60 * 60), Commit: uuid.New()}))
+	mine := must(json.Marshal(mark{Expires: unixTime(realTime().Unix()).after(24 * 60 * 60), Server: a.id, Commit: uuid.New()}))
 	name := []byte(a.mark)
 	request.compare(name, nil, "EQUAL", a.marked)
 	request.Success = append(request.Success, etcdOp{Put: &etcdRecord{Key: name, Value: mine}})
@@ -326,8 +327,8 @@ func (a *etcdAttempt) fetch(ctx context.Context) error {
 	return nil
 }
 
-// What etcd's JSON gateway takes and answers: []byte is base64, and numbers are text.
-
+// etcdTransaction and the types below it are what etcd's JSON gateway takes and
+// answers: []byte is base64, and numbers are text.
 type etcdTransaction struct {
 	Compare []etcdCompare `json:"compare,omitempty"`
 	Success []etcdOp      `json:"success,omitempty"`

@@ -211,7 +211,7 @@ func (i *instance) mustEnd(what string, do func() error) {
 // one user granted is revoked however much it is.
 func TestManyRecords(t *testing.T) {
 	t.Parallel()
-	i := start(t)
+	i := start(t, inMemory(t))
 	st := i.server.store
 	alice, err := st.userNamed("alice")
 	if err != nil {
@@ -250,7 +250,7 @@ func TestManyRecords(t *testing.T) {
 // TestClientLists: a client that changes leaves the lists that it was in.
 func TestClientLists(t *testing.T) {
 	t.Parallel()
-	i := start(t)
+	i := start(t, inMemory(t))
 	st := i.server.store
 	for _, c := range []*client{
 		{metadata: metadata{ClientID: "moved", Owner: "carol", GrantTypes: []string{"device"}}},
@@ -332,7 +332,7 @@ func TestScale(t *testing.T) {
 
 	t.Run("R181 a page of 800 grants with 100 scope tokens each", func(t *testing.T) {
 		t.Parallel()
-		i := start(t)
+		i := start(t, inMemory(t))
 		alice, web := i.ids("web")
 		bob, err := i.server.store.userNamed("bob")
 		if err != nil {
@@ -404,7 +404,7 @@ func TestScale(t *testing.T) {
 
 	t.Run("R181 consent among 30,000 grants", func(t *testing.T) {
 		t.Parallel()
-		i := start(t)
+		i := start(t, inMemory(t))
 		alice, web := i.ids("web")
 		i.mustUpdate(func(t *tx) error {
 			for range 30_000 {
@@ -426,7 +426,7 @@ func TestScale(t *testing.T) {
 
 	t.Run("R181 the pages of applications among 20,000 clients", func(t *testing.T) {
 		t.Parallel()
-		i := start(t)
+		i := start(t, inMemory(t))
 		alice, _ := i.ids("web")
 		i.mustUpdate(func(t *tx) error {
 			for n := range 20_000 {
@@ -464,7 +464,7 @@ func TestScale(t *testing.T) {
 
 	t.Run("R183 clients that registered themselves", func(t *testing.T) {
 		t.Parallel()
-		i := startProfile(t, "mastodon")
+		i := startProfile(t, "mastodon", inMemory(t))
 		var ids, secrets []string
 		var sizes []int64
 		tokenOf := func(n int) *reply {

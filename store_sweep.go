@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 const (
@@ -75,8 +77,11 @@ func (a *accessToken) dead(t *tx, now unixTime) (bool, error) {
 	return a.Expires.expired(now) || c == nil && err == nil && a.issued().after(revokedTime).expired(now), err
 }
 
-func (m *mark) dead(_ *tx, now unixTime) (bool, error)    { return m.Expires.expired(now), nil }
 func (l *session) dead(_ *tx, now unixTime) (bool, error) { return l.Expires.expired(now), nil }
+
+func (m *mark) dead(t *tx, now unixTime) (bool, error) {
+	return m.Expires.expired(now) && (m.Server == uuid.Nil || m.Server != t.store.id), nil // not of this process
+}
 
 // sweep looks at the next records of one bucket, sweepSize at most, and removes the
 // dead ones. It returns how many there were of both, and errors of records that it

@@ -49,6 +49,10 @@ func onDisk(t *testing.T, path string) func(*server) {
 	}
 }
 
+// inMemory has start keep everything in memory, also where the tests run on etcd:
+// for those that look into the engine, or write thousands of records at once.
+func inMemory(t *testing.T) func(*server) { return onDisk(t, memory) }
+
 // dump is all that a store has, by bucket and key.
 func dump(t *testing.T, st *store) map[string]string {
 	t.Helper()
@@ -193,7 +197,7 @@ func TestRaces(t *testing.T) {
 			}
 			t.Run("R158 "+kind+" and "+name, func(t *testing.T) {
 				t.Parallel()
-				f := &family{instance: startControlled(t)}
+				f := &family{instance: startControlled(t, inMemory(t))}
 				f.alice = f.as("alice")
 				bothWin(t, 100, func(round int) (first bool) {
 					f.code = exchangeOf("web", f.alice.approve(authorization("web")).param("code"))
@@ -668,7 +672,7 @@ func TestStoreFaults(t *testing.T) {
 	} {
 		t.Run("R163 "+row.name, func(t *testing.T) {
 			t.Parallel()
-			i := start(t)
+			i := start(t, inMemory(t))
 			do := row.prepare(i)
 			st := i.server.store
 			before := dump(t, st)
@@ -1154,7 +1158,7 @@ func TestSweep(t *testing.T) {
 	})
 	t.Run("what is prolonged between two looks stays", func(t *testing.T) {
 		t.Parallel()
-		i := start(t)
+		i := start(t, inMemory(t))
 		alice, web := i.ids("web")
 		now := unixTime(i.server.clock.now().Unix())
 		g := &grant{key: newGrantKey(alice, web, newCredential().id), ClientID: "web", Username: "alice", Expires: now}

@@ -195,8 +195,9 @@ type limiter struct {
 }
 
 type tries struct {
-	count int
-	since unixTime
+	count  int
+	since  unixTime
+	shared bool // others know of some
 }
 
 const (
@@ -223,21 +224,27 @@ func (l *limiter) guess(key string, limit, back int, now unixTime, check func() 
 	if wait := l.try(key, limit, now); wait > 0 {
 		return false, wait
 	}
+	everywhere := l.name + "\x00" + key
 	if check() {
-		l.giveBack(key, back)
+		if l.giveBack(key, back) {
+			l.store.forgetGuesses(everywhere) // if that fails, they count
+		}
 		return true, 0
 	}
 	if l.store == nil {
 		return false, 0
 	}
-	wait, err := l.store.guessed(l.name+"\x00"+key, limit, guessWindow, now)
+	wait, err := l.store.guessed(everywhere, limit, guessWindow, now)
 	if err != nil {
 		return false, 1 // it was not counted, so it must not be answered
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if wait > 0 {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.tries[key] = &tries{limit, now - guessWindow + unixTime(wait)}
+		l.tries[key] = &tries{count: limit, since: now - guessWindow + unixTime(wait)}
+	}
+	if t := l.tries[key]; t != nil {
+		t.shared = true
 	}
 	return false, wait
 }
@@ -263,6 +270,10 @@ func (s *store) guessed(guess string, limit int, window, now unixTime) (wait int
 		return nil
 	})
 	return wait, err
+}
+
+func (s *store) forgetGuesses(guess string) error {
+	return s.update(func(t *tx) error { t.delete(bucketMarks, hashSecret(guess)); return nil })
 }
 
 // try takes one of limit tries, before the secret is looked at, so that parallel
@@ -293,15 +304,17 @@ func (l *limiter) try(key string, limit int, now unixTime) int {
 }
 
 // giveBack returns at most n tries: those that were not used or, after a right
-// guess, all.
-func (l *limiter) giveBack(key string, n int) {
+// guess, all. It reports whether none is left, and others know of some.
+func (l *limiter) giveBack(key string, n int) (shared bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if t := l.tries[key]; t != nil {
 		if t.count -= n; t.count <= 0 {
 			delete(l.tries, key)
+			return t.shared
 		}
 	}
+	return false
 }
 
 // clear forgets all tries.
