@@ -46,7 +46,7 @@ type etcd struct {
 	// came true whose answer was lost, and keeps it from coming true later.
 	id     uuid.UUID // of this process
 	mark   string
-	marked int64 // the revision of its last change, or unknown; only the leader of updates needs it
+	marked int64 // the revision of its last change; only the leader of updates needs it
 }
 
 // errConflict is for what has to run again, because something else is there by now.
@@ -59,8 +59,6 @@ const (
 
 	memberTime = time.Second // for a member to answer
 	verbTime   = 5 * time.Second
-
-	unknown = -1 // as a revision
 
 	etcdTransact = "/v3/kv/txn"
 	etcdLogin    = "/v3/auth/authenticate"
@@ -275,6 +273,7 @@ func (a *etcdAttempt) finish(ctx context.Context) (done bool, err error) {
 	case len(a.writes) == 0:
 		return true, nil
 	}
+	delete(a.writes, a.mark) // a reset: it is written anyway
 	request := new(etcdTransaction)
 	for name, read := range a.reads {
 		request.compare([]byte(name), nil, "EQUAL", read.Revision)
@@ -294,7 +293,7 @@ func (a *etcdAttempt) finish(ctx context.Context) (done bool, err error) {
 	request.compare(name, nil, "EQUAL", a.marked)
 	request.Success = append(request.Success, etcdOp{Put: &etcdRecord{Key: name, Value: mine}})
 	request.Failure = []etcdOp{{Range: &etcdRange{Key: name}}, {Put: &etcdRecord{Key: name, Value: []byte("{}")}}}
-	a.marked = unknown
+	a.marked = -1 // as long as it is unknown
 	var answer etcdAnswer
 	if err := a.ask(ctx, etcdTransact, request, &answer); err != nil {
 		return false, err

@@ -1,0 +1,328 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// fakeEtcd stands for a cluster of etcd, as far as the engine uses it. The real one is
+// in e2e: this one can be made to do at one moment what etcd does once in a while.
+type fakeEtcd struct {
+	mu       sync.Mutex
+	revision int64
+	history  map[int64]map[string]etcdRecord
+	asked    int
+
+	// before and after are called with each transaction, and end it if they are false.
+	before, after func(*etcdTransaction) bool
+}
+
+// newFakeEtcd starts a member without records.
+func newFakeEtcd(t *testing.T) (m *fakeEtcd, address string) {
+	t.Helper()
+	m = &fakeEtcd{revision: 1, history: map[int64]map[string]etcdRecord{1: {}}}
+	ts := httptest.NewServer(m)
+	t.Cleanup(ts.Close)
+	return m, "etcd://" + ts.Listener.Addr().String()
+}
+
+// secureFakeEtcd starts one with a certificate, which clients must have, too.
+func secureFakeEtcd(t *testing.T, folder, name string) (address string) {
+	t.Helper()
+	m, _ := newFakeEtcd(t)
+	pair, err := loadPair("", filepath.Join(folder, name+".crt"), "", filepath.Join(folder, name+".key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	authorities := x509.NewCertPool()
+	authorities.AddCert(must(x509.ParseCertificate(pair[0].Certificate[0])))
+	ts := httptest.NewUnstartedServer(m)
+	ts.TLS = &tls.Config{Certificates: pair, ClientCAs: authorities, ClientAuth: tls.RequireAndVerifyClientCert}
+	ts.StartTLS()
+	t.Cleanup(ts.Close)
+	return "etcds://" + ts.Listener.Addr().String()
+}
+
+func (m *fakeEtcd) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var request etcdTransaction
+	if err := json.NewDecoder(r.Body).Decode(&request); err != nil || r.URL.Path != etcdTransact {
+		http.Error(w, "it is none", http.StatusNotFound)
+		return
+	}
+	m.mu.Lock()
+	before, after := m.before, m.after
+	m.asked++
+	m.mu.Unlock()
+	if before != nil && !before(&request) {
+		panic(http.ErrAbortHandler)
+	}
+	answer := m.transact(&request)
+	if after != nil && !after(&request) {
+		panic(http.ErrAbortHandler)
+	}
+	w.Write(answer)
+}
+
+// transact does what etcd does with a transaction, and answers as its gateway does.
+func (m *fakeEtcd) transact(request *etcdTransaction) []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.history[m.revision]
+	succeeded := true
+	for _, c := range request.Compare {
+		revisions := []int64{now[string(c.Key)].Revision}
+		if c.End != nil {
+			revisions = nil
+			for _, r := range inRange(now, etcdRange{Key: c.Key, End: c.End}) {
+				revisions = append(revisions, r.Revision)
+			}
+		}
+		for _, revision := range revisions {
+			succeeded = succeeded && (c.Result == "EQUAL" && revision == c.Revision || c.Result == "LESS" && revision < c.Revision)
+		}
+	}
+	ops := request.Failure
+	if succeeded {
+		ops = request.Success
+	}
+	written := maps.Clone(now)
+	wrote, responses := false, []any{}
+	for _, op := range ops {
+		switch {
+		case op.Range != nil:
+			found := inRange(m.history[cmp.Or(op.Range.Revision, m.revision)], *op.Range)
+			more := op.Range.Limit > 0 && len(found) > int(op.Range.Limit)
+			if more {
+				found = found[:op.Range.Limit]
+			}
+			responses = append(responses, map[string]any{"response_range": map[string]any{"kvs": found, "more": more}})
+			continue
+		case op.Put != nil:
+			written[string(op.Put.Key)] = etcdRecord{op.Put.Key, op.Put.Value, m.revision + 1}
+		default:
+			delete(written, string(op.Delete.Key))
+		}
+		wrote = true
+		responses = append(responses, map[string]any{"response_put": map[string]any{}})
+	}
+	if wrote {
+		m.revision++
+		m.history[m.revision] = written
+	}
+	return must(json.Marshal(map[string]any{"header": map[string]any{"revision": fmt.Sprint(m.revision)}, "succeeded": succeeded, "responses": responses}))
+}
+
+func inRange(records map[string]etcdRecord, r etcdRange) (found []etcdRecord) {
+	for key, record := range records {
+		if key == string(r.Key) || r.End != nil && key > string(r.Key) && key < string(r.End) {
+			found = append(found, record)
+		}
+	}
+	slices.SortFunc(found, func(a, b etcdRecord) int { return bytes.Compare(a.Key, b.Key) })
+	if r.Order != "" {
+		slices.Reverse(found)
+	}
+	return found
+}
+
+// openAt opens the store at an address.
+func openAt(t *testing.T, address string) *store {
+	t.Helper()
+	st, err := (&options{db: address}).openStore()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.close() })
+	return st
+}
+
+// writes reports whether a transaction would write a record of a bucket.
+func (t *etcdTransaction) writes(bucket []byte) bool {
+	return slices.ContainsFunc(t.Success, func(op etcdOp) bool {
+		return op.Put != nil && bytes.Contains(op.Put.Key, append([]byte("/"), append(bucket, '/')...))
+	})
+}
+
+func TestEtcd(t *testing.T) {
+	t.Parallel()
+	put := func(name string) func(*tx) error {
+		return func(t *tx) error { t.put(bucketUsers, []byte(name), &user{Username: name}); return nil }
+	}
+	// once is a verb that may only come true once.
+	once := func(name string) func(*tx) error {
+		return func(t *tx) error {
+			if t.get(bucketUsers, []byte(name)) != nil {
+				return errReused
+			}
+			return put(name)(t)
+		}
+	}
+
+	t.Run("R241 one of many wins, over two servers", func(t *testing.T) {
+		t.Parallel()
+		_, address := newFakeEtcd(t)
+		servers := []*store{openAt(t, address), openAt(t, address)}
+		for round := range 20 {
+			errs := make([]error, 32)
+			atOnce(len(errs), func(k int) { errs[k] = servers[k%2].update(once(fmt.Sprint(round))) })
+			won := 0
+			for _, err := range errs {
+				switch err {
+				case nil:
+					won++
+				case errReused:
+				default:
+					t.Error(err)
+				}
+			}
+			if won != 1 {
+				t.Errorf("%d have won", won)
+			}
+		}
+	})
+	t.Run("R241 what was scanned is compared", func(t *testing.T) {
+		t.Parallel()
+		_, address := newFakeEtcd(t)
+		servers := []*store{openAt(t, address), openAt(t, address)}
+		errs := make([]error, 16)
+		atOnce(len(errs), func(k int) {
+			errs[k] = servers[k%2].addClient(&client{metadata: metadata{ClientID: fmt.Sprint(k), Owner: "alice"}}, 5)
+		})
+		if n := count(t, servers[0], bucketClients); n != 5 {
+			t.Errorf("alice has %d clients, and may have 5: %v", n, errs)
+		}
+	})
+	for _, row := range []struct {
+		name string
+		lose func(m *fakeEtcd, lost *bool) // has the answer to the first write of a user get lost
+	}{
+		{"after it came true", func(m *fakeEtcd, lost *bool) {
+			m.after = func(r *etcdTransaction) bool {
+				if *lost || !r.writes(bucketUsers) {
+					return true
+				}
+				*lost = true
+				return false
+			}
+		}},
+		{"before it came true", func(m *fakeEtcd, lost *bool) {
+			m.before = func(r *etcdTransaction) bool {
+				if *lost || !r.writes(bucketUsers) {
+					return true
+				}
+				*lost = true
+				return false
+			}
+		}},
+	} {
+		t.Run("R243 a lost answer, "+row.name, func(t *testing.T) {
+			t.Parallel()
+			m, address := newFakeEtcd(t)
+			st := openAt(t, address)
+			var lost bool
+			row.lose(m, &lost)
+			if err := st.update(once("alice")); err != nil || !lost {
+				t.Errorf("error %v, lost %v", err, lost)
+			}
+			if err := st.update(once("alice")); err != errReused {
+				t.Errorf("the second time: %v", err)
+			}
+		})
+	}
+	t.Run("R243 what comes late comes to nothing", func(t *testing.T) {
+		t.Parallel()
+		m, address := newFakeEtcd(t)
+		st := openAt(t, address)
+		var late *etcdTransaction
+		m.before = func(r *etcdTransaction) bool {
+			if late != nil || !r.writes(bucketUsers) {
+				return true
+			}
+			late = r
+			return false
+		}
+		// The connection breaks; the record changes; then the transaction arrives.
+		if err := st.update(put("alice")); err != nil {
+			t.Fatal(err)
+		}
+		if err := st.update(func(t *tx) error { t.delete(bucketUsers, []byte("alice")); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		m.transact(late)
+		if n := count(t, st, bucketUsers); n != 0 {
+			t.Error("alice is back")
+		}
+	})
+	t.Run("R243 a slow member costs one timeout", func(t *testing.T) {
+		t.Parallel()
+		ended := make(chan struct{})
+		slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-ended }))
+		t.Cleanup(func() { close(ended); slow.Close() })
+		_, address := newFakeEtcd(t)
+		began := time.Now()
+		st := openAt(t, strings.Replace(address, "etcd://", "etcd://"+slow.Listener.Addr().String()+",", 1))
+		for n := range 20 {
+			if err := st.update(put(fmt.Sprint(n))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(began); took < memberTime || took > 2*memberTime {
+			t.Errorf("it took %v", took)
+		}
+	})
+	t.Run("long runs of keys", func(t *testing.T) {
+		t.Parallel()
+		_, address := newFakeEtcd(t)
+		st := openAt(t, address)
+		const n = 2*etcdPage + 3
+		atOnce(n, func(k int) {
+			if err := st.update(put(fmt.Sprintf("%04d", k))); err != nil {
+				t.Error(err)
+			}
+		})
+		got, err := view(st, func(t *tx) (got [2][]string, err error) {
+			for key := range t.scan(bucketUsers, nil, []byte("0002")) {
+				got[0] = append(got[0], string(key))
+			}
+			for key := range t.back(bucketUsers, nil, []byte("1002")) {
+				got[1] = append(got[1], string(key))
+			}
+			return got, nil
+		})
+		if err != nil || len(got[0]) != n-2 || got[0][0] != "0002" || got[0][n-3] != "1002" ||
+			len(got[1]) != n-1 || got[1][0] != "1001" || got[1][n-2] != "0000" {
+			t.Errorf("%v: %d and %d keys", err, len(got[0]), len(got[1]))
+		}
+	})
+	t.Run("too much for one transaction", func(t *testing.T) {
+		t.Parallel()
+		_, address := newFakeEtcd(t)
+		st := openAt(t, address)
+		err := st.update(func(t *tx) error {
+			for k := range etcdOps {
+				t.put(bucketUsers, fmt.Append(nil, k), &user{})
+			}
+			return nil
+		})
+		if !errors.Is(err, errStorage) || !strings.Contains(err.Error(), "too much for one transaction") {
+			t.Error(err)
+		}
+		if n := count(t, st, bucketUsers); n != 0 {
+			t.Errorf("%d records are stored", n)
+		}
+	})
+}
