@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"text/template"
@@ -55,7 +56,12 @@ func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
 	} else {
 		s.afterStart = s.hashLater(users)
 	}
-	if err := s.store.register(users, clients); err != nil {
+	if password == "" {
+		err = s.store.register(users, clients)
+	} else if err = s.store.registerFirst(users, clients); errors.Is(err, errRegistered) {
+		err = errors.New("another server has just made alice, with another password than this: start again")
+	}
+	if err != nil {
 		return err
 	}
 	if password != "" {

@@ -284,6 +284,58 @@ func TestEtcd(t *testing.T) {
 			t.Errorf("it took %v", took)
 		}
 	})
+	t.Run("two first starts at once", func(t *testing.T) {
+		t.Parallel()
+		_, address := newFakeEtcd(t)
+		servers := []*store{openAt(t, address), openAt(t, address)}
+		errs := make([]error, 2)
+		atOnce(2, func(k int) {
+			alice := &user{Username: "alice", Name: fmt.Sprint(k)}
+			errs[k] = servers[k].registerFirst([]*user{alice}, nil)
+		})
+		slices.SortFunc(errs, func(a, b error) int { return cmp.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+		if errs[0] != nil || errs[1] != errRegistered {
+			t.Errorf("errors %v, want nil and %v", errs, errRegistered)
+		}
+	})
+	t.Run("R244 one of several sweeps, until it is gone", func(t *testing.T) {
+		t.Parallel()
+		_, address := newFakeEtcd(t)
+		first, second := openAt(t, address), openAt(t, address)
+		for _, row := range []struct {
+			st   *store
+			now  unixTime
+			want bool
+		}{{first, 100, true}, {second, 101, false}, {first, 106, true}, {second, 106 + sweepTerm - 1, false}, {second, 106 + sweepTerm, true}, {first, 106 + sweepTerm, false}} {
+			if may, err := row.st.maySweep(row.now); may != row.want || err != nil {
+				t.Errorf("at %d: %v, %v", row.now, may, err)
+			}
+		}
+	})
+	t.Run("R244 guesses count everywhere", func(t *testing.T) {
+		t.Parallel()
+		_, address := newFakeEtcd(t)
+		servers := []*limiter{{name: "secrets", store: openAt(t, address)}, {name: "secrets", store: openAt(t, address)}}
+		guess := func(k int, now unixTime, right bool) string {
+			ok, wait := servers[k].guess("web", 3, 3, now, func() bool { return right })
+			return fmt.Sprint(ok, " ", wait)
+		}
+		for n, row := range []struct {
+			server int
+			now    unixTime
+			right  bool
+			want   string
+		}{
+			{0, 100, false, "false 0"}, {1, 101, false, "false 0"}, {0, 102, false, "false 0"},
+			{1, 103, false, "false 57"}, {1, 104, true, "false 56"}, {0, 104, false, "false 56"}, {0, 105, true, "false 55"},
+			{0, 160, true, "true 0"}, {1, 160, false, "false 0"}, {1, 161, false, "false 0"}, {1, 161, true, "true 0"},
+			{0, 162, false, "false 0"}, {0, 162, false, "false 0"}, {0, 162, false, "false 0"}, {1, 163, false, "false 59"},
+		} {
+			if got := guess(row.server, row.now, row.right); got != row.want {
+				t.Errorf("guess %d: %s, want %s", n+1, got, row.want)
+			}
+		}
+	})
 	t.Run("long runs of keys", func(t *testing.T) {
 		t.Parallel()
 		_, address := newFakeEtcd(t)

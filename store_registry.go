@@ -39,6 +39,17 @@ func (s *store) register(users []*user, clients []*client) error {
 	return nil
 }
 
+// registerFirst stores the users and clients of a first start. If another server had
+// its own at the same time, it is errRegistered.
+func (s *store) registerFirst(users []*user, clients []*client) error {
+	return s.update(func(t *tx) error {
+		if len(t.keys(bucketUsers, nil, 1)) > 0 {
+			return errRegistered
+		}
+		return t.register(users, clients)
+	})
+}
+
 // oldest returns the keys that begin with prefix but the last ones, which stay: ids
 // are ordered by time. It looks before the transaction that removes them, because
 // they can be many, and nothing is lost if there are a few more.
