@@ -1,11 +1,12 @@
--- The request that wrk repeats, from the environment: FORM is posted, or else
--- BEARER is sent as the access token. Prints one line for load.sh: requests,
+-- The request that wrk repeats, from the environment: FORM is posted, with BASIC as
+-- the client's name and secret if given, or else BEARER is sent as the access token. Prints one line for load.sh: requests,
 -- microseconds, failures, and the latency at 50 and 99 %.
-local form, bearer = os.getenv("FORM"), os.getenv("BEARER")
+local form, basic, bearer = os.getenv("FORM"), os.getenv("BASIC"), os.getenv("BEARER")
 if form then
   wrk.method = "POST"
   wrk.body = form
   wrk.headers["Content-Type"] = "application/x-www-form-urlencoded"
+  if basic then wrk.headers["Authorization"] = "Basic " .. basic end
 else
   wrk.headers["Authorization"] = "Bearer " .. bearer
 end
