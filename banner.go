@@ -43,7 +43,7 @@ func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
 	// Print before storing: a start that is interrupted here then loses neither
 	// password nor secret.
 	if err := bannerTemplate.Execute(stderr, pageData{
-		"Issuer": s.issuer(), "Profile": s.profile.Name, "Data": o.db,
+		"Issuer": s.issuer(), "Profile": s.profile.Name, "Data": o.shownDB(),
 		"Secrets": secrets, "Password": password, "Example": example, "Inspect": o.inspect != nil && *o.inspect, "Inspector": s.url("/inspect"),
 	}); err != nil {
 		return err

@@ -271,6 +271,14 @@ func isEtcd(db string) bool {
 	return strings.HasPrefix(db, "etcd://") || strings.HasPrefix(db, "etcds://")
 }
 
+// shownDB is -db without the name and the password of a user.
+func (o *options) shownDB() string {
+	if at := strings.LastIndexByte(o.db, '@'); isEtcd(o.db) && at >= 0 {
+		return strings.SplitAfter(o.db, "//")[0] + o.db[at+1:]
+	}
+	return o.db
+}
+
 // openStore opens what -db names.
 func (o *options) openStore() (*store, error) {
 	if !isEtcd(o.db) {

@@ -779,6 +779,23 @@ func TestBannerOfFixtures(t *testing.T) {
 	}
 }
 
+// The banner names the database, but a password in it is nobody's who reads the log.
+func TestShownDatabase(t *testing.T) {
+	t.Run("R240 without the password", func(t *testing.T) {
+		for db, want := range map[string]string{
+			"grantling.db":                       "grantling.db",
+			"me@home.db":                         "me@home.db",
+			"etcd://one:2379,two:2379/staging":   "etcd://one:2379,two:2379/staging",
+			"etcds://me:secret@one:2379/staging": "etcds://one:2379/staging",
+			"etcd://me:p@ss@one:2379,two:2379":   "etcd://one:2379,two:2379",
+		} {
+			if got := (&options{db: db}).shownDB(); got != want {
+				t.Errorf("%s is shown as %s, want %s", db, got, want)
+			}
+		}
+	})
+}
+
 // TestMemory: :memory: leaves no file behind, however the process ends.
 func TestMemory(t *testing.T) {
 	t.Parallel()
