@@ -53,13 +53,11 @@ type etcd struct {
 var errConflict = fmt.Errorf("for %v, others changed the same records", verbTime)
 
 const (
-	etcdOps   = 128     // of a kind in one transaction
-	etcdBytes = 1 << 20 // to write in one transaction
-	etcdPage  = 500     // records that a scan fetches at once
-
-	memberTime = time.Second // for a member to answer
-	verbTime   = 5 * time.Second
-
+	etcdOps      = 128         // of a kind in one transaction
+	etcdBytes    = 1 << 20     // to write in one transaction
+	etcdPage     = 500         // records that a scan fetches at once
+	memberTime   = time.Second // for a member to answer
+	verbTime     = 5 * time.Second
 	etcdTransact = "/v3/kv/txn"
 	etcdLogin    = "/v3/auth/authenticate"
 )
@@ -388,7 +386,7 @@ type etcdRecord struct {
 // done what it asks for, too.
 func (e *etcd) ask(ctx context.Context, path string, request, answer any) error {
 	body := must(json.Marshal(request))
-	for tries := 1; ; tries++ {
+	for tries, before := 1, error(nil); ; tries++ {
 		if e.password != "" && e.token.Load() == nil && path != etcdLogin {
 			var granted struct{ Token string }
 			if err := e.ask(ctx, etcdLogin, map[string]string{"name": e.user, "password": e.password}, &granted); err != nil {
@@ -398,9 +396,12 @@ func (e *etcd) ask(ctx context.Context, path string, request, answer any) error 
 		}
 		at := e.member.Load()
 		err, again := e.askOne(ctx, e.members[int(at)%len(e.members)]+path, body, answer)
-		if err == nil || !again || ctx.Err() != nil {
+		if err == nil || !again {
 			return err
+		} else if ctx.Err() != nil {
+			return cmp.Or(before, err) // it says more than that the time is over
 		}
+		before = err
 		e.member.CompareAndSwap(at, at+1)
 		if tries%len(e.members) == 0 {
 			time.Sleep(50 * time.Millisecond)
