@@ -46,11 +46,11 @@ func main() {
 	failures := make([]int, connections)
 	var all sync.WaitGroup
 	began := time.Now()
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{os.Args[1]}, DialTimeout: 5 * time.Second})
+	if err != nil {
+		log.Fatal(err)
+	}
 	for i := range connections {
-		c, err := clientv3.New(clientv3.Config{Endpoints: []string{os.Args[1]}, DialTimeout: 5 * time.Second})
-		if err != nil {
-			log.Fatal(err)
-		}
 		do := ask(c)
 		all.Go(func() {
 			for time.Since(began) < lasting {
