@@ -453,12 +453,12 @@ func (t *tx) granted(key grantKey) (*bearer, error) {
 		return nil, err
 	}
 	c, err := t.registered(g.ClientID, key.client())
-	if c == nil {
+	u, failed := t.user(g.Username) // before c is looked at, so that etcd fetches both at once
+	switch {
+	case c == nil:
 		return nil, err
-	}
-	u, err := t.user(g.Username)
-	if u == nil || u.ID != key.user() {
-		return nil, err
+	case u == nil || u.ID != key.user():
+		return nil, failed
 	}
 	return &bearer{client: c, user: u, grant: g}, nil
 }
