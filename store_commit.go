@@ -59,9 +59,10 @@ func (t *tx) put(bucket, key []byte, record any) {
 	})
 }
 
-// delete removes a record, if it is there.
+// delete removes a record, if it is there. To look first would be a round trip to
+// etcd, and saves the file a commit that changes nothing.
 func (t *tx) delete(bucket, key []byte) {
-	if t.get(bucket, key) != nil {
+	if t.store.shared() || t.get(bucket, key) != nil {
 		t.write(func() error { return t.rows.delete(bucket, key) })
 	}
 }
