@@ -24,7 +24,7 @@
 // That is the core. The rest can be skipped:
 //
 //	errors_reasons.go      what can be wrong, in one list
-//	store_*.go             users and clients, transactions, the file, the sweeper
+//	store_*.go             users and clients, transactions, the file, etcd, the sweeper
 //	users.go               users, passwords, guess limits, RFC 6749 §10.10
 //	refresh.go             which refresh token follows another, RFC 6749 §6, RFC 9700 §4.14.2
 //	response_modes.go      how an answer goes back to the client: in the query, the fragment or a form
