@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,6 +57,7 @@ func TestMain(m *testing.M) {
 	// to get. Behind another type it does not find them.
 	http.DefaultTransport = roundTripper(http.DefaultTransport.RoundTrip)
 	http.DefaultClient.Timeout = patience
+	debug.SetGCPercent(400) // much is allocated, and little of it lives
 	// Some tests wait for processes and disks: two for each core keep it busy.
 	flag.Parse()
 	given := false

@@ -5,15 +5,30 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
-	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/google/uuid"
 )
 
-// credentialText is what may be a code or a token: it is one if an id is in it.
-var credentialText = regexp.MustCompile(`[A-Za-z0-9_-]{64}|[A-Za-z0-9_-]{43}|eyJ[\w-]+\.[\w-]+\.[\w-]+`)
+// credentialsIn are the parts of a text that can be a credential: in base64url or
+// hex, or a JSON Web Token.
+func credentialsIn(text string) (found []string) {
+	isOther := func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-_.", r))
+	}
+	for field := range strings.FieldsFuncSeq(text, isOther) {
+		if strings.HasPrefix(field, "eyJ") {
+			found = append(found, strings.TrimRight(field, "."))
+		}
+		for part := range strings.SplitSeq(field, ".") {
+			if len(part) == 43 || len(part) == 64 {
+				found = append(found, part)
+			}
+		}
+	}
+	return found
+}
 
 // secretsOf are the secrets that an exchange had, as far as they can be known.
 func secretsOf(p *profile, x *exchange) []string {
@@ -28,7 +43,7 @@ func secretsOf(p *profile, x *exchange) []string {
 		said = append(said, values...)
 	}
 	for _, text := range said {
-		for _, found := range credentialText.FindAllString(text, -1) {
+		for _, found := range credentialsIn(text) {
 			id := p.findID(found)
 			if c, ok := cookieFormat.parse(found); ok && id == uuid.Nil {
 				id = c.id
