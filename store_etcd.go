@@ -69,13 +69,13 @@ func openEtcd(address string, config *tls.Config) (*store, error) {
 	e.client = &http.Client{Transport: &http.Transport{TLSClientConfig: config, MaxIdleConnsPerHost: 16}}
 	s := &store{engine: e, id: e.id}
 	scheme, rest, _ := strings.Cut(address, "://")
-	hosts, prefix, _ := strings.Cut(rest, "/")
-	if at := strings.LastIndexByte(hosts, '@'); at >= 0 {
-		e.user, e.password, _ = strings.Cut(hosts[:at], ":")
-		if hosts = hosts[at+1:]; e.user == "" || e.password == "" {
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 { // a password may have all characters
+		e.user, e.password, _ = strings.Cut(rest[:at], ":")
+		if rest = rest[at+1:]; e.user == "" || e.password == "" {
 			return nil, usageError{errors.New("-db: before the @ must be USER:PASSWORD")}
 		}
 	}
+	hosts, prefix, _ := strings.Cut(rest, "/")
 	for host := range strings.SplitSeq(hosts, ",") {
 		if name, port, err := net.SplitHostPort(host); err != nil || name == "" || port == "" {
 			return nil, usageError{fmt.Errorf("-db: %q must be HOST:PORT", host)}
@@ -422,7 +422,7 @@ func (e *etcd) askOne(ctx context.Context, url string, body []byte, answer any) 
 	}
 	reply, err := e.client.Do(r)
 	if err != nil {
-		return err, true
+		return fmt.Errorf("no answer from etcd: %w", err), true
 	}
 	defer reply.Body.Close()
 	content, err := io.ReadAll(reply.Body)
@@ -439,7 +439,7 @@ func (e *etcd) askOne(ctx context.Context, url string, body []byte, answer any) 
 	json.Unmarshal(content, &refusal)
 	switch err = fmt.Errorf("%s: %s", url, refusal.Error); refusal.Code {
 	case 0:
-		return fmt.Errorf("%s does not answer as etcd does: %s", url, reply.Status), false
+		return fmt.Errorf("%s does not answer as etcd does: %s: %.200s", url, reply.Status, content), false
 	case 11: // out of range: the revision is not there any more, or not yet
 		return errConflict, false
 	case 16: // unauthenticated: the token has expired
