@@ -123,13 +123,13 @@ func (e *etcd) view(s *store, verb func(*tx) error) error   { return e.run(s, e.
 func (e *etcd) update(s *store, verb func(*tx) error) error { return e.run(s, e.updates, verb) }
 
 func (e *etcd) run(s *store, shared *batches, verb func(*tx) error) error {
-	return shared.do(verb, func(batch []*update) error { return e.commit(s, batch) })
+	ctx, cancel := context.WithTimeout(context.Background(), verbTime) // which begins before others have committed
+	defer cancel()
+	return shared.do(verb, func(batch []*update) error { return e.commit(ctx, s, batch) })
 }
 
 // commit runs verbs until they are done, in as many transactions as they need.
-func (e *etcd) commit(s *store, batch []*update) error {
-	ctx, cancel := context.WithTimeout(context.Background(), verbTime)
-	defer cancel()
+func (e *etcd) commit(ctx context.Context, s *store, batch []*update) error {
 	now, size := newSnapshot(), len(batch)
 	for tries := 0; len(batch) > 0; tries++ {
 		a := &etcdAttempt{etcd: e, at: now, reads: make(map[string]etcdRecord), writes: make(map[string][]byte)}
