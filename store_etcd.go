@@ -290,16 +290,21 @@ func (a *etcdAttempt) finish(ctx context.Context) (done bool, err error) {
 	name := []byte(a.mark)
 	request.compare(name, nil, "EQUAL", a.marked)
 	request.Success = append(request.Success, etcdOp{Put: &etcdRecord{Key: name, Value: mine}})
-	request.Failure = []etcdOp{{Range: &etcdRange{Key: name}}, {Put: &etcdRecord{Key: name, Value: []byte("{}")}}}
-	a.marked = -1 // as long as it is unknown
+	never := &etcdTransaction{Success: []etcdOp{{Put: &etcdRecord{Key: name, Value: []byte("{}")}}}}
+	never.compare(name, nil, "EQUAL", a.marked)
+	request.Failure = []etcdOp{{Range: &etcdRange{Key: name}}, {Transaction: never}}
 	var answer etcdAnswer
 	if err := a.ask(ctx, etcdTransact, request, &answer); err != nil {
 		return false, err
 	}
-	a.marked = answer.Header.Revision
-	// Has it come true, now or before an answer that was lost?
-	if answer.Succeeded || slices.ContainsFunc(answer.Responses[0].Range.Records, func(r etcdRecord) bool { return bytes.Equal(r.Value, mine) }) {
-		return true, nil
+	// The mark changes once: with what was written, or so that it never is. A request
+	// that comes late finds another revision.
+	was := append(answer.Responses[0].Range.Records, etcdRecord{})[0]
+	if answer.Succeeded || was.Revision == a.marked {
+		was.Revision = answer.Header.Revision
+	}
+	if a.marked = was.Revision; answer.Succeeded || bytes.Equal(was.Value, mine) {
+		return true, nil // now, or before an answer that was lost
 	}
 	return false, errConflict
 }
@@ -345,9 +350,10 @@ func (t *etcdTransaction) compare(key, end []byte, result string, revision int64
 }
 
 type etcdOp struct {
-	Range  *etcdRange  `json:"request_range,omitempty"`
-	Put    *etcdRecord `json:"request_put,omitempty"`
-	Delete *etcdRange  `json:"request_delete_range,omitempty"`
+	Range       *etcdRange       `json:"request_range,omitempty"`
+	Put         *etcdRecord      `json:"request_put,omitempty"`
+	Delete      *etcdRange       `json:"request_delete_range,omitempty"`
+	Transaction *etcdTransaction `json:"request_txn,omitempty"`
 }
 
 type etcdRange struct {

@@ -82,23 +82,8 @@ func (m *fakeEtcd) transact(request *etcdTransaction) []byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.history[m.revision]
-	succeeded := true
-	for _, c := range request.Compare {
-		revisions := []int64{now[string(c.Key)].Revision}
-		if c.End != nil {
-			revisions = nil
-			for _, r := range inRange(now, etcdRange{Key: c.Key, End: c.End}) {
-				revisions = append(revisions, r.Revision)
-			}
-		}
-		for _, revision := range revisions {
-			succeeded = succeeded && (c.Result == "EQUAL" && revision == c.Revision || c.Result == "LESS" && revision < c.Revision)
-		}
-	}
-	ops := request.Failure
-	if succeeded {
-		ops = request.Success
-	}
+	succeeded := request.holds(now)
+	ops := request.ops(now)
 	written := maps.Clone(now)
 	wrote, responses := false, []any{}
 	for _, op := range ops {
@@ -124,6 +109,40 @@ func (m *fakeEtcd) transact(request *etcdTransaction) []byte {
 		m.history[m.revision] = written
 	}
 	return must(json.Marshal(map[string]any{"header": map[string]any{"revision": fmt.Sprint(m.revision)}, "succeeded": succeeded, "responses": responses}))
+}
+
+// holds reports whether all is as a transaction compares.
+func (t *etcdTransaction) holds(now map[string]etcdRecord) bool {
+	succeeded := true
+	for _, c := range t.Compare {
+		revisions := []int64{now[string(c.Key)].Revision}
+		if c.End != nil {
+			revisions = nil
+			for _, r := range inRange(now, etcdRange{Key: c.Key, End: c.End}) {
+				revisions = append(revisions, r.Revision)
+			}
+		}
+		for _, revision := range revisions {
+			succeeded = succeeded && (c.Result == "EQUAL" && revision == c.Revision || c.Result == "LESS" && revision < c.Revision)
+		}
+	}
+	return succeeded
+}
+
+// ops are what a transaction does, with those of a transaction in it.
+func (t *etcdTransaction) ops(now map[string]etcdRecord) (all []etcdOp) {
+	ops := t.Failure
+	if t.holds(now) {
+		ops = t.Success
+	}
+	for _, op := range ops {
+		if op.Transaction != nil {
+			all = append(all, op.Transaction.ops(now)...)
+		} else {
+			all = append(all, op)
+		}
+	}
+	return all
 }
 
 func inRange(records map[string]etcdRecord, r etcdRange) (found []etcdRecord) {
@@ -224,6 +243,24 @@ func TestEtcd(t *testing.T) {
 				if *lost || !r.writes(bucketUsers) {
 					return true
 				}
+				*lost = true
+				return false
+			}
+		}},
+		{"twice, and then the first request comes", func(m *fakeEtcd, lost *bool) {
+			var first *etcdTransaction
+			m.before = func(r *etcdTransaction) bool {
+				if first != nil || !r.writes(bucketUsers) {
+					return true
+				}
+				first = r
+				return false
+			}
+			m.after = func(r *etcdTransaction) bool {
+				if *lost || !r.writes(bucketUsers) {
+					return true
+				}
+				m.transact(first)
 				*lost = true
 				return false
 			}
