@@ -405,6 +405,10 @@ func (s *server) answer(ctx context.Context, listener net.Listener) error {
 	case <-ctx.Done():
 	}
 	s.log.Info("stopping", "reason", context.Cause(ctx).Error())
+	if s.store.shared() { // another server can take over: go on until the balancer knows
+		s.stopping.Store(true)
+		time.Sleep(handOverTime)
+	}
 	patience, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
 	if h.Shutdown(patience) != nil {
@@ -413,6 +417,10 @@ func (s *server) answer(ctx context.Context, listener net.Listener) error {
 	}
 	return nil
 }
+
+// handOverTime is how long a server of several goes on answering after a stop, while
+// /healthz says that it is not healthy. Balancers ask about once a second.
+const handOverTime = 1500 * time.Millisecond
 
 // stopTime is how long requests in flight may take after a stop. The whole stop
 // takes less than the ten seconds that container runtimes allow.

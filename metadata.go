@@ -141,6 +141,11 @@ func (s *server) handleMetadata(w http.ResponseWriter, r *http.Request, x *excha
 // handleHealth says that the server answers.
 func (s *server) handleHealth(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if s.stopping.Load() {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		w.Write([]byte("stopping\n"))
+		return nil
+	}
 	w.Write([]byte(healthy))
 	return nil
 }

@@ -38,6 +38,7 @@ type server struct {
 	routes      map[string][]*route    // by path
 	crossOrigin *http.CrossOriginProtection
 	hashing     chan struct{}             // one value for each password that is being hashed
+	stopping    atomic.Bool               // balancers should ask other servers
 	afterStart  func(ctx context.Context) // what takes too long for the start, or nil
 	passwords   limiter                   // by user and source
 	secrets     limiter                   // by client and source
