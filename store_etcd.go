@@ -39,14 +39,13 @@ type etcd struct {
 	user, password string
 	token          atomic.Pointer[string] // for the user
 	client         *http.Client
-
 	views, updates *batches
 
 	// A record that each transaction of this process replaces. It tells whether one
 	// came true whose answer was lost, and keeps it from coming true later.
 	id     uuid.UUID // of this process
-	mark   string
-	marked int64 // the revision of its last change; only the leader of updates needs it
+	mark   []byte    // its key
+	marked int64     // the revision of its last change; only the leader of updates needs it
 }
 
 // errConflict is for what has to run again, because something else is there by now.
@@ -56,6 +55,7 @@ const (
 	etcdOps      = 128         // of a kind in one transaction
 	etcdBytes    = 1 << 20     // to write in one transaction
 	etcdPage     = 500         // records that a scan fetches at once
+	etcdMaximum  = 64 << 20    // bytes of an answer
 	memberTime   = time.Second // for a member to answer
 	verbTime     = 5 * time.Second
 	etcdTransact = "/v3/kv/txn"
@@ -83,8 +83,8 @@ func openEtcd(address string, config *tls.Config) (*store, error) {
 		e.members = append(e.members, strings.Replace(scheme, "etcd", "http", 1)+"://"+host)
 	}
 	e.prefix = cmp.Or(strings.Trim(prefix, "/"), "grantling") + "/"
-	e.mark = e.key(bucketMarks, s.id[:])
-	ctx, cancel := context.WithTimeout(context.Background(), verbTime/2)
+	e.mark = []byte(e.key(bucketMarks, s.id[:]))
+	ctx, cancel := context.WithTimeout(context.Background(), verbTime/3) // the last answer may be later
 	defer cancel()
 	var answer etcdAnswer
 	if err := e.ask(ctx, etcdTransact, &etcdTransaction{Success: []etcdOp{
@@ -271,7 +271,7 @@ func (a *etcdAttempt) finish(ctx context.Context) (done bool, err error) {
 	case len(a.writes) == 0:
 		return true, nil
 	}
-	delete(a.writes, a.mark) // a reset: it is written anyway
+	delete(a.writes, string(a.mark)) // a reset: it is written anyway
 	request := new(etcdTransaction)
 	for name, read := range a.reads {
 		request.compare([]byte(name), nil, "EQUAL", read.Revision)
@@ -287,18 +287,16 @@ func (a *etcdAttempt) finish(ctx context.Context) (done bool, err error) {
 		}
 	}
 	mine := must(json.Marshal(mark{Expires: unixTime(realTime().Unix()).after(24 * 60 * 60), Server: a.id, Commit: uuid.New()}))
-	name := []byte(a.mark)
-	request.compare(name, nil, "EQUAL", a.marked)
-	request.Success = append(request.Success, etcdOp{Put: &etcdRecord{Key: name, Value: mine}})
-	never := &etcdTransaction{Success: []etcdOp{{Put: &etcdRecord{Key: name, Value: []byte("{}")}}}}
-	never.compare(name, nil, "EQUAL", a.marked)
-	request.Failure = []etcdOp{{Range: &etcdRange{Key: name}}, {Transaction: never}}
+	request.compare(a.mark, nil, "EQUAL", a.marked)
+	request.Success = append(request.Success, etcdOp{Put: &etcdRecord{Key: a.mark, Value: mine}})
+	never := &etcdTransaction{Success: []etcdOp{{Put: &etcdRecord{Key: a.mark, Value: []byte("{}")}}}}
+	never.compare(a.mark, nil, "EQUAL", a.marked)
+	request.Failure = []etcdOp{{Range: &etcdRange{Key: a.mark}}, {Transaction: never}}
 	var answer etcdAnswer
 	if err := a.ask(ctx, etcdTransact, request, &answer); err != nil {
 		return false, err
 	}
-	// The mark changes once: with what was written, or so that it never is. A request
-	// that comes late finds another revision.
+	// The mark changes once: with what was written, or so that it never comes true later.
 	was := append(answer.Responses[0].Range.Records, etcdRecord{})[0]
 	if answer.Succeeded || was.Revision == a.marked {
 		was.Revision = answer.Header.Revision
@@ -329,8 +327,7 @@ func (a *etcdAttempt) fetch(ctx context.Context) error {
 	return nil
 }
 
-// etcdTransaction and the types below it are what etcd's JSON gateway takes and
-// answers: []byte is base64, and numbers are text.
+// etcdTransaction and those below are what etcd's gateway takes and answers in JSON.
 type etcdTransaction struct {
 	Compare []etcdCompare `json:"compare,omitempty"`
 	Success []etcdOp      `json:"success,omitempty"`
@@ -392,7 +389,7 @@ type etcdRecord struct {
 // done what it asks for, too.
 func (e *etcd) ask(ctx context.Context, path string, request, answer any) error {
 	body := must(json.Marshal(request))
-	for tries, before := 1, error(nil); ; tries++ {
+	for tries := 1; ; tries++ {
 		if e.password != "" && e.token.Load() == nil && path != etcdLogin {
 			var granted struct{ Token string }
 			if err := e.ask(ctx, etcdLogin, map[string]string{"name": e.user, "password": e.password}, &granted); err != nil {
@@ -401,13 +398,10 @@ func (e *etcd) ask(ctx context.Context, path string, request, answer any) error 
 			e.token.Store(&granted.Token)
 		}
 		at := e.member.Load()
-		err, again := e.askOne(ctx, e.members[int(at)%len(e.members)]+path, body, answer)
-		if err == nil || !again {
+		err, again := e.askOne(e.members[int(at)%len(e.members)]+path, body, answer)
+		if err == nil || !again || ctx.Err() != nil {
 			return err
-		} else if ctx.Err() != nil {
-			return cmp.Or(before, err) // it says more than that the time is over
 		}
-		before = err
 		e.member.CompareAndSwap(at, at+1)
 		if tries%len(e.members) == 0 {
 			time.Sleep(50 * time.Millisecond)
@@ -416,8 +410,8 @@ func (e *etcd) ask(ctx context.Context, path string, request, answer any) error 
 }
 
 // askOne sends a request to one member. again is whether another may answer it.
-func (e *etcd) askOne(ctx context.Context, url string, body []byte, answer any) (err error, again bool) {
-	ctx, cancel := context.WithTimeout(ctx, memberTime)
+func (e *etcd) askOne(url string, body []byte, answer any) (err error, again bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), memberTime) // so an error says more than that all time is over
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
@@ -431,7 +425,7 @@ func (e *etcd) askOne(ctx context.Context, url string, body []byte, answer any) 
 		return fmt.Errorf("no answer from etcd: %w", err), true
 	}
 	defer reply.Body.Close()
-	content, err := io.ReadAll(reply.Body)
+	content, err := io.ReadAll(io.LimitReader(reply.Body, etcdMaximum))
 	if err != nil {
 		return err, true
 	}

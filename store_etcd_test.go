@@ -335,6 +335,25 @@ func TestEtcd(t *testing.T) {
 			t.Errorf("errors %v, want nil and %v", errs, errRegistered)
 		}
 	})
+	t.Run("two starts with the same fixtures at once", func(t *testing.T) {
+		t.Parallel()
+		_, address := newFakeEtcd(t)
+		servers := []*server{{store: openAt(t, address), hashRounds: 1}, {store: openAt(t, address), hashRounds: 1}}
+		alice := func() []*user { return []*user{{Username: "alice", newPassword: "wonderland"}} }
+		first, second := alice(), alice()
+		if err := cmp.Or(servers[0].store.register(first, nil), servers[1].store.register(second, nil)); err != nil {
+			t.Fatal(err)
+		}
+		servers[0].hashPasswords(first)
+		servers[1].hashPasswords(second)
+		if err := cmp.Or(servers[0].store.setPasswords(first), servers[1].store.setPasswords(second), servers[1].store.register(alice(), nil)); err != nil {
+			t.Fatal(err)
+		}
+		stored, err := servers[1].store.userNamed("alice")
+		if err != nil || !stored.Password.matches("wonderland") || !bytes.Equal(stored.Password.Salt, first[0].Password.Salt) {
+			t.Errorf("the first password was replaced, which ends the sessions that began with it: %v", err)
+		}
+	})
 	t.Run("R244 one of several sweeps, until it is gone", func(t *testing.T) {
 		t.Parallel()
 		_, address := newFakeEtcd(t)

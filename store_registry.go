@@ -77,6 +77,9 @@ func (t *tx) register(users []*user, clients []*client) error {
 		}
 		if u.ID = uuid.New(); existing != nil {
 			u.ID = existing.ID
+			if u.Password.Rounds == 0 { // another server has the same fixtures, and was quicker
+				u.Password = existing.Password
+			}
 		}
 		t.put(bucketUsers, []byte(u.Username), u)
 	}
@@ -88,7 +91,8 @@ func (t *tx) register(users []*user, clients []*client) error {
 	return nil
 }
 
-// setPasswords stores the new passwords of users who are still registered.
+// setPasswords stores the new passwords of users who are still registered, unless
+// another server with the same fixtures was quicker.
 func (s *store) setPasswords(users []*user) error {
 	return s.update(func(t *tx) error {
 		for _, u := range users {
@@ -96,7 +100,7 @@ func (s *store) setPasswords(users []*user) error {
 			if err != nil {
 				return err
 			}
-			if registered != nil && registered.ID == u.ID && !bytes.Equal(registered.Password.Salt, u.Password.Salt) {
+			if registered != nil && registered.ID == u.ID && bytes.Equal(registered.Password.Salt, u.oldSalt) {
 				registered.Password = u.Password
 				t.put(bucketUsers, []byte(u.Username), registered)
 			}

@@ -28,6 +28,7 @@ type user struct {
 	Password passwordHash `json:"password"`
 
 	newPassword string // of a fixture, not hashed yet
+	oldSalt     []byte // of the password that the new one replaces
 }
 
 // hashPasswords replaces passwords that have changed, so that the sessions of other
@@ -37,6 +38,7 @@ func (s *server) hashPasswords(users []*user) {
 	for _, u := range users {
 		group.Go(func() {
 			if !u.Password.matches(u.newPassword) {
+				u.oldSalt = u.Password.Salt
 				u.Password = newPasswordHash(u.newPassword, s.hashRounds)
 			}
 		})
