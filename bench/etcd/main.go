@@ -79,11 +79,13 @@ func issuing(c *clientv3.Client) func(context.Context) error {
 	own := key("marks")
 	last := int64(0)
 	return func(ctx context.Context) error {
+		unchanged := clientv3.Compare(clientv3.ModRevision(own), "=", last)
 		answer, err := c.Txn(ctx).
-			If(clientv3.Compare(clientv3.ModRevision("bench/client_lists/unused"+strings.Repeat("x", 37)), "=", 0),
-				clientv3.Compare(clientv3.ModRevision(own), "=", last)).
-			Then(clientv3.OpPut(key("access_tokens"), token), clientv3.OpPut(own, fmt.Sprintf(mark, uuid.New()))).
-			Else(clientv3.OpGet(own), clientv3.OpPut(own, "{}")).
+			If(unchanged).
+			Then(clientv3.OpPut(key("access_tokens"), token),
+				clientv3.OpDelete("bench/client_lists/unused"+strings.Repeat("x", 37)),
+				clientv3.OpPut(own, fmt.Sprintf(mark, uuid.New()))).
+			Else(clientv3.OpGet(own), clientv3.OpTxn([]clientv3.Cmp{unchanged}, []clientv3.Op{clientv3.OpPut(own, "{}")}, nil)).
 			Commit()
 		if err != nil || !answer.Succeeded {
 			return fmt.Errorf("it was refused, or %w", err)
