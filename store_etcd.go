@@ -59,7 +59,6 @@ const (
 	memberTime   = time.Second // for a member to answer
 	verbTime     = 5 * time.Second
 	etcdTransact = "/v3/kv/txn"
-	etcdLogin    = "/v3/auth/authenticate"
 )
 
 // openEtcd opens the database at etcd://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…][/PREFIX],
@@ -140,7 +139,8 @@ func (e *etcd) commit(ctx context.Context, s *store, batch []*update) error {
 		}
 		if a.full() {
 			if size = ran - 1; size == 0 {
-				return errors.New("it is too much for one transaction of etcd")
+				batch[0].err = fmt.Errorf("%w: it is too much for one transaction of etcd", errStorage)
+				batch, size = batch[1:], len(batch)-1
 			}
 			continue
 		}
@@ -390,9 +390,9 @@ type etcdRecord struct {
 func (e *etcd) ask(ctx context.Context, path string, request, answer any) error {
 	body := must(json.Marshal(request))
 	for tries := 1; ; tries++ {
-		if e.password != "" && e.token.Load() == nil && path != etcdLogin {
+		if e.password != "" && e.token.Load() == nil && path == etcdTransact {
 			var granted struct{ Token string }
-			if err := e.ask(ctx, etcdLogin, map[string]string{"name": e.user, "password": e.password}, &granted); err != nil {
+			if err := e.ask(ctx, "/v3/auth/authenticate", map[string]string{"name": e.user, "password": e.password}, &granted); err != nil {
 				return err
 			}
 			e.token.Store(&granted.Token)

@@ -433,4 +433,46 @@ func TestEtcd(t *testing.T) {
 			t.Errorf("%d records are stored", n)
 		}
 	})
+	t.Run("clients that nobody uses, above their number", func(t *testing.T) {
+		t.Parallel()
+		_, address := newFakeEtcd(t)
+		st := openAt(t, address)
+		stranger := func(n int) *client {
+			return &client{metadata: metadata{ClientID: fmt.Sprint("c", n), GrantTypes: []string{"authorization_code", "refresh_token", "client_credentials"}}, RegisteredBy: itself}
+		}
+		for n := range 60 { // as if they had come at once, each before the others were seen
+			err := st.update(func(t *tx) error { return t.putClient(stranger(n)) })
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		for left := 60; left > 10; left -= 5 {
+			oldest, err := st.oldest(bucketLists, listKey(listUnused, ""), 10)
+			if err == nil {
+				err = st.update(func(t *tx) error { t.dropUnused(oldest); return nil })
+			}
+			if n := count(t, st, bucketClients); err != nil || n != left-5 {
+				t.Fatalf("%v: %d clients, want %d", err, n, left-5)
+			}
+		}
+	})
+	t.Run("too much is the fault of one", func(t *testing.T) {
+		t.Parallel()
+		_, address := newFakeEtcd(t)
+		st := openAt(t, address)
+		errs := make([]error, 32)
+		atOnce(len(errs), func(k int) {
+			errs[k] = st.update(func(t *tx) error {
+				for n := range 1 + k%2*etcdOps {
+					t.put(bucketUsers, fmt.Appendf(nil, "%d of %d", n, k), &user{})
+				}
+				return nil
+			})
+		})
+		for k, err := range errs {
+			if (err != nil) != (k%2 == 1) {
+				t.Errorf("verb %d: %v", k, err)
+			}
+		}
+	})
 }

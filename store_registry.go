@@ -52,14 +52,15 @@ func (s *store) registerFirst(users []*user, clients []*client) error {
 
 // oldest returns the keys that begin with prefix but the last ones, which stay: ids
 // are ordered by time. It looks before the transaction that removes them, because
-// they can be many, and nothing is lost if there are a few more.
+// they can be many, and nothing is lost if there are a few more. To remove one can
+// take several writes, so only some are returned at a time.
 func (s *store) oldest(bucket, prefix []byte, stay int) ([][]byte, error) {
 	return view(s, func(t *tx) (oldest [][]byte, err error) {
 		n := 0 // to collect the keys of all takes ten times as long as to count them
 		for range t.scan(bucket, prefix, nil) {
 			n++
 		}
-		for _, key := range t.keys(bucket, prefix, min(max(0, n-stay), s.most())) {
+		for _, key := range t.keys(bucket, prefix, min(max(0, n-stay), s.most()/8)) {
 			oldest = append(oldest, bytes.Clone(key))
 		}
 		return oldest, nil
