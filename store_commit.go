@@ -10,6 +10,12 @@ import (
 	"sync"
 )
 
+// Why an engine cannot do a transaction.
+var (
+	errTooMuch  = errors.New("it is too much for one transaction")
+	errConflict = errors.New("others change the same records all the time")
+)
+
 // errStorage is in every error about writing or reading the file. The failed call
 // stored nothing, unless the disk failed at the very last step: then it may have.
 var errStorage = errors.New("the database failed")
@@ -200,10 +206,10 @@ func (s *store) update(verb func(*tx) error) error { return s.engine.update(s, v
 type batches struct {
 	mu      sync.Mutex
 	waiting []*update     // not yet taken by a leader
-	lead    chan struct{} // full while a caller leads
+	lead    chan struct{} // has a value for each caller that leads
 }
 
-func newBatches() *batches { return &batches{lead: make(chan struct{}, 1)} }
+func newBatches(leaders int) *batches { return &batches{lead: make(chan struct{}, leaders)} }
 
 // update is one caller's share of a transaction.
 type update struct {

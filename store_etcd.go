@@ -48,14 +48,10 @@ type etcd struct {
 	marked int64     // the revision of its last change; only the leader of updates needs it
 }
 
-// errConflict is for what has to run again, because something else is there by now.
-var errConflict = fmt.Errorf("for %v, others changed the same records", verbTime)
-
 const (
 	etcdOps      = 128         // of a kind in one transaction
 	etcdBytes    = 1 << 20     // to write in one transaction
 	etcdPage     = 500         // records that a scan fetches at once
-	etcdMaximum  = 64 << 20    // bytes of an answer
 	memberTime   = time.Second // for a member to answer
 	verbTime     = 5 * time.Second
 	etcdTransact = "/v3/kv/txn"
@@ -64,7 +60,7 @@ const (
 // openEtcd opens the database at etcd://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…][/PREFIX],
 // and makes it if nothing is there. It refuses another's, and leaves it unchanged.
 func openEtcd(address string, config *tls.Config) (*store, error) {
-	e := &etcd{id: uuid.New(), views: newBatches(), updates: newBatches()}
+	e := &etcd{id: uuid.New(), views: newBatches(4), updates: newBatches(1)} // a slow view must not stop all others
 	e.client = &http.Client{Transport: &http.Transport{TLSClientConfig: config, MaxIdleConnsPerHost: 16}}
 	s := &store{engine: e, id: e.id}
 	scheme, rest, _ := strings.Cut(address, "://")
@@ -124,22 +120,29 @@ func (e *etcd) update(s *store, verb func(*tx) error) error { return e.run(s, e.
 func (e *etcd) run(s *store, shared *batches, verb func(*tx) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), verbTime) // which begins before others have committed
 	defer cancel()
-	return shared.do(verb, func(batch []*update) error { return e.commit(ctx, s, batch) })
+	return shared.do(verb, func(batch []*update) error {
+		rest, err := e.commit(ctx, s, batch)
+		for _, u := range rest {
+			u.err = fmt.Errorf("%w: %w", errStorage, err)
+		}
+		return nil
+	})
 }
 
-// commit runs verbs until they are done, in as many transactions as they need.
-func (e *etcd) commit(ctx context.Context, s *store, batch []*update) error {
+// commit runs verbs until they are done, in as many transactions as they need. It
+// returns those that are not, and why.
+func (e *etcd) commit(ctx context.Context, s *store, batch []*update) ([]*update, error) {
 	now, size := newSnapshot(), len(batch)
 	for tries := 0; len(batch) > 0; tries++ {
 		a := &etcdAttempt{etcd: e, at: now, reads: make(map[string]etcdRecord), writes: make(map[string][]byte)}
 		t, ran, failed := &tx{rows: a, store: s}, 0, error(nil)
 		for ; ran < size && failed == nil && !a.full(); ran++ {
 			a.own = make(map[string]bool)
-			failed = t.run(batch[ran : ran+1])
+			failed = guarded(func() error { return t.run(batch[ran : ran+1]) })
 		}
 		if a.full() {
 			if size = ran - 1; size == 0 {
-				batch[0].err = fmt.Errorf("%w: it is too much for one transaction of etcd", errStorage)
+				batch[0].err = fmt.Errorf("%w: %w", errStorage, errTooMuch)
 				batch, size = batch[1:], len(batch)-1
 			}
 			continue
@@ -150,7 +153,7 @@ func (e *etcd) commit(ctx context.Context, s *store, batch []*update) error {
 		done, err := a.finish(ctx)
 		switch {
 		case done && failed != nil:
-			return failed
+			return batch, failed
 		case done:
 			batch = batch[size:]
 			now, size, tries = newSnapshot(), len(batch), 0
@@ -158,10 +161,10 @@ func (e *etcd) commit(ctx context.Context, s *store, batch []*update) error {
 			now = newSnapshot()
 			time.Sleep(rand.N(time.Duration(tries+1) * time.Millisecond))
 		case err != nil:
-			return err
+			return batch, err
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // etcdAttempt is one run of verbs: what they read, and what they would write.
@@ -212,10 +215,8 @@ func (a *etcdAttempt) put(bucket, key, value []byte) error {
 func (a *etcdAttempt) delete(bucket, key []byte) error { return a.put(bucket, key, nil) }
 
 func (a *etcdAttempt) scan(bucket, prefix, from []byte) iter.Seq2[[]byte, []byte] {
-	if bytes.Compare(from, prefix) < 0 {
-		from = prefix
-	}
-	return a.walk(etcdRange{Key: []byte(a.key(bucket, from)), End: keyAfterAll(a.key(bucket, prefix))}, bucket)
+	start := max(a.key(bucket, prefix), a.key(bucket, from))
+	return a.walk(etcdRange{Key: []byte(start), End: keyAfterAll(a.key(bucket, prefix))}, bucket)
 }
 
 func (a *etcdAttempt) back(bucket, prefix, to []byte) iter.Seq2[[]byte, []byte] {
@@ -389,7 +390,7 @@ type etcdRecord struct {
 // done what it asks for, too.
 func (e *etcd) ask(ctx context.Context, path string, request, answer any) error {
 	body := must(json.Marshal(request))
-	for tries := 1; ; tries++ {
+	for {
 		if e.password != "" && e.token.Load() == nil && path == etcdTransact {
 			var granted struct{ Token string }
 			if err := e.ask(ctx, "/v3/auth/authenticate", map[string]string{"name": e.user, "password": e.password}, &granted); err != nil {
@@ -403,9 +404,7 @@ func (e *etcd) ask(ctx context.Context, path string, request, answer any) error 
 			return err
 		}
 		e.member.CompareAndSwap(at, at+1)
-		if tries%len(e.members) == 0 {
-			time.Sleep(50 * time.Millisecond)
-		}
+		time.Sleep(50 * time.Millisecond / time.Duration(len(e.members)))
 	}
 }
 
@@ -425,7 +424,7 @@ func (e *etcd) askOne(url string, body []byte, answer any) (err error, again boo
 		return fmt.Errorf("no answer from etcd: %w", err), true
 	}
 	defer reply.Body.Close()
-	content, err := io.ReadAll(io.LimitReader(reply.Body, etcdMaximum))
+	content, err := io.ReadAll(io.LimitReader(reply.Body, 64<<20))
 	if err != nil {
 		return err, true
 	}
@@ -433,17 +432,18 @@ func (e *etcd) askOne(url string, body []byte, answer any) (err error, again boo
 		Error string
 		Code  int
 	}
-	if reply.StatusCode == http.StatusOK && json.Unmarshal(content, answer) == nil {
+	if reply.StatusCode == http.StatusOK && bytes.Contains(content, []byte(`"header"`)) && json.Unmarshal(content, answer) == nil {
 		return nil, false
 	}
 	json.Unmarshal(content, &refusal)
-	switch err = fmt.Errorf("%s: %s", url, refusal.Error); refusal.Code {
-	case 0:
-		return fmt.Errorf("%s does not answer as etcd does: %s: %.200s", url, reply.Status, content), false
-	case 11: // out of range: the revision is not there any more, or not yet
+	switch err = fmt.Errorf("%s: %s", url, refusal.Error); {
+	case refusal.Code == 0:
+		return fmt.Errorf("%s does not answer as etcd does: %s: %.200s", url, reply.Status, content), true
+	case refusal.Code == 11: // out of range: the revision is not there any more, or not yet
 		return errConflict, false
-	case 16: // unauthenticated: the token has expired
-		return err, e.token.Swap(nil) != nil
+	case refusal.Code == 16 || strings.Contains(refusal.Error, "auth store is old"): // the token is no longer good
+		e.token.Store(nil)
+		return err, e.password != ""
 	default: // another member, or another moment, may not have these
 		return err, slices.Contains([]int{1, 2, 4, 8, 10, 13, 14}, refusal.Code)
 	}

@@ -15,8 +15,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // fakeEtcd stands for a cluster of etcd, as far as the engine uses it. The real one is
@@ -29,6 +32,7 @@ type fakeEtcd struct {
 
 	// before and after are called with each transaction, and end it if they are false.
 	before, after func(*etcdTransaction) bool
+	refuse        func(*etcdTransaction) bool // answers with an error for good
 }
 
 // newFakeEtcd starts a member without records.
@@ -64,9 +68,13 @@ func (m *fakeEtcd) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	m.mu.Lock()
-	before, after := m.before, m.after
+	before, after, refuse := m.before, m.after, m.refuse
 	m.asked++
 	m.mu.Unlock()
+	if refuse != nil && refuse(&request) {
+		http.Error(w, `{"error": "no", "code": 3}`, http.StatusBadRequest)
+		return
+	}
 	if before != nil && !before(&request) {
 		panic(http.ErrAbortHandler)
 	}
@@ -371,7 +379,7 @@ func TestEtcd(t *testing.T) {
 	t.Run("R244 guesses count everywhere", func(t *testing.T) {
 		t.Parallel()
 		_, address := newFakeEtcd(t)
-		servers := []*limiter{{name: "secrets", store: openAt(t, address)}, {name: "secrets", store: openAt(t, address)}}
+		servers := []*limiter{{name: "secrets", store: openAt(t, address), late: true}, {name: "secrets", store: openAt(t, address), late: true}}
 		guess := func(k int, now unixTime, right bool) string {
 			ok, wait := servers[k].guess("web", 3, 3, now, func() bool { return right })
 			return fmt.Sprint(ok, " ", wait)
@@ -392,6 +400,143 @@ func TestEtcd(t *testing.T) {
 			}
 		}
 	})
+	t.Run("R244 the clock of the other server is ahead", func(t *testing.T) {
+		t.Parallel()
+		_, address := newFakeEtcd(t)
+		ahead, behind := &limiter{store: openAt(t, address)}, &limiter{store: openAt(t, address)}
+		wrong := func() bool { return false }
+		for n := range 3 {
+			if _, wait := ahead.guess("web", 3, 3, 300, wrong); wait != 0 {
+				t.Errorf("guess %d: %d", n, wait)
+			}
+		}
+		for n := range 3 {
+			if ok, wait := behind.guess("web", 3, 3, 100, func() bool { return true }); ok || wait != guessWindow {
+				t.Errorf("guess %d with the other clock: %v, %d", n, ok, wait)
+			}
+		}
+	})
+	t.Run("R244 passwords count before they are checked", func(t *testing.T) {
+		t.Parallel()
+		_, address := newFakeEtcd(t)
+		servers := []*limiter{{store: openAt(t, address)}, {store: openAt(t, address)}}
+		var checked atomic.Int32
+		atOnce(40, func(k int) {
+			servers[k%2].guess("alice", 10, 10, 100, func() bool { checked.Add(1); return false })
+		})
+		if n := checked.Load(); n != 10 {
+			t.Errorf("%d are checked, want 10", n)
+		}
+		for n := range 3 {
+			if ok, wait := servers[n%2].guess("bob", 1, 1, 100, func() bool { return true }); !ok || wait != 0 {
+				t.Errorf("right guess %d: %v, %d", n, ok, wait)
+			}
+		}
+	})
+	t.Run("who is told of a failure has stored nothing", func(t *testing.T) {
+		t.Parallel()
+		m, address := newFakeEtcd(t)
+		st := openAt(t, address)
+		var transactions atomic.Int32
+		m.refuse = func(r *etcdTransaction) bool { return r.writes(bucketUsers) && transactions.Add(1) > 2 }
+		errs := make([]error, 40)
+		atOnce(len(errs), func(k int) {
+			errs[k] = st.update(func(t *tx) error {
+				for n := range 30 { // so that four fit in one transaction
+					t.put(bucketUsers, fmt.Appendf(nil, "%d/%d", k, n), &user{})
+				}
+				return nil
+			})
+		})
+		stored := 0
+		for k, err := range errs {
+			u, failed := st.userNamed(fmt.Sprintf("%d/0", k))
+			if failed != nil || (err == nil) != (u != nil) {
+				t.Errorf("verb %d: error %v, stored %v", k, err, u != nil)
+			}
+			if u != nil {
+				stored++
+			}
+		}
+		if stored == 0 || stored == len(errs) {
+			t.Errorf("%d are stored", stored)
+		}
+	})
+	t.Run("grants to many clients", func(t *testing.T) {
+		t.Parallel()
+		m, address := newFakeEtcd(t)
+		st := openAt(t, address)
+		alice := uuid.New()
+		var want []uuid.UUID
+		var grants []grantKey
+		for n := range 700 {
+			client := uuid.Must(uuid.NewV7())
+			want = append(want, client)
+			of := 1
+			if n%350 == 300 {
+				of = 2*maxGrants + 1
+			}
+			for range of {
+				grants = append(grants, newGrantKey(alice, client, uuid.Must(uuid.NewV7())))
+			}
+		}
+		atOnce(len(grants), func(k int) {
+			if err := st.update(func(t *tx) error { t.put(bucketGrants, grants[k][:], &grant{}); return nil }); err != nil {
+				t.Error(err)
+			}
+		})
+		before := m.asked
+		got, err := st.grantees(alice)
+		slices.Reverse(want)
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%v: %d clients, want %d", err, len(got), len(want))
+		}
+		if asked := m.asked - before; asked > 10 {
+			t.Errorf("it takes %d round trips", asked)
+		}
+	})
+	t.Run("many fixtures, twice", func(t *testing.T) {
+		t.Parallel()
+		_, address := newFakeEtcd(t)
+		st := openAt(t, address)
+		for range 2 {
+			var users []*user
+			var clients []*client
+			for n := range 50 {
+				users = append(users, &user{Username: fmt.Sprint("u", n)})
+				clients = append(clients, &client{RegisteredBy: operator, metadata: metadata{ClientID: fmt.Sprint("c", n), Name: strings.Repeat("x", 50_000),
+					GrantTypes: []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"}}})
+			}
+			if err := st.register(users, clients); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if users, clients := count(t, st, bucketUsers), count(t, st, bucketClients); users != 50 || clients != 50 {
+			t.Errorf("%d users and %d clients", users, clients)
+		}
+	})
+	for name, answer := range map[string]http.HandlerFunc{
+		"an error page": func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "<h1>Bad gateway</h1>", http.StatusBadGateway)
+		},
+		"another service": func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("hello")) },
+		"an empty object": func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("{}")) },
+		"half an answer":  func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(`{"header": {"revision": "7"}, "succ`)) },
+	} {
+		t.Run("R243 a member that is none: "+name, func(t *testing.T) {
+			t.Parallel()
+			other := httptest.NewServer(answer)
+			t.Cleanup(other.Close)
+			_, address := newFakeEtcd(t)
+			st := openAt(t, strings.Replace(address, "etcd://", "etcd://"+other.Listener.Addr().String()+",", 1))
+			if err := st.update(put("alice")); err != nil {
+				t.Error(err)
+			}
+			if _, err := openEtcd("etcd://"+other.Listener.Addr().String(), nil); err == nil || !strings.Contains(err.Error(), "does not answer as etcd does") {
+				t.Errorf("alone: %v", err)
+			}
+		})
+	}
 	t.Run("long runs of keys", func(t *testing.T) {
 		t.Parallel()
 		_, address := newFakeEtcd(t)

@@ -38,7 +38,7 @@ func openStore(path string) (*store, error) {
 	case err != nil:
 		return nil, fmt.Errorf("database %s: %w", path, err)
 	}
-	return &store{engine: &file{db, newBatches()}}, nil
+	return &store{engine: &file{db, newBatches(1)}}, nil
 }
 
 // fileMost keeps a transaction short: other writers wait meanwhile.

@@ -11,14 +11,10 @@ import (
 	"github.com/google/uuid"
 )
 
-// register stores users and clients, all or none; in parts, if the engine is shared.
+// register stores users and clients, all or none; in parts, if the engine cannot.
 // Of clients that registered themselves and were issued nothing, it keeps maxUnused.
 func (s *store) register(users []*user, clients []*client) error {
-	some := max(len(users), len(clients))
-	if s.shared() {
-		some = s.most() / 4
-	}
-	for len(users)+len(clients) > 0 {
+	for some := max(len(users), len(clients)); len(users)+len(clients) > 0; {
 		u, c := min(some, len(users)), min(some, len(clients))
 		var unused [][]byte
 		var err error
@@ -31,10 +27,14 @@ func (s *store) register(users []*user, clients []*client) error {
 				return t.register(users[:u], clients[:c])
 			})
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, errTooMuch) && some > 1:
+			some /= 2
+		case err != nil:
 			return err
+		default:
+			users, clients = users[u:], clients[c:]
 		}
-		users, clients = users[u:], clients[c:]
 	}
 	return nil
 }
@@ -466,10 +466,15 @@ func (s *store) grantees(user uuid.UUID) ([]uuid.UUID, error) {
 		to := slices.Concat(user[:], uuid.Max[:])
 		for more := true; more; {
 			more = false
+			looked := 0
 			for key := range t.back(bucketGrants, user[:], to) {
-				clients = append(clients, grantKey(key).client())
-				to, more = key[:32], true // and on before all others of this client
-				break
+				if c := grantKey(key).client(); len(clients) == 0 || c != clients[len(clients)-1] {
+					clients, looked = append(clients, c), 0
+				}
+				if looked++; looked == maxGrants { // on before all others of this client
+					to, more = key[:32], true
+					break
+				}
 			}
 		}
 		return clients, nil

@@ -191,6 +191,7 @@ type limiter struct {
 	window unixTime // 0: guessWindow
 	name   string   // among those of the servers that share a database
 	store  *store   // that database, or nil
+	late   bool     // guesses are counted there after the check
 
 	mu    sync.Mutex
 	tries map[string]*tries
@@ -211,7 +212,7 @@ const (
 func (s *server) shareGuesses() {
 	for name, l := range map[string]*limiter{"passwords": &s.passwords, "secrets": &s.secrets, "user codes": &s.userCodes, "registrations": &s.registrations} {
 		if s.store.shared() {
-			l.name, l.store = name, s.store
+			l.name, l.store, l.late = name, s.store, l == &s.secrets
 		}
 	}
 }
@@ -219,26 +220,38 @@ func (s *server) shareGuesses() {
 // guess checks a guess, if there are tries left, and returns back of them if it is
 // right. wait is 0, or the seconds to wait for another try: then ok means nothing.
 //
-// Choice: servers that share a database count only wrong guesses together, after the
-// check, so that a right one costs nothing. A server that has not seen a wrong one
-// yet checks one guess more.
+// Choice: servers that share a database count guesses together, but those of client
+// secrets after the check, so that a right one costs nothing. In one moment, each
+// server may check as many secrets as it could alone.
 func (l *limiter) guess(key string, limit, back int, now unixTime, check func() bool) (ok bool, wait int) {
-	if wait := l.try(key, limit, now); wait > 0 {
+	wait = l.try(key, limit, now)
+	if wait == 0 && !l.late {
+		wait = l.share(key, 1, limit, now)
+	}
+	if wait > 0 {
 		return false, wait
 	}
-	everywhere := l.name + "\x00" + key
 	if check() {
 		if l.giveBack(key, back) {
-			l.store.forgetGuesses(everywhere) // if that fails, they count
+			l.share(key, -back, limit, now) // if that fails, they count
 		}
 		return true, 0
 	}
-	if l.store == nil {
-		return false, 0
+	if l.late {
+		wait = l.share(key, 1, limit, now)
 	}
-	wait, err := l.store.guessed(everywhere, limit, guessWindow, now)
+	return false, wait
+}
+
+// share counts guesses for all servers. It returns 0 or, if there were limit already,
+// the seconds to wait.
+func (l *limiter) share(key string, change, limit int, now unixTime) (wait int) {
+	if l.store == nil {
+		return 0
+	}
+	wait, err := l.store.countGuesses(l.name+"\x00"+key, change, limit, now)
 	if err != nil {
-		return false, 1 // it was not counted, so it must not be answered
+		return 1 // it was not counted, so it must not be answered
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -248,34 +261,31 @@ func (l *limiter) guess(key string, limit, back int, now unixTime, check func() 
 	if t := l.tries[key]; t != nil {
 		t.shared = true
 	}
-	return false, wait
+	return wait
 }
 
-// guessed counts a wrong guess for all servers. It returns 0 or, if there were limit
-// already, the seconds to wait.
-func (s *store) guessed(guess string, limit int, window, now unixTime) (wait int, err error) {
+func (s *store) countGuesses(guess string, change, limit int, now unixTime) (wait int, err error) {
 	id := hashSecret(guess)
 	err = s.update(func(t *tx) error {
-		wait = 0
 		m, err := read[mark](t, bucketMarks, id)
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case m == nil || m.Expires.expired(now):
-			m = &mark{Expires: now + window}
-		case m.Tries >= limit:
-			wait = int(m.Expires - now)
+		}
+		if m == nil || m.Expires.expired(now) {
+			m = &mark{Expires: now + guessWindow}
+		}
+		if wait = 0; change > 0 && m.Tries >= limit {
+			wait = min(int(m.Expires-now), guessWindow) // the clock of another server may be ahead
 			return nil
 		}
-		m.Tries++
-		t.put(bucketMarks, id, m)
+		if m.Tries += change; m.Tries > 0 {
+			t.put(bucketMarks, id, m)
+		} else {
+			t.delete(bucketMarks, id)
+		}
 		return nil
 	})
 	return wait, err
-}
-
-func (s *store) forgetGuesses(guess string) error {
-	return s.update(func(t *tx) error { t.delete(bucketMarks, hashSecret(guess)); return nil })
 }
 
 // try takes one of limit tries, before the secret is looked at, so that parallel
@@ -306,15 +316,15 @@ func (l *limiter) try(key string, limit int, now unixTime) int {
 }
 
 // giveBack returns at most n tries: those that were not used or, after a right
-// guess, all. It reports whether none is left, and others know of some.
+// guess, all. It reports whether others know of some.
 func (l *limiter) giveBack(key string, n int) (shared bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if t := l.tries[key]; t != nil {
 		if t.count -= n; t.count <= 0 {
 			delete(l.tries, key)
-			return t.shared
 		}
+		return t.shared
 	}
 	return false
 }
