@@ -252,6 +252,7 @@ func (b *batches) do(verb func(*tx) error, commit func([]*update) error) error {
 		close(other.done)
 	}
 	<-b.lead
+	<-u.done // another leader may have taken it
 	return u.err
 }
 

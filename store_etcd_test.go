@@ -537,6 +537,21 @@ func TestEtcd(t *testing.T) {
 			}
 		})
 	}
+	t.Run("many readers at once", func(t *testing.T) {
+		t.Parallel()
+		_, address := newFakeEtcd(t)
+		st := openAt(t, address)
+		if err := st.update(put("alice")); err != nil {
+			t.Fatal(err)
+		}
+		atOnce(64, func(int) {
+			for range 20 {
+				if u, err := st.userNamed("alice"); u == nil || err != nil {
+					t.Errorf("%v, %v", u, err)
+				}
+			}
+		})
+	})
 	t.Run("long runs of keys", func(t *testing.T) {
 		t.Parallel()
 		_, address := newFakeEtcd(t)
