@@ -49,7 +49,7 @@ type etcd struct {
 }
 
 const (
-	etcdOps      = 128         // of a kind in one transaction
+	etcdOps      = 127         // of a kind in one transaction: 128, less one for the transaction in it
 	etcdBytes    = 1 << 20     // to write in one transaction
 	etcdPage     = 500         // records that a scan fetches at once
 	memberTime   = time.Second // for a member to answer

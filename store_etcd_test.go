@@ -78,6 +78,10 @@ func (m *fakeEtcd) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if before != nil && !before(&request) {
 		panic(http.ErrAbortHandler)
 	}
+	if !request.fits(128) {
+		http.Error(w, `{"error": "etcdserver: too many operations in txn request", "code": 3}`, http.StatusBadRequest)
+		return
+	}
 	answer := m.transact(&request)
 	if after != nil && !after(&request) {
 		panic(http.ErrAbortHandler)
@@ -117,6 +121,18 @@ func (m *fakeEtcd) transact(request *etcdTransaction) []byte {
 		m.history[m.revision] = written
 	}
 	return must(json.Marshal(map[string]any{"header": map[string]any{"revision": fmt.Sprint(m.revision)}, "succeeded": succeeded, "responses": responses}))
+}
+
+// fits reports whether a transaction has few enough operations, as etcd counts them:
+// one in it may only have what the outer one has left.
+func (t *etcdTransaction) fits(most int) bool {
+	left := most - max(len(t.Compare), len(t.Success), len(t.Failure))
+	for _, op := range slices.Concat(t.Success, t.Failure) {
+		if op.Transaction != nil && !op.Transaction.fits(left) {
+			return false
+		}
+	}
+	return left >= 0
 }
 
 // holds reports whether all is as a transaction compares.
@@ -549,6 +565,16 @@ func TestEtcd(t *testing.T) {
 				if u, err := st.userNamed("alice"); u == nil || err != nil {
 					t.Errorf("%v, %v", u, err)
 				}
+			}
+		})
+	})
+	t.Run("hundreds of writers at once", func(t *testing.T) {
+		t.Parallel()
+		_, address := newFakeEtcd(t)
+		st := openAt(t, address)
+		atOnce(600, func(k int) {
+			if err := st.update(put(fmt.Sprint(k))); err != nil {
+				t.Error(err)
 			}
 		})
 	})
