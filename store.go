@@ -229,7 +229,7 @@ var errAnswered = errors.New("this authorization request has been answered")
 // that share a database tell each other.
 type mark struct {
 	Expires unixTime  `json:"exp"`
-	Tries   int       `json:"tries,omitempty"` // see guessed
+	Tries   int       `json:"tries,omitempty"` // see countGuesses
 	Server  uuid.UUID `json:"server,omitzero"` // see maySweep
 	Commit  uuid.UUID `json:"commit,omitzero"` // see etcd
 }

@@ -16,8 +16,9 @@ var (
 	errConflict = errors.New("others change the same records all the time")
 )
 
-// errStorage is in every error about writing or reading the file. The failed call
-// stored nothing, unless the disk failed at the very last step: then it may have.
+// errStorage is in every error about writing or reading the database. The failed call
+// stored nothing, unless the disk failed at the very last step, or etcd's answer got
+// lost: then it may have.
 var errStorage = errors.New("the database failed")
 
 // engine keeps the records. It runs verbs in transactions.

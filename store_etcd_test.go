@@ -237,6 +237,29 @@ func TestEtcd(t *testing.T) {
 			}
 		}
 	})
+	t.Run("R241 a verb sees nothing of those that share its transaction", func(t *testing.T) {
+		t.Parallel()
+		_, address := newFakeEtcd(t)
+		st := openAt(t, address)
+		// Each looks for what the first one makes up. That is another each time the
+		// verbs run, so it must be stored before.
+		atOnce(32, func(int) {
+			err := st.update(func(t *tx) error {
+				first, err := read[user](t, bucketUsers, []byte("first"))
+				if first == nil {
+					t.put(bucketUsers, []byte("first"), user{Name: uuid.NewString()})
+					return err
+				}
+				if t.get(bucketUsers, []byte(first.Name)) != nil {
+					return errReused
+				}
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	})
 	t.Run("R241 what was scanned is compared", func(t *testing.T) {
 		t.Parallel()
 		_, address := newFakeEtcd(t)

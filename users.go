@@ -210,10 +210,11 @@ const (
 
 // shareGuesses has the limiters count with those of other servers.
 func (s *server) shareGuesses() {
+	if !s.store.shared() {
+		return
+	}
 	for name, l := range map[string]*limiter{"passwords": &s.passwords, "secrets": &s.secrets, "user codes": &s.userCodes, "registrations": &s.registrations} {
-		if s.store.shared() {
-			l.name, l.store, l.late = name, s.store, l == &s.secrets
-		}
+		l.name, l.store, l.late = name, s.store, l == &s.secrets
 	}
 }
 
@@ -264,6 +265,8 @@ func (l *limiter) share(key string, change, limit int, now unixTime) (wait int) 
 	return wait
 }
 
+// countGuesses adds change to the guesses that all servers count. If one more would be
+// above limit, it returns the seconds to wait and counts nothing.
 func (s *store) countGuesses(guess string, change, limit int, now unixTime) (wait int, err error) {
 	id := hashSecret(guess)
 	err = s.update(func(t *tx) error {
