@@ -702,54 +702,70 @@ func TestFullFileSystem(t *testing.T) {
 // it is, or what the server reads in it is right, or an error of who needs it (R166).
 func TestBitRot(t *testing.T) {
 	t.Parallel()
-	t.Run("R166 flipped and truncated", func(t *testing.T) {
-		path := newDatabase(t)
-		i, known := start(t, onDisk(t, path)), new(oracle)
-		for range 20 {
-			access, refresh := i.tokens("web")
-			known.tell("access token", access)
-			known.tell("refresh token", refresh)
+	path := newDatabase(t)
+	i, known := start(t, onDisk(t, path)), new(oracle)
+	for range 20 {
+		access, refresh := i.tokens("web")
+		known.tell("access token", access)
+		known.tell("refresh token", refresh)
+	}
+	files := make(map[string][]byte)
+	for _, name := range []string{"after a kill", "after a stop"} {
+		if name == "after a stop" {
+			i.server.store.close()
 		}
-		i.server.store.close()
 		whole, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		used, _ := bolt.Open(path, 0o600, nil) // and then comes room to grow
-		size := 0
-		used.View(func(b *bolt.Tx) error { size = int(b.Size()); return nil })
-		used.Close()
-		refused, wrong := 0, 0
-		for range rounds(t, 100) {
-			damaged := bytes.Clone(whole)
-			cut := rand.IntN(4) == 0
-			bit := rand.IntN(size * 8)
-			if cut {
-				damaged = damaged[:bit/8]
-			} else {
-				damaged[bit/8] ^= 1 << (bit % 8)
-			}
-			if err := os.WriteFile(path, damaged, 0o600); err != nil {
+		files[name] = whole
+	}
+	for name, whole := range files {
+		t.Run("R166 flipped and truncated "+name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "grantling.db")
+			if err := os.WriteFile(path, whole, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			st, err := openStore(path)
+			used, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true}) // and then comes room to grow
 			if err != nil {
-				refused++
-				if after, err := os.ReadFile(path); err != nil || !bytes.Equal(damaged, after) {
-					t.Errorf("bit %d, cut %v: it was refused and changed: %v", bit, cut, err)
+				t.Fatal(err)
+			}
+			size := 0
+			used.View(func(b *bolt.Tx) error { size = int(b.Size()); return nil })
+			used.Close()
+			refused, wrong := 0, 0
+			for range rounds(t, 100) {
+				damaged := bytes.Clone(whole)
+				cut := rand.IntN(4) == 0
+				bit := rand.IntN(size * 8)
+				if cut {
+					damaged = damaged[:bit/8]
+				} else {
+					damaged[bit/8] ^= 1 << (bit % 8)
 				}
-				continue
+				if err := os.WriteFile(path, damaged, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				st, err := openStore(path)
+				if err != nil {
+					refused++
+					if after, err := os.ReadFile(path); err != nil || !bytes.Equal(damaged, after) {
+						t.Errorf("bit %d, cut %v: it was refused and changed: %v", bit, cut, err)
+					}
+					continue
+				}
+				if cut {
+					t.Errorf("%d bytes of %d: it was opened", bit/8, size)
+				}
+				if err := known.check(st, time.Now()); err != nil {
+					wrong++
+				}
+				guarded(st.close)
 			}
-			if cut {
-				t.Errorf("%d bytes of %d: it was opened", bit/8, size)
-			}
-			if err := known.check(st, time.Now()); err != nil {
-				wrong++
-			}
-			guarded(st.close)
-		}
-		t.Logf("%d refused, %d noticed by who needs it", refused, wrong)
-	})
+			t.Logf("%d refused, %d noticed by who needs it", refused, wrong)
+		})
+	}
 }
 
 // autoApproved returns a code of a server with -auto-approve.

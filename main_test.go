@@ -37,8 +37,8 @@ import (
 
 var binaryFolder string // empty: not built
 
-// binary builds grantling, once for all tests.
-var binary = sync.OnceValues(func() (string, error) {
+// program builds grantling, once for all tests.
+var program = sync.OnceValues(func() (string, error) {
 	folder, err := os.MkdirTemp("", "grantling-test-*")
 	if err != nil {
 		return "", err
@@ -90,7 +90,7 @@ const patience = 30 * time.Second
 // command is a grantling in a folder, which gets its temporary files too.
 func command(t *testing.T, folder string, env []string, args ...string) *exec.Cmd {
 	t.Helper()
-	path, err := binary()
+	path, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -101,7 +101,7 @@ func TestDocsTranscripts(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil || runtime.GOOS == "windows" {
 		t.Skip("no curl, or no shell that it is for")
 	}
-	path, err := binary()
+	path, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -255,7 +255,7 @@ func checkWhole(path string, tx *bolt.Tx) error {
 			return fmt.Errorf("it has no bucket %s", name)
 		}
 	}
-	return nil
+	return checkPages(path, tx)
 }
 
 func checkFormat(format []byte) error {

@@ -2,7 +2,7 @@ package main
 
 import (
 	"bytes"
-	encoding "encoding/binary"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/http"
@@ -121,6 +121,94 @@ func TestDamagedPages(t *testing.T) {
 	})
 }
 
+// TestDamagedAfterKill is R166: a start after a kill looks at all pages, and names
+// the one that is damaged.
+func TestDamagedAfterKill(t *testing.T) {
+	t.Parallel()
+	path := newDatabase(t)
+	st, err := openStore(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.close() })
+	if err := st.register([]*user{{Username: "one more"}}, nil); err != nil { // from here on the file has no list of free pages
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	killed := filepath.Join(t.TempDir(), "killed.db")
+	if err := os.WriteFile(killed, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := openStore(killed); err != nil {
+		t.Fatalf("nothing is damaged: %v", err)
+	} else {
+		again.close()
+	}
+	order, size := binary.NativeEndian, os.Getpagesize()
+	// A branch that is in use: its id, and of its first record the place of the key
+	// and the page below, which is a leaf.
+	var root uint64
+	st.engine.(*file).db.View(func(b *bolt.Tx) error { root = uint64(b.Bucket(bucketUsers).Root()); return nil })
+	branch := int(root) * size
+	below := order.Uint64(whole[branch+24:])
+	leaf := int(below) * size
+	if order.Uint16(whole[branch+8:]) != 1 || order.Uint16(whole[leaf+8:]) != 2 {
+		t.Fatal("the users fill no branch")
+	}
+	put32 := func(at int, n uint32) func([]byte) { return func(file []byte) { order.PutUint32(file[at:], n) } }
+	put64 := func(at int, n uint64) func([]byte) { return func(file []byte) { order.PutUint64(file[at:], n) } }
+	put16 := func(at int, n uint16) func([]byte) { return func(file []byte) { order.PutUint16(file[at:], n) } }
+	both := func(one, other func([]byte)) func([]byte) { return func(file []byte) { one(file); other(file) } }
+	for _, row := range []struct {
+		name   string
+		damage func(file []byte)
+		page   uint64
+		want   string
+	}{
+		{"a leaf that was never written", func(file []byte) { clear(file[leaf : leaf+size]) }, below, "says that it is page 0"},
+		{"a branch that was never written", func(file []byte) { clear(file[branch : branch+size]) }, root, "says that it is page 0"},
+		{"another kind of page", put16(leaf+8, 16), below, "is not one of records"},
+		{"a branch without records", put16(branch+10, 0), root, "is not one of records"},
+		{"a page larger than the file", put32(leaf+12, 1<<30), below, "is not as large as it says"},
+		{"more records than room", put16(leaf+10, 0xffff), below, "is not as large as it says"},
+		{"a page below that is behind the end", put64(branch+24, 1<<40), 1 << 40, "is behind the end of the file"},
+		{"a page below itself", put64(branch+24, root), root, "is used twice"},
+		{"a key far behind its page", put32(branch+16, 1<<31), root, "has a record that ends behind it"},
+		{"a long key", put32(branch+20, 1<<31), root, "has a record that ends behind it"},
+		{"a long value", put32(leaf+28, 1<<31), below, "has a record that ends behind it"},
+		{"a key that is too high", func(file []byte) { file[leaf+16+int(order.Uint32(file[leaf+20:]))] = 0xff }, below, "has keys that are not in order"},
+		{"a key that is too low", func(file []byte) { file[branch+32+int(order.Uint32(file[branch+32:]))] = 0 }, root, "has keys that are not in order"},
+		{"half a bucket", both(put32(leaf+16, 1), put32(leaf+28, 15)), below, "has half a bucket"},
+		{"a record as a bucket", put32(leaf+16, 1), 0, "is behind the end of the file"},
+	} {
+		t.Run("R166 "+row.name, func(t *testing.T) {
+			t.Parallel()
+			damaged := bytes.Clone(whole)
+			row.damage(damaged)
+			file := filepath.Join(t.TempDir(), "damaged.db")
+			if err := os.WriteFile(file, damaged, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			want := fmt.Sprintf("page %d %s", row.page, row.want)
+			if row.page == 0 {
+				want = row.want
+			}
+			if st, err := openStore(file); err == nil {
+				st.close()
+				t.Error("it was opened")
+			} else if !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), want) {
+				t.Errorf("error %q, want the file and %q", err, want)
+			}
+			if after, err := os.ReadFile(file); err != nil || !bytes.Equal(damaged, after) {
+				t.Errorf("the file was changed: %v", err)
+			}
+		})
+	}
+}
+
 // TestHandover: a start that waits for another process to end its work does
 // not take what that one still writes for damage.
 func TestHandover(t *testing.T) {
@@ -169,10 +257,10 @@ func TestFreePages(t *testing.T) {
 		}
 		// The two meta pages of bbolt; the one with the later transaction counts.
 		meta := file[16:]
-		if other := file[os.Getpagesize()+16:]; encoding.NativeEndian.Uint64(other[48:]) > encoding.NativeEndian.Uint64(meta[48:]) {
+		if other := file[os.Getpagesize()+16:]; binary.NativeEndian.Uint64(other[48:]) > binary.NativeEndian.Uint64(meta[48:]) {
 			meta = other
 		}
-		return encoding.NativeEndian.Uint64(meta[32:]) != 1<<64-1
+		return binary.NativeEndian.Uint64(meta[32:]) != 1<<64-1
 	}
 	for range 2 {
 		st, err := openStore(path)
