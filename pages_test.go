@@ -943,8 +943,12 @@ func everyFlow(i *instance) map[string]string {
 	credential("code shown", regexp.MustCompile(`id="code">([^<]*)<`).FindStringSubmatch(shown.body)[1])
 	i.withCookie("").get(shown.Request.URL.String()).wantPage(http.StatusBadRequest)
 
-	// Every secret where it does not belong.
-	for _, secret := range slices.Sorted(maps.Values(secrets)) {
+	// A secret of each kind where it does not belong.
+	for _, kind := range []string{
+		"alice's password", "a guess", "web's secret", "Basic credentials", "verifier", "state", "random", "form token", "mac", "cookie",
+		"code", "access token by code", "refresh token by code", "access token in the fragment", "refresh token by password",
+	} {
+		secret := secrets[kind]
 		everywhere := url.Values{}
 		for name := range isParameter {
 			everywhere.Set(name, secret)
@@ -986,21 +990,26 @@ func spellings(secret string) []string {
 	return all
 }
 
-// TestDataAtRest is R173: RFC 6749 §10.3, §10.4, §10.5. Free pages are looked
-// at as well: bbolt leaves old bytes there.
-func TestDataAtRest(t *testing.T) {
+// logged returns an instance, and what it logs as text and as JSON.
+func logged(t *testing.T, options ...func(*server)) (i *instance, text, object *lockedBuffer) {
+	t.Helper()
+	text, object = new(lockedBuffer), new(lockedBuffer)
+	all := &slog.HandlerOptions{Level: slog.LevelDebug}
+	i = start(t, append(options, func(s *server) {
+		s.log = slog.New(slog.NewMultiHandler(slog.NewTextHandler(text, all), slog.NewJSONHandler(object, all)))
+	})...)
+	return i, text, object
+}
+
+// TestNoSecrets: what is kept and what is logged tell no secrets.
+func TestNoSecrets(t *testing.T) {
 	t.Parallel()
+	file := filepath.Join(t.TempDir(), "grantling.db")
+	i, text, object := logged(t, onDisk(t, file))
+	secrets := everyFlow(i)
+	// RFC 6749 §10.3, §10.4, §10.5. Free pages are looked at as well: bbolt leaves
+	// old bytes there.
 	t.Run("10.3 R173 no secret is in the file", func(t *testing.T) {
-		file := filepath.Join(t.TempDir(), "grantling.db")
-		i := start(t, func(s *server) {
-			st, err := openStore(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { st.close() })
-			s.store = st
-		})
-		secrets := everyFlow(i)
 		check := func() {
 			data, err := os.ReadFile(file)
 			if err != nil {
@@ -1030,30 +1039,8 @@ func TestDataAtRest(t *testing.T) {
 		}
 		check()
 	})
-}
-
-// TestLog is R174 and R175: what is logged tells no secrets and is one record
-// a request, whatever the request.
-func TestLog(t *testing.T) {
-	t.Parallel()
-	start := func(t *testing.T) (i *instance, text, object *lockedBuffer) {
-		text, object = new(lockedBuffer), new(lockedBuffer)
-		all := &slog.HandlerOptions{Level: slog.LevelDebug}
-		i = start(t, inMemory(t), func(s *server) {
-			s.log = slog.New(slog.NewMultiHandler(slog.NewTextHandler(text, all), slog.NewJSONHandler(object, all)))
-			s.routes["/bug"] = []*route{{methods: "GET, POST", handle: func(w http.ResponseWriter, r *http.Request, x *exchange) error {
-				form, _ := x.body()
-				panic(fmt.Sprint("a form of ", len(form)))
-			}}}
-		})
-		return i, text, object
-	}
-	t.Run("R174 no secrets", func(t *testing.T) {
-		t.Parallel()
-		i, text, object := start(t)
-		delete(i.server.routes, "/bug")
-		secrets := everyFlow(i)
-		// A failing store and a bug tell none either.
+	t.Run("R174 no secret is in the log", func(t *testing.T) {
+		// A failing store tells none either.
 		i.server.store.close()
 		failing := maps.Clone(withClient("legacy", credentials("alice", "wonderland")))
 		failing.Set("grant_type", "password")
@@ -1081,9 +1068,19 @@ func TestLog(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestLog is R175: what is logged is one record a request, whatever the request.
+func TestLog(t *testing.T) {
+	t.Parallel()
 	t.Run("R175 no forged records", func(t *testing.T) {
 		t.Parallel()
-		i, text, object := start(t)
+		i, text, object := logged(t, inMemory(t), func(s *server) {
+			s.routes["/bug"] = []*route{{methods: "GET, POST", handle: func(w http.ResponseWriter, r *http.Request, x *exchange) error {
+				form, _ := x.body()
+				panic(fmt.Sprint("a form of ", len(form)))
+			}}}
+		})
 		evil := []string{
 			"\ntime=2026-01-01T00:00:00Z level=ERROR msg=forged", "\r\nforged", "x\x1b[2J\x1b[31mforged", "\"}\n{\"msg\":\"forged\"}", "x\x00y", "a=b c=d",
 			"\u0085forged", "\u2028forged", "\u202eforged", "\u009b31m", "\xff\xfe", "\\n", "\x7f", "\u200b", "\x08\x08\x08",

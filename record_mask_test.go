@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -48,7 +49,7 @@ func secretsOf(p *profile, x *exchange) []string {
 			if c, ok := cookieFormat.parse(found); ok && id == uuid.Nil {
 				id = c.id
 			}
-			if isRecent(id) {
+			if isRecent(id) && !slices.Contains(secrets, found) {
 				secrets = append(secrets, found)
 			}
 		}
