@@ -58,12 +58,12 @@ func TestMain(m *testing.M) {
 	http.DefaultTransport = roundTripper(http.DefaultTransport.RoundTrip)
 	http.DefaultClient.Timeout = patience
 	debug.SetGCPercent(400) // much is allocated, and little of it lives
-	// Some tests wait for processes and disks: three for each core keep it busy.
+	// Some tests wait for processes and disks: four for each core keep it busy.
 	flag.Parse()
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
 	if !given {
-		flag.Set("test.parallel", strconv.Itoa(3*runtime.GOMAXPROCS(0)))
+		flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0)))
 	}
 	status := m.Run()
 	// Every reason is that of some refusal, and its check is passed too, unless it is
