@@ -744,6 +744,7 @@ func TestBitRot(t *testing.T) {
 				} else {
 					damaged[bit/8] ^= 1 << (bit % 8)
 				}
+				os.Remove(path) // bbolt may have been unable to close it
 				if err := os.WriteFile(path, damaged, 0o600); err != nil {
 					t.Fatal(err)
 				}

@@ -255,7 +255,7 @@ func checkWhole(path string, tx *bolt.Tx) error {
 			return fmt.Errorf("it has no bucket %s", name)
 		}
 	}
-	return checkPages(path, tx)
+	return checkPages(tx)
 }
 
 func checkFormat(format []byte) error {

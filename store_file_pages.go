@@ -1,11 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
-	"os"
+	"unsafe"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -13,91 +12,76 @@ import (
 // filePages are the pages of a file, as bbolt writes them: a header of 16 bytes, 16
 // bytes for each record, then keys and values.
 type filePages struct {
-	file *os.File
-	size int64 // of a page
-	many uint64
-	seen map[uint64]bool
+	file []byte
+	size uint64 // of a page
+	seen []bool // by page
 }
 
 var native = binary.NativeEndian
 
-// checkPages checks what bbolt will read to find the free pages, if a killed server
-// left no list of them. bbolt does it in a goroutine of its own, where a damaged
-// page would end the process.
-func checkPages(path string, tx *bolt.Tx) error {
-	file, err := os.Open(path)
-	if err != nil {
-		return err
+// checkPages checks that bbolt can read all pages to find the free ones, if a killed
+// server left no list of them. bbolt does it in a goroutine of its own, where a
+// damaged page would end the process. That the keys are in order it checks itself.
+func checkPages(tx *bolt.Tx) error {
+	info := tx.DB().Info()
+	file := unsafe.Slice((*byte)(*(*unsafe.Pointer)(unsafe.Pointer(&info.Data))), tx.Size()) // where it is mapped to
+	size := uint64(info.PageSize)
+	if list := native.Uint64(file[uint64(tx.ID()%2)*size+48:]); list != math.MaxUint64 { // in the meta page of this transaction
+		return nil
 	}
-	defer file.Close()
-	size := int64(tx.DB().Info().PageSize)
-	list := make([]byte, 8) // where it is, in the meta page of this transaction
-	if _, err := file.ReadAt(list, int64(tx.ID()%2)*size+48); err != nil || native.Uint64(list) != math.MaxUint64 {
-		return err
-	}
-	p := &filePages{file, size, uint64(tx.Size() / size), make(map[uint64]bool)}
-	return p.check(uint64(tx.Cursor().Bucket().Root()), nil, nil)
+	p := &filePages{file, size, make([]bool, uint64(len(file))/size)}
+	return p.check(uint64(tx.Cursor().Bucket().Root()))
 }
 
-// check checks a page and all below it. Their keys are at least from and less than
-// to; a nil to is no limit.
-func (p *filePages) check(id uint64, from, to []byte) error {
+// check checks a page and all below it.
+func (p *filePages) check(id uint64) error {
 	page, err := p.read(id)
 	if err != nil {
 		return err
 	}
 	leaf := native.Uint16(page[8:]) == 2
-	for n := int(native.Uint16(page[10:])); n > 0; n-- {
-		record := page[16*n:]
+	for n := range native.Uint16(page[10:]) {
+		record := page[16+16*int(n):]
 		// A branch has place and size of the key, and the page below. A leaf has flags,
 		// place and size of the key, and the size of the value.
 		place, value := record, uint64(0)
 		if leaf {
 			place, value = record[4:], uint64(native.Uint32(record[12:]))
 		}
-		start := uint64(native.Uint32(place))
-		end := start + uint64(native.Uint32(place[4:]))
+		end := uint64(native.Uint32(place)) + uint64(native.Uint32(place[4:]))
 		if end+value > uint64(len(record)) {
 			return damagedPage(id, "has a record that ends behind it")
 		}
-		key := record[start:end]
-		if bytes.Compare(key, from) < 0 || to != nil && bytes.Compare(key, to) >= 0 {
-			return damagedPage(id, "has keys that are not in order")
-		}
 		switch {
 		case !leaf:
-			err = p.check(native.Uint64(record[8:]), key, to)
+			err = p.check(native.Uint64(record[8:]))
 		case native.Uint32(record)&1 == 0: // not a bucket
 		case value < 16:
 			return damagedPage(id, "has half a bucket")
 		case native.Uint64(record[end:]) != 0: // not a small bucket, which is in the value
-			err = p.check(native.Uint64(record[end:]), nil, nil)
+			err = p.check(native.Uint64(record[end:]))
 		}
 		if err != nil {
 			return err
 		}
-		to = key
 	}
 	return nil
 }
 
 // read returns a page of records, with all the pages that it fills.
 func (p *filePages) read(id uint64) ([]byte, error) {
-	if id >= p.many {
+	many := uint64(len(p.seen))
+	if id >= many {
 		return nil, damagedPage(id, "is behind the end of the file")
 	}
-	header := make([]byte, 16)
-	if _, err := p.file.ReadAt(header, int64(id)*p.size); err != nil {
-		return nil, err
-	}
-	kind, count, more := native.Uint16(header[8:]), int64(native.Uint16(header[10:])), uint64(native.Uint32(header[12:]))
-	size := p.size * int64(1+more)
+	page := p.file[id*p.size:]
+	kind, count, more := native.Uint16(page[8:]), uint64(native.Uint16(page[10:])), uint64(native.Uint32(page[12:]))
 	switch {
-	case native.Uint64(header) != id:
-		return nil, damagedPage(id, fmt.Sprintf("says that it is page %d", native.Uint64(header)))
+	case native.Uint64(page) != id:
+		return nil, damagedPage(id, fmt.Sprintf("says that it is page %d", native.Uint64(page)))
 	case kind != 2 && (kind != 1 || count == 0):
 		return nil, damagedPage(id, "is not one of records")
-	case id+more >= p.many || 16+16*count > size:
+	case id+more >= many || 16+16*count > (1+more)*p.size:
 		return nil, damagedPage(id, "is not as large as it says")
 	}
 	for n := id; n <= id+more; n++ {
@@ -106,9 +90,7 @@ func (p *filePages) read(id uint64) ([]byte, error) {
 		}
 		p.seen[n] = true
 	}
-	page := make([]byte, size)
-	_, err := p.file.ReadAt(page, int64(id)*p.size)
-	return page, err
+	return page[:(1+more)*p.size], nil
 }
 
 func damagedPage(page uint64, how string) error {

@@ -179,8 +179,8 @@ func TestDamagedAfterKill(t *testing.T) {
 		{"a key far behind its page", put32(branch+16, 1<<31), root, "has a record that ends behind it"},
 		{"a long key", put32(branch+20, 1<<31), root, "has a record that ends behind it"},
 		{"a long value", put32(leaf+28, 1<<31), below, "has a record that ends behind it"},
-		{"a key that is too high", func(file []byte) { file[leaf+16+int(order.Uint32(file[leaf+20:]))] = 0xff }, below, "has keys that are not in order"},
-		{"a key that is too low", func(file []byte) { file[branch+32+int(order.Uint32(file[branch+32:]))] = 0 }, root, "has keys that are not in order"},
+		{"a key that is too high", func(file []byte) { file[leaf+16+int(order.Uint32(file[leaf+20:]))] = 0xff }, 0, "failed to get all reachable pages"},
+		{"a key that is too low", func(file []byte) { file[branch+32+int(order.Uint32(file[branch+32:]))] = 0 }, 0, "failed to get all reachable pages"},
 		{"half a bucket", both(put32(leaf+16, 1), put32(leaf+28, 15)), below, "has half a bucket"},
 		{"a record as a bucket", put32(leaf+16, 1), 0, "is behind the end of the file"},
 	} {
