@@ -16,7 +16,11 @@ import (
 )
 
 // in returns the browser as seen from a subtest.
-func (b *browser) in(t *testing.T) *browser { return &browser{b.instance.in(t), b.client} }
+func (b *browser) in(t *testing.T) *browser {
+	sub := *b
+	sub.instance = b.instance.in(t)
+	return &sub
+}
 
 // authorizeRaw sends an authorization request whose query goes out as it is.
 func (b *browser) authorizeRaw(query string) *reply {

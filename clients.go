@@ -298,13 +298,11 @@ func parseBasic(authorization string, x *exchange) (clientCredentials, error) {
 	if !found {
 		return refused("the Basic credentials have no colon")
 	}
-	id, err = url.QueryUnescape(id)
-	if err != nil {
+	if id, err = url.QueryUnescape(id); err != nil {
 		return refused("the client_id in the Basic credentials is not form-urlencoded, which comes before base64")
 	}
 	undecoded := secret
-	secret, err = url.QueryUnescape(undecoded)
-	if err != nil {
+	if secret, err = url.QueryUnescape(undecoded); err != nil {
 		return refused("the client_secret in the Basic credentials is not form-urlencoded, which comes before base64")
 	}
 	x.holds(basicMalformed, true)
@@ -349,17 +347,18 @@ func (s *server) authenticateClient(r *http.Request, body values, x *exchange) (
 	case !x.holds(clientSecretMissing, credentials.secret != ""):
 		return nil, invalidClient(rfc6749("3.2.1"), clientSecretMissing, "this is a confidential client: its secret is missing")
 	}
-	right, wait := s.secrets.guess(c.ClientID+"\x00"+source(r), secretTries, secretTries, x.now, func() bool {
+	right, wait, err := s.secrets.guess(c.ClientID+"\x00"+source(r), secretTries, secretTries, x.now, func() bool {
 		return subtle.ConstantTimeCompare(c.SecretHash, hashSecret(credentials.secret)) == 1
 	})
-	if !x.holds(guessedTooOften, wait == 0) {
+	switch {
+	case err != nil:
+		return nil, err
+	case !x.holds(guessedTooOften, wait == 0):
 		return nil, tooManyGuesses(invalidClient, rfc6749("2.3.1"), wait)
+	case x.holds(clientSecretWrong, right):
+		return c, nil
+	case !x.holds(clientSecretNotEncoded, subtle.ConstantTimeCompare(c.SecretHash, hashSecret(credentials.undecoded)) == 0):
+		return nil, invalidClient(rfc6749("2.3.1"), clientSecretNotEncoded, "the client secret is right, but in the Basic credentials it must be form-urlencoded before base64")
 	}
-	if !x.holds(clientSecretWrong, right) {
-		if !x.holds(clientSecretNotEncoded, subtle.ConstantTimeCompare(c.SecretHash, hashSecret(credentials.undecoded)) == 0) {
-			return nil, invalidClient(rfc6749("2.3.1"), clientSecretNotEncoded, "the client secret is right, but in the Basic credentials it must be form-urlencoded before base64")
-		}
-		return nil, invalidClient(rfc6749("5.2"), clientSecretWrong, "the client secret is wrong")
-	}
-	return c, nil
+	return nil, invalidClient(rfc6749("5.2"), clientSecretWrong, "the client secret is wrong")
 }

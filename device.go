@@ -204,14 +204,14 @@ func (s *server) answerDevice(form values, posted bool, shown pageData, x *excha
 	var code *oneTime
 	var c *client
 	var err error
-	_, wait := s.userCodes.guess(x.visitor.user.Username, userCodeTries, 1, x.now, func() bool { // not all back: the user may guess between codes of their own
+	_, wait, uncounted := s.userCodes.guess(x.visitor.user.Username, userCodeTries, 1, x.now, func() bool { // not all back: the user may guess between codes of their own
 		code, c, err = s.findDevice(form["user_code"], x)
 		return err == nil
 	})
 	if !x.holds(guessedTooOften, wait == 0) {
 		return tooManyGuesses(accessDenied, rfc8628("5.1"), wait)
 	}
-	if err != nil {
+	if err := cmp.Or(uncounted, err); err != nil {
 		return err
 	}
 	x.ClientID = c.ClientID

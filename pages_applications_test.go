@@ -194,7 +194,7 @@ func TestApplicationOwner(t *testing.T) {
 	bob := i.as("bob")
 	bob.register(registrationForm())
 	t.Run("R149 another user", func(t *testing.T) {
-		bob := &browser{i.in(t), bob.client}
+		bob := bob.in(t)
 		if list := bob.get("/account/applications"); strings.Contains(list.body, id) {
 			t.Errorf("bob sees alice's application: %s", list.body)
 		}
@@ -210,7 +210,7 @@ func TestApplicationOwner(t *testing.T) {
 		unchanged(t)
 	})
 	t.Run("R149 an application without an owner", func(t *testing.T) {
-		bob := &browser{i.in(t), bob.client}
+		bob := bob.in(t)
 		for _, path := range paths {
 			bob.fill(path, url.Values{"id": {"other"}}).wantPage(http.StatusNotFound)
 		}
@@ -259,7 +259,7 @@ func TestApplicationOwner(t *testing.T) {
 		unchanged(t)
 	})
 	t.Run("R151 the secret is shown once", func(t *testing.T) {
-		alice := &browser{i.in(t), alice.client}
+		alice := alice.in(t)
 		for _, path := range []string{"/", "/account/applications", "/account/applications/edit?id=" + id, "/account/authorized"} {
 			if r := alice.get(path); strings.Contains(r.body, secret) {
 				t.Errorf("%s shows the secret", path)
@@ -295,7 +295,7 @@ func TestApplicationForms(t *testing.T) {
 	foreign := i.as("bob").token()
 	for path, form := range forms {
 		t.Run("R150 "+path, func(t *testing.T) {
-			b := &browser{i.in(t), b.client}
+			b := b.in(t)
 			for name, wrong := range map[string]string{"without token": "", "token of bob": foreign, "token altered": token[1:] + "A"} {
 				form := cloneForm(form)
 				form.Set("form_token", wrong)
@@ -425,7 +425,7 @@ func TestApplicationProblems(t *testing.T) {
 		{"R153 no grant", "grant_types", "none", "The grants are missing: tick at least one."},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			b := &browser{i.in(t), b.client}
+			b := b.in(t)
 			form := registrationForm()
 			form.Set(row.field, row.value)
 			form.Set("out_of_band", "")
@@ -457,7 +457,7 @@ func TestApplicationProblems(t *testing.T) {
 		})
 	}
 	t.Run("R153 everything at once", func(t *testing.T) {
-		b := &browser{i.in(t), b.client}
+		b := b.in(t)
 		r := b.fill("/account/applications/new", url.Values{"client_uri": {"x"}, "description": {long}, "redirect_uris": {"x\r\ny"}, "scope": {`"`}})
 		all := regexp.MustCompile(`id="([a-z_]+)-problem">`).FindAllStringSubmatch(r.body, -1)
 		for n, field := range []string{"client_name", "client_uri", "description", "redirect_uris", "grant_types", "scope"} {

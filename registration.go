@@ -48,7 +48,10 @@ func (s *server) handleRegistration(w http.ResponseWriter, r *http.Request, x *e
 	if x.wrong != nil {
 		return x.wrong
 	}
-	_, wait := s.registrations.guess(source(r), registrationTries, 0, x.now, func() bool { return false }) // each counts
+	_, wait, err := s.registrations.guess(source(r), registrationTries, 0, x.now, func() bool { return false }) // each counts
+	if err != nil {
+		return err
+	}
 	if !x.holds(guessedTooOften, wait == 0) {
 		return tooManyGuesses(unavailable, section("RFC 7591 §5"), wait)
 	}

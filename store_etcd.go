@@ -444,7 +444,7 @@ func (e *etcd) askOne(url string, body []byte, answer any) (err error, again boo
 	case refusal.Code == 16 || strings.Contains(refusal.Error, "auth store is old"): // the token is no longer good
 		e.token.Store(nil)
 		return err, e.password != ""
-	default: // another member, or another moment, may not have these
-		return err, slices.Contains([]int{1, 2, 4, 8, 10, 13, 14}, refusal.Code)
+	default: // another member, or another moment, may not have these; a full database (8) stays full
+		return err, slices.Contains([]int{1, 2, 4, 10, 13, 14}, refusal.Code)
 	}
 }

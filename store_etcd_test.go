@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -420,8 +421,8 @@ func TestEtcd(t *testing.T) {
 		_, address := newFakeEtcd(t)
 		servers := []*limiter{{name: "secrets", store: openAt(t, address), late: true}, {name: "secrets", store: openAt(t, address), late: true}}
 		guess := func(k int, now unixTime, right bool) string {
-			ok, wait := servers[k].guess("web", 3, 3, now, func() bool { return right })
-			return fmt.Sprint(ok, " ", wait)
+			ok, wait, err := servers[k].guess("web", 3, 3, now, func() bool { return right })
+			return fmt.Sprint(ok, " ", wait, " ", err)
 		}
 		for n, row := range []struct {
 			server int
@@ -429,10 +430,10 @@ func TestEtcd(t *testing.T) {
 			right  bool
 			want   string
 		}{
-			{0, 100, false, "false 0"}, {1, 101, false, "false 0"}, {0, 102, false, "false 0"},
-			{1, 103, false, "false 57"}, {1, 104, true, "false 56"}, {0, 104, false, "false 56"}, {0, 105, true, "false 55"},
-			{0, 160, true, "true 0"}, {1, 160, false, "false 0"}, {1, 161, false, "false 0"}, {1, 161, true, "true 0"},
-			{0, 162, false, "false 0"}, {0, 162, false, "false 0"}, {0, 162, false, "false 0"}, {1, 163, false, "false 59"},
+			{0, 100, false, "false 0 <nil>"}, {1, 101, false, "false 0 <nil>"}, {0, 102, false, "false 0 <nil>"},
+			{1, 103, false, "false 57 <nil>"}, {1, 104, true, "false 56 <nil>"}, {0, 104, false, "false 56 <nil>"}, {0, 105, true, "false 55 <nil>"},
+			{0, 160, true, "true 0 <nil>"}, {1, 160, false, "false 0 <nil>"}, {1, 161, false, "false 0 <nil>"}, {1, 161, true, "true 0 <nil>"},
+			{0, 162, false, "false 0 <nil>"}, {0, 162, false, "false 0 <nil>"}, {0, 162, false, "false 0 <nil>"}, {1, 163, false, "false 59 <nil>"},
 		} {
 			if got := guess(row.server, row.now, row.right); got != row.want {
 				t.Errorf("guess %d: %s, want %s", n+1, got, row.want)
@@ -445,14 +446,40 @@ func TestEtcd(t *testing.T) {
 		ahead, behind := &limiter{store: openAt(t, address)}, &limiter{store: openAt(t, address)}
 		wrong := func() bool { return false }
 		for n := range 3 {
-			if _, wait := ahead.guess("web", 3, 3, 300, wrong); wait != 0 {
-				t.Errorf("guess %d: %d", n, wait)
+			if _, wait, err := ahead.guess("web", 3, 3, 300, wrong); wait != 0 || err != nil {
+				t.Errorf("guess %d: %d, %v", n, wait, err)
 			}
 		}
 		for n := range 3 {
-			if ok, wait := behind.guess("web", 3, 3, 100, func() bool { return true }); ok || wait != guessWindow {
-				t.Errorf("guess %d with the other clock: %v, %d", n, ok, wait)
+			if ok, wait, err := behind.guess("web", 3, 3, 100, func() bool { return true }); ok || wait != guessWindow || err != nil {
+				t.Errorf("guess %d with the other clock: %v, %d, %v", n, ok, wait, err)
 			}
+		}
+	})
+	t.Run("R244 a guess that cannot be counted is unavailable", func(t *testing.T) {
+		t.Parallel()
+		m, address := newFakeEtcd(t)
+		i := start(t, func(s *server) { s.store = openAt(t, address); s.shareGuesses() })
+		access, _ := i.tokens("web")
+		b := i.as("alice")
+		m.mu.Lock()
+		m.refuse = func(r *etcdTransaction) bool { return r.writes(bucketMarks) }
+		m.mu.Unlock()
+		b.mayFail = true
+		for _, r := range []*reply{
+			b.post(i.endpoint("token"), with(clientCredentialsOf("web"), "client_secret", "guess")),
+			b.post(i.endpoint("token"), passwordOf("legacy", "alice", "guess")),
+			b.post(i.endpoint("token"), passwordOf("legacy", "alice", "wonderland")),
+			b.post("/login", b.get("/login").form(credentials("alice", "guess"))),
+			b.post("/device", b.get("/device").form(url.Values{"user_code": {"BCDF-GHJK"}})),
+			b.do("POST", i.path("registration"), `{"redirect_uris": ["https://a.example/cb"]}`, "Content-Type", "application/json"),
+		} {
+			if r.StatusCode != http.StatusServiceUnavailable || r.Header.Get("Retry-After") != "5" {
+				t.Errorf("%s: status %d, Retry-After %q: %s", r.Request.URL.Path, r.StatusCode, r.Header.Get("Retry-After"), r.body)
+			}
+		}
+		if !i.alive(access) {
+			t.Error("a right secret is refused where nothing is written")
 		}
 	})
 	t.Run("R244 passwords count before they are checked", func(t *testing.T) {
@@ -467,7 +494,7 @@ func TestEtcd(t *testing.T) {
 			t.Errorf("%d are checked, want 10", n)
 		}
 		for n := range 3 {
-			if ok, wait := servers[n%2].guess("bob", 1, 1, 100, func() bool { return true }); !ok || wait != 0 {
+			if ok, wait, err := servers[n%2].guess("bob", 1, 1, 100, func() bool { return true }); !ok || wait != 0 || err != nil {
 				t.Errorf("right guess %d: %v, %d", n, ok, wait)
 			}
 		}

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
-	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -255,23 +253,9 @@ func TestRevoke(t *testing.T) {
 // failing sends a form to an endpoint that is expected to fail.
 func (i *instance) failing(endpoint string, form url.Values) *reply {
 	i.Helper()
-	req, err := http.NewRequest("POST", i.endpoint(endpoint), strings.NewReader(form.Encode()))
-	if err != nil {
-		i.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		i.Fatal(err)
-	}
-	defer res.Body.Close()
-	data, err := io.ReadAll(res.Body)
-	if err != nil {
-		i.Fatal(err)
-	}
-	r := &reply{Response: res, i: i, body: string(data)}
-	json.Unmarshal(data, &r.json)
-	return r
+	b := i.browser()
+	b.mayFail = true
+	return b.post(i.endpoint(endpoint), form)
 }
 
 // wantUnavailable wants the answer of a server whose disk is full.

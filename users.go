@@ -135,9 +135,10 @@ func (s *server) checkPassword(ctx context.Context, username, password, source s
 	case <-ctx.Done():
 		return nil, 0, temporarilyUnavailable(serverBusy, "too many people are signing in; try again in a moment")
 	}
+	var unknown error
 	check := func() bool {
 		var known *user
-		if known, err = s.store.userNamed(username); err != nil {
+		if known, unknown = s.store.userNamed(username); unknown != nil {
 			return false
 		}
 		candidate := passwordHash{Salt: make([]byte, 16), Rounds: s.hashRounds, Hash: make([]byte, sha256.Size)}
@@ -150,11 +151,12 @@ func (s *server) checkPassword(ctx context.Context, username, password, source s
 		return u != nil
 	}
 	// Count the source first, so that it cannot fill the limiter with usernames.
-	_, waitAll := s.passwords.guess(source, sourceTries, 1, now, func() (right bool) {
-		right, wait = s.passwords.guess(username+"\x00"+source, passwordTries, passwordTries, now, check)
-		return right || wait > 0 // then nothing was hashed
+	var uncounted error
+	_, waitAll, err := s.passwords.guess(source, sourceTries, 1, now, func() (right bool) {
+		right, wait, uncounted = s.passwords.guess(username+"\x00"+source, passwordTries, passwordTries, now, check)
+		return right || wait > 0 || uncounted != nil // then nothing was hashed
 	})
-	return u, max(wait, waitAll), err
+	return u, max(wait, waitAll), cmp.Or(unknown, uncounted, err)
 }
 
 // In characters.
@@ -219,40 +221,40 @@ func (s *server) shareGuesses() {
 }
 
 // guess checks a guess, if there are tries left, and returns back of them if it is
-// right. wait is 0, or the seconds to wait for another try: then ok means nothing.
+// right. wait is 0, or the seconds to wait for another try: then ok means nothing,
+// as with an error, after which other servers have not counted it.
 //
 // Choice: servers that share a database count guesses together, but those of client
 // secrets after the check, so that a right one costs nothing. In one moment, each
 // server may check as many secrets as it could alone.
-func (l *limiter) guess(key string, limit, back int, now unixTime, check func() bool) (ok bool, wait int) {
+func (l *limiter) guess(key string, limit, back int, now unixTime, check func() bool) (ok bool, wait int, err error) {
 	wait = l.try(key, limit, now)
 	if wait == 0 && !l.late {
-		wait = l.share(key, 1, limit, now)
+		wait, err = l.share(key, 1, limit, now)
 	}
-	if wait > 0 {
-		return false, wait
+	if wait > 0 || err != nil {
+		return false, wait, err
 	}
 	if check() {
 		if l.giveBack(key, back) {
 			l.share(key, -back, limit, now) // if that fails, they count
 		}
-		return true, 0
+		return true, 0, nil
 	}
 	if l.late {
-		wait = l.share(key, 1, limit, now)
+		wait, err = l.share(key, 1, limit, now)
 	}
-	return false, wait
+	return false, wait, err
 }
 
 // share counts guesses for all servers. It returns 0 or, if there were limit already,
 // the seconds to wait.
-func (l *limiter) share(key string, change, limit int, now unixTime) (wait int) {
+func (l *limiter) share(key string, change, limit int, now unixTime) (wait int, err error) {
 	if l.store == nil {
-		return 0
+		return 0, nil
 	}
-	wait, err := l.store.countGuesses(l.name+"\x00"+key, change, limit, now)
-	if err != nil {
-		return 1 // it was not counted, so it must not be answered
+	if wait, err = l.store.countGuesses(l.name+"\x00"+key, change, limit, now); err != nil {
+		return 0, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -262,7 +264,7 @@ func (l *limiter) share(key string, change, limit int, now unixTime) (wait int) 
 	if t := l.tries[key]; t != nil {
 		t.shared = true
 	}
-	return wait
+	return wait, nil
 }
 
 // countGuesses adds change to the guesses that all servers count. If one more would be
