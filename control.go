@@ -127,7 +127,7 @@ func withBody[T any](do func(asked *T, r *http.Request, x *exchange) (any, error
 func (s *server) handleControl(w *recorder, r *http.Request) {
 	http.NewResponseController(w).SetWriteDeadline(time.Time{}) // the answer may wait or be delayed
 	w.Header().Set("Content-Type", "application/json")          // whatever the profile's json_type is
-	if err := s.guardControl(r); err != nil {
+	if err := s.guardPrivate(r); err != nil {
 		s.writeControl(w, w.x, nil, err)
 		return
 	}
@@ -156,17 +156,17 @@ func (s *server) writeControl(w http.ResponseWriter, x *exchange, answer any, er
 	s.writeJSON(w, status, answer)
 }
 
-// guardControl accepts requests whose Host is loopback or one of -control-host.
-// It refuses all requests of web pages from other origins, also those that only
-// read, because the log is private.
-func (s *server) guardControl(r *http.Request) error {
+// guardPrivate accepts requests to the control API, the inspector and the playground
+// whose Host is loopback or one of -control-host. It refuses all requests of web pages
+// from other origins, also those that only read: they are not to see what clients send.
+func (s *server) guardPrivate(r *http.Request) error {
 	if !isAddressed(r.Host, s.hosts...) {
-		return &oauthError{Status: http.StatusForbidden, Description: "the control API does not answer to this Host; see -control-host"}
+		return &oauthError{Status: http.StatusForbidden, Description: "this is private: Host must be a loopback name, or one of -control-host"}
 	}
 	writing := *r
 	writing.Method = http.MethodPost // CrossOriginProtection lets all reading pass
 	if err := s.crossOrigin.Check(&writing); err != nil {
-		return &oauthError{Status: http.StatusForbidden, Description: "pages of other origins cannot use the control API"}
+		return &oauthError{Status: http.StatusForbidden, Description: "this is private: pages of other origins cannot use it"}
 	}
 	return nil
 }

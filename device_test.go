@@ -407,7 +407,9 @@ func TestDevicePage(t *testing.T) {
 		page := bob.get("/device?user_code=" + d.userCode)
 		d.answer(alice, "deny")
 		bob.post("/device", page.form(url.Values{"decision": {"approve"}})).wantErrorPage(400, "invalid_request", "this user code has been answered already")
-		bob.get("/device?user_code="+d.userCode).wantErrorPage(400, "invalid_request", "this user code has been answered already")
+		answered := bob.get("/device?user_code=" + d.userCode)
+		answered.wantErrorPage(400, "invalid_request", "this user code has been answered already")
+		answered.contains("Your first answer has been sent to the device.")
 		d.poll().wantError(400, "access_denied")
 	})
 	t.Run("R219 an expired code", func(t *testing.T) {

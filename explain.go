@@ -208,7 +208,7 @@ type refusedCase struct {
 func (s *server) findCase(r *http.Request, x *exchange, why reason) *refusedCase {
 	id, err := strconv.Atoi(x.query.values.Get("exchange"))
 	_, _, inspects := s.findRoute(http.MethodGet, s.base+"/inspect")
-	if err != nil || !inspects || s.guardControl(r) != nil {
+	if err != nil || !inspects || s.guardPrivate(r) != nil {
 		return nil
 	}
 	q := &s.eras.now().requests

@@ -51,7 +51,7 @@ func (s *server) inspectorPages(page func(path, methods string, handle handler))
 func (s *server) watching(handle handler) handler {
 	return func(w http.ResponseWriter, r *http.Request, x *exchange) error {
 		x.watched, x.era = x.era, nil
-		if err := s.guardControl(r); err != nil {
+		if err := s.guardPrivate(r); err != nil {
 			return err
 		}
 		w.Header().Set("Content-Security-Policy", contentSecurityPolicy+"; connect-src 'self'")

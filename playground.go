@@ -163,7 +163,7 @@ type playHandler func(p *player, w http.ResponseWriter, r *http.Request, x *exch
 // handlePlay makes its handler, which answers where the control API would.
 func (s *server) handlePlay(handle playHandler) handler {
 	return s.visited(func(w http.ResponseWriter, r *http.Request, x *exchange) error {
-		if err := s.guardControl(r); err != nil {
+		if err := s.guardPrivate(r); err != nil {
 			return err
 		}
 		p := &player{notebook: s.notebook(w, r), s: s, callback: s.playgroundCallback(r), username: "alice", query: maps.Clone(x.query.values)}
