@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -19,9 +20,9 @@ type filePages struct {
 
 var native = binary.NativeEndian
 
-// checkPages checks that bbolt can read all pages to find the free ones, if a killed
-// server left no list of them. bbolt does it in a goroutine of its own, where a
-// damaged page would end the process. That the keys are in order it checks itself.
+// checkPages checks that bbolt can read all pages, and that their keys are in order,
+// if a killed server left no list of the free ones. bbolt then looks for them in a
+// goroutine of its own, where a damaged page would end the process.
 func checkPages(tx *bolt.Tx) error {
 	info := tx.DB().Info()
 	file := unsafe.Slice((*byte)(*(*unsafe.Pointer)(unsafe.Pointer(&info.Data))), tx.Size()) // where it is mapped to
@@ -30,16 +31,19 @@ func checkPages(tx *bolt.Tx) error {
 		return nil
 	}
 	p := &filePages{file, size, make([]bool, uint64(len(file))/size)}
-	return p.check(uint64(tx.Cursor().Bucket().Root()))
+	_, err := p.check(uint64(tx.Cursor().Bucket().Root()), nil)
+	return err
 }
 
-// check checks a page and all below it.
-func (p *filePages) check(id uint64) error {
+// check checks a page and all below it. Their keys begin at from, in order, and it
+// returns the last one.
+func (p *filePages) check(id uint64, from []byte) (last []byte, err error) {
 	page, err := p.read(id)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	leaf := native.Uint16(page[8:]) == 2
+	last = from
 	for n := range native.Uint16(page[10:]) {
 		record := page[16+16*int(n):]
 		// A branch has place and size of the key, and the page below. A leaf has flags,
@@ -48,24 +52,38 @@ func (p *filePages) check(id uint64) error {
 		if leaf {
 			place, value = record[4:], uint64(native.Uint32(record[12:]))
 		}
-		end := uint64(native.Uint32(place)) + uint64(native.Uint32(place[4:]))
+		start := uint64(native.Uint32(place))
+		end := start + uint64(native.Uint32(place[4:]))
 		if end+value > uint64(len(record)) {
-			return damagedPage(id, "has a record that ends behind it")
+			return nil, damagedPage(id, "has a record that ends behind it")
 		}
-		switch {
-		case !leaf:
-			err = p.check(native.Uint64(record[8:]))
-		case native.Uint32(record)&1 == 0: // not a bucket
-		case value < 16:
-			return damagedPage(id, "has half a bucket")
-		case native.Uint64(record[end:]) != 0: // not a small bucket, which is in the value
-			err = p.check(native.Uint64(record[end:]))
+		key := record[start:end]
+		if order := bytes.Compare(last, key); order > 0 || order == 0 && n > 0 {
+			return nil, damagedPage(id, "has keys that are not in order")
+		}
+		last = key
+		if !leaf {
+			last, err = p.check(native.Uint64(record[8:]), key)
+		} else if isBucket := native.Uint32(record)&1 != 0; isBucket {
+			err = p.checkBucket(id, record[end:end+value])
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return last, nil
+}
+
+// checkBucket checks a bucket: its root, or 0 if it is so small that its one page is
+// in the value, too.
+func (p *filePages) checkBucket(id uint64, value []byte) (err error) {
+	if len(value) < 16 || native.Uint64(value) == 0 && len(value) < 32 {
+		return damagedPage(id, "has half a bucket")
+	}
+	if root := native.Uint64(value); root != 0 {
+		_, err = p.check(root, nil)
+	}
+	return err
 }
 
 // read returns a page of records, with all the pages that it fills.

@@ -131,7 +131,9 @@ func TestDamagedAfterKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { st.close() })
-	if err := st.register([]*user{{Username: "one more"}}, nil); err != nil { // from here on the file has no list of free pages
+	// From here on the file has no list of free pages. A bucket that is not ours has
+	// its page in its value, behind that of the root.
+	if err := st.engine.(*file).db.Update(func(b *bolt.Tx) error { _, err := b.CreateBucket([]byte("zz")); return err }); err != nil {
 		t.Fatal(err)
 	}
 	whole, err := os.ReadFile(path)
@@ -150,8 +152,12 @@ func TestDamagedAfterKill(t *testing.T) {
 	order, size := binary.NativeEndian, os.Getpagesize()
 	// A branch that is in use: its id, and of its first record the place of the key
 	// and the page below, which is a leaf.
-	var root uint64
-	st.engine.(*file).db.View(func(b *bolt.Tx) error { root = uint64(b.Bucket(bucketUsers).Root()); return nil })
+	var root, top uint64
+	st.engine.(*file).db.View(func(b *bolt.Tx) error {
+		root, top = uint64(b.Bucket(bucketUsers).Root()), uint64(b.Cursor().Bucket().Root())
+		return nil
+	})
+	last := int(top)*size + 16*int(order.Uint16(whole[int(top)*size+10:])) // record of the root: the bucket zz
 	branch := int(root) * size
 	below := order.Uint64(whole[branch+24:])
 	leaf := int(below) * size
@@ -179,9 +185,10 @@ func TestDamagedAfterKill(t *testing.T) {
 		{"a key far behind its page", put32(branch+16, 1<<31), root, "has a record that ends behind it"},
 		{"a long key", put32(branch+20, 1<<31), root, "has a record that ends behind it"},
 		{"a long value", put32(leaf+28, 1<<31), below, "has a record that ends behind it"},
-		{"a key that is too high", func(file []byte) { file[leaf+16+int(order.Uint32(file[leaf+20:]))] = 0xff }, 0, "failed to get all reachable pages"},
-		{"a key that is too low", func(file []byte) { file[branch+32+int(order.Uint32(file[branch+32:]))] = 0 }, 0, "failed to get all reachable pages"},
+		{"a key that is too high", func(file []byte) { file[leaf+16+int(order.Uint32(file[leaf+20:]))] = 0xff }, below, "has keys that are not in order"},
+		{"a key that is too low", func(file []byte) { file[branch+32+int(order.Uint32(file[branch+32:]))] = 0 }, root, "has keys that are not in order"},
 		{"half a bucket", both(put32(leaf+16, 1), put32(leaf+28, 15)), below, "has half a bucket"},
+		{"a small bucket without its page", put32(last+12, 16), top, "has half a bucket"},
 		{"a record as a bucket", put32(leaf+16, 1), 0, "is behind the end of the file"},
 	} {
 		t.Run("R166 "+row.name, func(t *testing.T) {
