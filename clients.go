@@ -347,8 +347,8 @@ func (s *server) authenticateClient(r *http.Request, body values, x *exchange) (
 	case !x.holds(clientSecretMissing, credentials.secret != ""):
 		return nil, invalidClient(rfc6749("3.2.1"), clientSecretMissing, "this is a confidential client: its secret is missing")
 	}
-	right, wait, err := s.secrets.guess(c.ClientID+"\x00"+source(r), secretTries, secretTries, x.now, func() bool {
-		return subtle.ConstantTimeCompare(c.SecretHash, hashSecret(credentials.secret)) == 1
+	right, wait, err := s.secrets.guess(c.ClientID+"\x00"+source(r), secretTries, secretTries, x.now, func() (bool, error) {
+		return subtle.ConstantTimeCompare(c.SecretHash, hashSecret(credentials.secret)) == 1, nil
 	})
 	switch {
 	case err != nil:

@@ -203,15 +203,17 @@ func (s *server) handleDevice(w http.ResponseWriter, r *http.Request, x *exchang
 func (s *server) answerDevice(form values, posted bool, shown pageData, x *exchange) error {
 	var code *oneTime
 	var c *client
-	var err error
-	_, wait, uncounted := s.userCodes.guess(x.visitor.user.Username, userCodeTries, 1, x.now, func() bool { // not all back: the user may guess between codes of their own
-		code, c, err = s.findDevice(form["user_code"], x)
-		return err == nil
+	var wrong error
+	_, wait, err := s.userCodes.guess(x.visitor.user.Username, userCodeTries, 1, x.now, func() (bool, error) { // not all back: the user may guess between codes of their own
+		if code, c, wrong = s.findDevice(form["user_code"], x); errors.Is(wrong, errStorage) {
+			return false, wrong
+		}
+		return wrong == nil, nil
 	})
 	if !x.holds(guessedTooOften, wait == 0) {
 		return tooManyGuesses(accessDenied, rfc8628("5.1"), wait)
 	}
-	if err := cmp.Or(uncounted, err); err != nil {
+	if err = cmp.Or(err, wrong); err != nil {
 		return err
 	}
 	x.ClientID = c.ClientID

@@ -48,7 +48,7 @@ func (s *server) handleRegistration(w http.ResponseWriter, r *http.Request, x *e
 	if x.wrong != nil {
 		return x.wrong
 	}
-	_, wait, err := s.registrations.guess(source(r), registrationTries, 0, x.now, func() bool { return false }) // each counts
+	_, wait, err := s.registrations.guess(source(r), registrationTries, 0, x.now, func() (bool, error) { return false, nil }) // each counts
 	if err != nil {
 		return err
 	}

@@ -66,7 +66,7 @@ func newServer(p *profile, st *store, issuer string, log *slog.Logger) (*server,
 		log:         log,
 		crossOrigin: http.NewCrossOriginProtection(),
 		// At most passwordTries: correct passwords that arrive together count as
-		// tries until they are checked, and none of them may be refused.
+		// tries until they are checked, and one server must refuse none of them.
 		hashing: make(chan struct{}, min(runtime.GOMAXPROCS(0), passwordTries)),
 	}
 	if err := s.setIssuer(issuer); err != nil {

@@ -421,7 +421,7 @@ func TestEtcd(t *testing.T) {
 		_, address := newFakeEtcd(t)
 		servers := []*limiter{{name: "secrets", store: openAt(t, address), late: true}, {name: "secrets", store: openAt(t, address), late: true}}
 		guess := func(k int, now unixTime, right bool) string {
-			ok, wait, err := servers[k].guess("web", 3, 3, now, func() bool { return right })
+			ok, wait, err := servers[k].guess("web", 3, 3, now, func() (bool, error) { return right, nil })
 			return fmt.Sprint(ok, " ", wait, " ", err)
 		}
 		for n, row := range []struct {
@@ -444,14 +444,14 @@ func TestEtcd(t *testing.T) {
 		t.Parallel()
 		_, address := newFakeEtcd(t)
 		ahead, behind := &limiter{store: openAt(t, address)}, &limiter{store: openAt(t, address)}
-		wrong := func() bool { return false }
+		wrong := func() (bool, error) { return false, nil }
 		for n := range 3 {
 			if _, wait, err := ahead.guess("web", 3, 3, 300, wrong); wait != 0 || err != nil {
 				t.Errorf("guess %d: %d, %v", n, wait, err)
 			}
 		}
 		for n := range 3 {
-			if ok, wait, err := behind.guess("web", 3, 3, 100, func() bool { return true }); ok || wait != guessWindow || err != nil {
+			if ok, wait, err := behind.guess("web", 3, 3, 100, func() (bool, error) { return true, nil }); ok || wait != guessWindow || err != nil {
 				t.Errorf("guess %d with the other clock: %v, %d, %v", n, ok, wait, err)
 			}
 		}
@@ -481,6 +481,49 @@ func TestEtcd(t *testing.T) {
 		if !i.alive(access) {
 			t.Error("a right secret is refused where nothing is written")
 		}
+		// What was not counted is no try.
+		for range passwordTries {
+			b.post(i.endpoint("token"), passwordOf("legacy", "alice", "guess"))
+		}
+		m.mu.Lock()
+		m.refuse = nil
+		m.mu.Unlock()
+		i.post(i.endpoint("token"), passwordOf("legacy", "alice", "wonderland")).wantToken()
+	})
+	t.Run("R244 a guess that cannot be checked is no try", func(t *testing.T) {
+		t.Parallel()
+		_, address := newFakeEtcd(t)
+		failed := errors.New("failed")
+		for _, l := range []*limiter{{}, {store: openAt(t, address)}, {store: openAt(t, address), late: true}} {
+			for range 4 {
+				if _, wait, err := l.guess("web", 3, 3, 100, func() (bool, error) { return false, failed }); wait != 0 || err != failed {
+					t.Errorf("wait %d, error %v", wait, err)
+				}
+			}
+		}
+	})
+	t.Run("R244 right passwords that are being checked elsewhere block nobody for long", func(t *testing.T) {
+		t.Parallel()
+		_, address := newFakeEtcd(t)
+		busy, idle := &limiter{store: openAt(t, address)}, &limiter{store: openAt(t, address)}
+		right := func() (bool, error) { return true, nil }
+		var checking, ended sync.WaitGroup
+		checked := make(chan struct{})
+		checking.Add(3)
+		for range 3 {
+			ended.Go(func() {
+				busy.guess("alice", 3, 3, 100, func() (bool, error) { checking.Done(); <-checked; return true, nil })
+			})
+		}
+		checking.Wait()
+		if _, wait, err := idle.guess("alice", 3, 3, 101, right); wait != 59 || err != nil {
+			t.Errorf("wait %d, %v, want 59", wait, err)
+		}
+		close(checked)
+		ended.Wait()
+		if ok, wait, err := idle.guess("alice", 3, 3, 101, right); !ok || wait != 0 || err != nil {
+			t.Errorf("afterwards: %v, wait %d, %v", ok, wait, err)
+		}
 	})
 	t.Run("R244 passwords count before they are checked", func(t *testing.T) {
 		t.Parallel()
@@ -488,13 +531,13 @@ func TestEtcd(t *testing.T) {
 		servers := []*limiter{{store: openAt(t, address)}, {store: openAt(t, address)}}
 		var checked atomic.Int32
 		atOnce(40, func(k int) {
-			servers[k%2].guess("alice", 10, 10, 100, func() bool { checked.Add(1); return false })
+			servers[k%2].guess("alice", 10, 10, 100, func() (bool, error) { checked.Add(1); return false, nil })
 		})
 		if n := checked.Load(); n != 10 {
 			t.Errorf("%d are checked, want 10", n)
 		}
 		for n := range 3 {
-			if ok, wait, err := servers[n%2].guess("bob", 1, 1, 100, func() bool { return true }); !ok || wait != 0 || err != nil {
+			if ok, wait, err := servers[n%2].guess("bob", 1, 1, 100, func() (bool, error) { return true, nil }); !ok || wait != 0 || err != nil {
 				t.Errorf("right guess %d: %v, %d", n, ok, wait)
 			}
 		}

@@ -135,11 +135,10 @@ func (s *server) checkPassword(ctx context.Context, username, password, source s
 	case <-ctx.Done():
 		return nil, 0, temporarilyUnavailable(serverBusy, "too many people are signing in; try again in a moment")
 	}
-	var unknown error
-	check := func() bool {
-		var known *user
-		if known, unknown = s.store.userNamed(username); unknown != nil {
-			return false
+	check := func() (bool, error) {
+		known, err := s.store.userNamed(username)
+		if err != nil {
+			return false, err
 		}
 		candidate := passwordHash{Salt: make([]byte, 16), Rounds: s.hashRounds, Hash: make([]byte, sha256.Size)}
 		if known != nil {
@@ -148,15 +147,14 @@ func (s *server) checkPassword(ctx context.Context, username, password, source s
 		if candidate.matches(password) {
 			u = known
 		}
-		return u != nil
+		return u != nil, nil
 	}
 	// Count the source first, so that it cannot fill the limiter with usernames.
-	var uncounted error
-	_, waitAll, err := s.passwords.guess(source, sourceTries, 1, now, func() (right bool) {
-		right, wait, uncounted = s.passwords.guess(username+"\x00"+source, passwordTries, passwordTries, now, check)
-		return right || wait > 0 || uncounted != nil // then nothing was hashed
+	_, waitAll, err := s.passwords.guess(source, sourceTries, 1, now, func() (right bool, err error) {
+		right, wait, err = s.passwords.guess(username+"\x00"+source, passwordTries, passwordTries, now, check)
+		return right || wait > 0, err // after a wait nothing was hashed
 	})
-	return u, max(wait, waitAll), cmp.Or(unknown, uncounted, err)
+	return u, max(wait, waitAll), err
 }
 
 // In characters.
@@ -202,7 +200,7 @@ type limiter struct {
 type tries struct {
 	count  int
 	since  unixTime
-	shared bool // others know of some
+	shared bool // some are counted in the store, too
 }
 
 const (
@@ -221,30 +219,35 @@ func (s *server) shareGuesses() {
 }
 
 // guess checks a guess, if there are tries left, and returns back of them if it is
-// right. wait is 0, or the seconds to wait for another try: then ok means nothing,
-// as with an error, after which other servers have not counted it.
+// right. wait is 0, or the seconds to wait for another try: then ok means nothing. An
+// error is about the database; what could not be checked or counted is no try.
 //
 // Choice: servers that share a database count guesses together, but those of client
 // secrets after the check, so that a right one costs nothing. In one moment, each
 // server may check as many secrets as it could alone.
-func (l *limiter) guess(key string, limit, back int, now unixTime, check func() bool) (ok bool, wait int, err error) {
-	wait = l.try(key, limit, now)
-	if wait == 0 && !l.late {
-		wait, err = l.share(key, 1, limit, now)
+func (l *limiter) guess(key string, limit, back int, now unixTime, check func() (bool, error)) (ok bool, wait int, err error) {
+	if wait = l.try(key, limit, now); wait > 0 {
+		return false, wait, nil
 	}
-	if wait > 0 || err != nil {
-		return false, wait, err
-	}
-	if check() {
-		if l.giveBack(key, back) {
-			l.share(key, -back, limit, now) // if that fails, they count
+	if !l.late {
+		if wait, err = l.share(key, 1, limit, now); wait > 0 || err != nil {
+			l.giveBack(key, 1)
+			return false, wait, err
 		}
-		return true, 0, nil
 	}
-	if l.late {
+	switch ok, err = check(); {
+	case err != nil:
+		back = 1
+	case !ok && l.late:
 		wait, err = l.share(key, 1, limit, now)
+		return false, wait, err
+	case !ok:
+		return false, 0, nil
 	}
-	return false, wait, err
+	if shared := l.giveBack(key, back); shared || !l.late {
+		l.share(key, -back, limit, now) // if that fails, they count
+	}
+	return ok, 0, err
 }
 
 // share counts guesses for all servers. It returns 0 or, if there were limit already,
@@ -253,8 +256,8 @@ func (l *limiter) share(key string, change, limit int, now unixTime) (wait int, 
 	if l.store == nil {
 		return 0, nil
 	}
-	if wait, err = l.store.countGuesses(l.name+"\x00"+key, change, limit, now); err != nil {
-		return 0, err
+	if wait, err = l.store.countGuesses(l.name+"\x00"+key, change, limit, now); err != nil || !l.late {
+		return wait, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -321,7 +324,7 @@ func (l *limiter) try(key string, limit int, now unixTime) int {
 }
 
 // giveBack returns at most n tries: those that were not used or, after a right
-// guess, all. It reports whether others know of some.
+// guess, all. It reports whether some are counted in the store, too.
 func (l *limiter) giveBack(key string, n int) (shared bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
