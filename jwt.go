@@ -194,37 +194,51 @@ func (s *server) openKeys(rotate bool, now unixTime) error {
 //
 // Choice: keys are kept in the database, so that tokens outlive a restart.
 func (s *store) signingKeys(alg string, rotate bool, now unixTime, lifetime seconds) (keys []*signingKey, err error) {
-	err = s.update(func(t *tx) error {
-		stored, err := read[[]*signingKey](t, bucketMeta, metaKeys)
-		if err != nil {
-			return err
-		}
-		keys = *cmp.Or(stored, new([]*signingKey))
-		for _, k := range keys {
-			if err := k.open(); err != nil {
-				return err
+	good := func() bool { return !rotate && len(keys) > 0 && keys[0].alg() == alg }
+	if keys, err = view(s, (*tx).signingKeys); err != nil || good() {
+		return keys, err
+	}
+	last, err := view(s, func(t *tx) (unixTime, error) {
+		last := now.after(lifetime)
+		for key, value := range t.scan(bucketAccess, nil, nil) {
+			if token, err := decode[accessToken](bucketAccess, key, value); err == nil {
+				last = later(last, token.Expires)
 			}
 		}
-		if len(keys) > 0 && keys[0].alg() == alg && !rotate {
-			return nil
+		return last, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	made, err := newSigningKey(alg)
+	if err != nil {
+		return nil, err
+	}
+	err = s.update(func(t *tx) error {
+		if keys, err = t.signingKeys(); err != nil || good() { // another server may have made one
+			return err
 		}
 		if len(keys) > 0 {
-			keys[0].Expires = now.after(lifetime)
-			for key, value := range t.scan(bucketAccess, nil, nil) {
-				if token, err := decode[accessToken](bucketAccess, key, value); err == nil {
-					keys[0].Expires = later(keys[0].Expires, token.Expires)
-				}
-			}
+			keys[0].Expires = last
 		}
-		k, err := newSigningKey(alg)
-		if err != nil {
-			return err
-		}
-		keys = append([]*signingKey{k}, slices.DeleteFunc(keys, func(k *signingKey) bool { return k.Expires.expired(now) })...)
+		keys = append([]*signingKey{made}, slices.DeleteFunc(keys, func(k *signingKey) bool { return k.Expires.expired(now) })...)
 		t.put(bucketMeta, metaKeys, keys)
 		return nil
 	})
 	return keys, err
+}
+
+func (t *tx) signingKeys() ([]*signingKey, error) {
+	stored, err := read[[]*signingKey](t, bucketMeta, metaKeys)
+	if stored == nil {
+		return nil, err
+	}
+	for _, k := range *stored {
+		if err := k.open(); err != nil {
+			return nil, err
+		}
+	}
+	return *stored, nil
 }
 
 // handleKeys lists the keys that tokens are verified with (RFC 7517 §5).

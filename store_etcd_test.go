@@ -542,6 +542,27 @@ func TestEtcd(t *testing.T) {
 			}
 		}
 	})
+	t.Run("R218 another alg, with more tokens than one transaction compares", func(t *testing.T) {
+		t.Parallel()
+		_, address := newFakeEtcd(t)
+		st := openAt(t, address)
+		if _, err := st.signingKeys("ES256", false, 100, 3600); err != nil {
+			t.Fatal(err)
+		}
+		atOnce(130, func(k int) {
+			err := st.update(func(t *tx) error {
+				t.put(bucketAccess, fmt.Appendf(nil, "%016d", k), &accessToken{Expires: 10_000})
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		keys, err := st.signingKeys("RS256", false, 100, 3600)
+		if err != nil || len(keys) != 2 || keys[0].alg() != "RS256" || keys[1].alg() != "ES256" || keys[1].Expires != 10_000 {
+			t.Errorf("%d keys, %v", len(keys), err)
+		}
+	})
 	t.Run("who is told of a failure has stored nothing", func(t *testing.T) {
 		t.Parallel()
 		m, address := newFakeEtcd(t)
