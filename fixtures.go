@@ -198,7 +198,7 @@ func (s *server) prepareFixtures(files ...*fixtures) (users []*user, clients []*
 		}
 		u := &user{Username: username, Name: f.Name, Email: f.Email, newPassword: f.Password}
 		if existing != nil {
-			u.Password = existing.Password
+			u.Password, u.oldSalt = existing.Password, existing.Password.Salt
 		}
 		users = append(users, u)
 	}

@@ -298,7 +298,39 @@ func (o *options) openStore() (*store, error) {
 			return nil, usageError{fmt.Errorf("-etcd-ca: %s has no certificate in PEM", o.etcdCA)}
 		}
 	}
-	return openEtcd(o.db, config)
+	address, err := parseEtcdAddress(o.db)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("-db: %w", err)}
+	}
+	return openEtcd(address, config)
+}
+
+// etcdAddress is where etcd keeps the records: etcd://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…][/PREFIX],
+// or etcds:// for TLS.
+type etcdAddress struct {
+	members        []string // their URLs
+	prefix         string   // of all keys, with a slash at the end
+	user, password string   // or both ""
+}
+
+func parseEtcdAddress(text string) (a etcdAddress, err error) {
+	scheme, rest, _ := strings.Cut(text, "://")
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 { // a password may have all characters
+		a.user, a.password, _ = strings.Cut(rest[:at], ":")
+		if rest = rest[at+1:]; a.user == "" || a.password == "" {
+			return a, errors.New("before the @ must be USER:PASSWORD")
+		}
+	}
+	hosts, prefix, _ := strings.Cut(rest, "/")
+	for host := range strings.SplitSeq(hosts, ",") {
+		name, port, err := net.SplitHostPort(host)
+		if number, wrong := strconv.ParseUint(port, 10, 16); err != nil || wrong != nil || name == "" || number == 0 {
+			return a, fmt.Errorf("%q must be HOST:PORT", host)
+		}
+		a.members = append(a.members, strings.Replace(scheme, "etcd", "http", 1)+"://"+host)
+	}
+	a.prefix = cmp.Or(strings.Trim(prefix, "/"), "grantling") + "/"
+	return a, nil
 }
 
 // read reads the files that the flags name, before anything is touched.

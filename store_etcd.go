@@ -11,7 +11,6 @@ import (
 	"io"
 	"iter"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -33,10 +32,8 @@ import (
 // When the verbs have ended, all of it is fetched at once, and they run again. So it
 // takes as many round trips as reads depend on each other.
 type etcd struct {
-	members        []string      // their URLs
-	member         atomic.Uint32 // the one to ask, modulo their number
-	prefix         string
-	user, password string
+	etcdAddress
+	member         atomic.Uint32          // the one to ask, modulo their number
 	token          atomic.Pointer[string] // for the user
 	client         *http.Client
 	views, updates *batches
@@ -57,35 +54,20 @@ const (
 	etcdTransact = "/v3/kv/txn"
 )
 
-// openEtcd opens the database at etcd://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…][/PREFIX],
-// and makes it if nothing is there. It refuses another's, and leaves it unchanged.
-func openEtcd(address string, config *tls.Config) (*store, error) {
-	e := &etcd{id: uuid.New(), views: newBatches(4), updates: newBatches(1)} // a slow view must not stop all others
+// openEtcd opens the database, and makes it if nothing is there. It refuses
+// another's, and leaves it unchanged.
+func openEtcd(address etcdAddress, config *tls.Config) (*store, error) {
+	e := &etcd{etcdAddress: address, id: uuid.New(), views: newBatches(4), updates: newBatches(1)} // a slow view must not stop all others
 	e.client = &http.Client{Transport: &http.Transport{TLSClientConfig: config, MaxIdleConnsPerHost: 16}}
 	s := &store{engine: e, id: e.id}
-	scheme, rest, _ := strings.Cut(address, "://")
-	if at := strings.LastIndexByte(rest, '@'); at >= 0 { // a password may have all characters
-		e.user, e.password, _ = strings.Cut(rest[:at], ":")
-		if rest = rest[at+1:]; e.user == "" || e.password == "" {
-			return nil, usageError{errors.New("-db: before the @ must be USER:PASSWORD")}
-		}
-	}
-	hosts, prefix, _ := strings.Cut(rest, "/")
-	for host := range strings.SplitSeq(hosts, ",") {
-		if name, port, err := net.SplitHostPort(host); err != nil || name == "" || port == "" {
-			return nil, usageError{fmt.Errorf("-db: %q must be HOST:PORT", host)}
-		}
-		e.members = append(e.members, strings.Replace(scheme, "etcd", "http", 1)+"://"+host)
-	}
-	e.prefix = cmp.Or(strings.Trim(prefix, "/"), "grantling") + "/"
 	e.mark = []byte(e.key(bucketMarks, s.id[:]))
-	ctx, cancel := context.WithTimeout(context.Background(), verbTime/3) // the last answer may be later
+	ctx, cancel := context.WithTimeout(context.Background(), verbTime/3) // a member may still take memberTime after that
 	defer cancel()
-	var answer etcdAnswer
-	if err := e.ask(ctx, etcdTransact, &etcdTransaction{Success: []etcdOp{
+	answer, err := e.transact(ctx, &etcdTransaction{Success: []etcdOp{
 		{Range: &etcdRange{Key: []byte(e.key(bucketMeta, metaFormat))}},
 		{Range: &etcdRange{Key: []byte(e.prefix), End: keyAfterAll(e.prefix), Limit: 1}},
-	}}, &answer); err != nil {
+	}})
+	if err != nil {
 		return nil, err
 	}
 	switch format, some := answer.Responses[0].Range.Records, answer.Responses[1].Range.Records; {
@@ -103,7 +85,8 @@ func openEtcd(address string, config *tls.Config) (*store, error) {
 
 func (e *etcd) key(bucket, key []byte) string { return e.prefix + string(bucket) + "/" + string(key) }
 
-// keyAfterAll is the first key after all that begin with prefix. That has a letter in it.
+// keyAfterAll is the first key after all that begin with prefix, which must not be all
+// 0xff.
 func keyAfterAll(prefix string) []byte {
 	end := bytes.TrimRight([]byte(prefix), "\xff")
 	end[len(end)-1]++
@@ -118,7 +101,8 @@ func (e *etcd) view(s *store, verb func(*tx) error) error   { return e.run(s, e.
 func (e *etcd) update(s *store, verb func(*tx) error) error { return e.run(s, e.updates, verb) }
 
 func (e *etcd) run(s *store, shared *batches, verb func(*tx) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), verbTime) // which begins before others have committed
+	// The time includes the wait for a leader. Its time counts for the whole batch.
+	ctx, cancel := context.WithTimeout(context.Background(), verbTime)
 	defer cancel()
 	return shared.do(verb, func(batch []*update) error {
 		rest, err := e.commit(ctx, s, batch)
@@ -136,11 +120,11 @@ func (e *etcd) commit(ctx context.Context, s *store, batch []*update) ([]*update
 	for tries := 0; len(batch) > 0; tries++ {
 		a := &etcdAttempt{etcd: e, at: now, reads: make(map[string]etcdRecord), writes: make(map[string][]byte)}
 		t, ran, failed := &tx{rows: a, store: s}, 0, error(nil)
-		for ; ran < size && failed == nil && !a.full(); ran++ {
+		for ; ran < size && failed == nil && !a.mustSplit(); ran++ {
 			a.own = make(map[string]bool)
 			failed = guarded(func() error { return t.run(batch[ran : ran+1]) })
 		}
-		if a.full() {
+		if a.mustSplit() {
 			if size = ran - 1; size == 0 {
 				batch[0].err = fmt.Errorf("%w: %w", errStorage, errTooMuch)
 				batch, size = batch[1:], len(batch)-1
@@ -160,7 +144,7 @@ func (e *etcd) commit(ctx context.Context, s *store, batch []*update) ([]*update
 		case errors.Is(err, errConflict) && ctx.Err() == nil: // others write the same: let one of them be first
 			now = newSnapshot()
 			time.Sleep(rand.N(time.Duration(tries+1) * time.Millisecond))
-		case err != nil || tries > 50 && ctx.Err() != nil: // verbs that read other keys each time never end
+		case err != nil || tries > 5 && ctx.Err() != nil: // a leader's time may be over when it begins
 			return batch, cmp.Or(err, ctx.Err())
 		}
 	}
@@ -177,7 +161,7 @@ type etcdAttempt struct {
 	size    int                   // of what is written
 	missing []etcdRange           // of what was read
 	own     map[string]bool       // what the verb that runs has written
-	mixed   bool                  // it reads what one before it has written
+	mixed   bool                  // it reads what one before it has written, so they cannot share a transaction
 }
 
 // snapshot is the database at one revision, as far as it was fetched.
@@ -188,8 +172,9 @@ type snapshot struct {
 
 func newSnapshot() *snapshot { return &snapshot{found: make(map[[3]string]etcdFound)} }
 
-// full reports whether it is too much for one transaction, which has the mark, too.
-func (a *etcdAttempt) full() bool {
+// mustSplit reports whether the verbs that ran cannot share one transaction, which has
+// the mark, too.
+func (a *etcdAttempt) mustSplit() bool {
 	return a.mixed || a.size > etcdBytes || len(a.writes) > 0 && max(len(a.reads)+len(a.spans), len(a.writes)) >= etcdOps
 }
 
@@ -272,7 +257,6 @@ func (a *etcdAttempt) finish(ctx context.Context) (done bool, err error) {
 	case len(a.writes) == 0:
 		return true, nil
 	}
-	delete(a.writes, string(a.mark)) // a reset: it is written anyway
 	request := new(etcdTransaction)
 	for name, read := range a.reads {
 		request.compare([]byte(name), nil, "EQUAL", read.Revision)
@@ -287,14 +271,15 @@ func (a *etcdAttempt) finish(ctx context.Context) (done bool, err error) {
 			request.Success = append(request.Success, etcdOp{Put: &etcdRecord{Key: []byte(name), Value: value}})
 		}
 	}
-	mine := must(json.Marshal(mark{Expires: unixTime(realTime().Unix()).after(24 * 60 * 60), Server: a.id, Commit: uuid.New()}))
+	expires := unixTime(realTime().Unix()).after(24 * 60 * 60)
+	mine := must(json.Marshal(mark{Expires: expires, Server: a.id, Commit: uuid.New()}))
 	request.compare(a.mark, nil, "EQUAL", a.marked)
 	request.Success = append(request.Success, etcdOp{Put: &etcdRecord{Key: a.mark, Value: mine}})
-	never := &etcdTransaction{Success: []etcdOp{{Put: &etcdRecord{Key: a.mark, Value: []byte("{}")}}}}
+	never := &etcdTransaction{Success: []etcdOp{{Put: &etcdRecord{Key: a.mark, Value: must(json.Marshal(mark{Expires: expires}))}}}}
 	never.compare(a.mark, nil, "EQUAL", a.marked)
 	request.Failure = []etcdOp{{Range: &etcdRange{Key: a.mark}}, {Transaction: never}}
-	var answer etcdAnswer
-	if err := a.ask(ctx, etcdTransact, request, &answer); err != nil {
+	answer, err := a.transact(ctx, request)
+	if err != nil {
 		return false, err
 	}
 	// The mark changes once: with what was written, or so that it never comes true later.
@@ -316,8 +301,8 @@ func (a *etcdAttempt) fetch(ctx context.Context) error {
 			r.Revision, r.Serializable = a.at.revision, a.at.revision != 0
 			request.Success = append(request.Success, etcdOp{Range: &r})
 		}
-		var answer etcdAnswer
-		if err := a.ask(ctx, etcdTransact, request, &answer); err != nil {
+		answer, err := a.transact(ctx, request)
+		if err != nil {
 			return err
 		}
 		a.at.revision = cmp.Or(a.at.revision, answer.Header.Revision)
@@ -386,20 +371,35 @@ type etcdRecord struct {
 	Revision int64  `json:"mod_revision,omitempty,string"` // of its last change
 }
 
-// ask sends a request to the members in turn, until one answers it. Others may have
-// done what it asks for, too.
-func (e *etcd) ask(ctx context.Context, path string, request, answer any) error {
+func (e *etcd) transact(ctx context.Context, request *etcdTransaction) (answer etcdAnswer, err error) {
+	err = e.ask(ctx, etcdTransact, request, func(content []byte) bool {
+		answer = etcdAnswer{}
+		err, ops := json.Unmarshal(content, &answer), request.Success
+		if len(request.Compare) > 0 && !answer.Succeeded {
+			ops = request.Failure
+		}
+		return err == nil && answer.Header.Revision > 0 && len(answer.Responses) == len(ops)
+	})
+	return answer, err
+}
+
+// ask sends a request to the members in turn, until take takes what one answers. Others
+// may have done what it asks for, too.
+func (e *etcd) ask(ctx context.Context, path string, request any, take func(content []byte) bool) error {
 	body := must(json.Marshal(request))
 	for {
 		if e.password != "" && e.token.Load() == nil && path == etcdTransact {
 			var granted struct{ Token string }
-			if err := e.ask(ctx, "/v3/auth/authenticate", map[string]string{"name": e.user, "password": e.password}, &granted); err != nil {
+			login := map[string]string{"name": e.user, "password": e.password}
+			if err := e.ask(ctx, "/v3/auth/authenticate", login, func(content []byte) bool {
+				return json.Unmarshal(content, &granted) == nil && granted.Token != ""
+			}); err != nil {
 				return err
 			}
 			e.token.Store(&granted.Token)
 		}
 		at := e.member.Load()
-		err, again := e.askOne(e.members[int(at)%len(e.members)]+path, body, answer)
+		err, again := e.askOne(e.members[int(at)%len(e.members)]+path, body, take)
 		if err == nil || !again || ctx.Err() != nil {
 			return err
 		}
@@ -409,7 +409,7 @@ func (e *etcd) ask(ctx context.Context, path string, request, answer any) error 
 }
 
 // askOne sends a request to one member. again is whether another may answer it.
-func (e *etcd) askOne(url string, body []byte, answer any) (err error, again bool) {
+func (e *etcd) askOne(url string, body []byte, take func([]byte) bool) (err error, again bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), memberTime) // so an error says more than that all time is over
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
@@ -432,7 +432,7 @@ func (e *etcd) askOne(url string, body []byte, answer any) (err error, again boo
 		Error string
 		Code  int
 	}
-	if reply.StatusCode == http.StatusOK && bytes.Contains(content, []byte(`"header"`)) && json.Unmarshal(content, answer) == nil {
+	if reply.StatusCode == http.StatusOK && take(content) {
 		return nil, false
 	}
 	json.Unmarshal(content, &refusal)

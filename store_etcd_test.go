@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -120,6 +121,9 @@ func (m *fakeEtcd) transact(request *etcdTransaction) []byte {
 	if wrote {
 		m.revision++
 		m.history[m.revision] = written
+	}
+	if top := request.Failure; !succeeded && len(responses) < len(top) { // the transaction in it did nothing
+		responses = append(responses, map[string]any{"response_txn": map[string]any{}})
 	}
 	return must(json.Marshal(map[string]any{"header": map[string]any{"revision": fmt.Sprint(m.revision)}, "succeeded": succeeded, "responses": responses}))
 }
@@ -402,6 +406,27 @@ func TestEtcd(t *testing.T) {
 			t.Errorf("the first password was replaced, which ends the sessions that began with it: %v", err)
 		}
 	})
+	t.Run("R244 a start with changed fixtures does not bring an old password back", func(t *testing.T) {
+		t.Parallel()
+		_, address := newFakeEtcd(t)
+		var servers []*server
+		for range 2 {
+			servers = append(servers, start(t, func(s *server) { s.store = openAt(t, address) }).server)
+		}
+		changed := &fixtures{Users: []userFixture{{Username: "alice", Password: "through the looking-glass"}}}
+		first, _, _, err := servers[0].prepareFixtures(changed)
+		second, _, _, err2 := servers[1].prepareFixtures(changed) // reads the old password, too
+		if err = cmp.Or(err, err2, servers[0].store.register(first, nil)); err != nil {
+			t.Fatal(err)
+		}
+		servers[0].hashPasswords(first)
+		if err := cmp.Or(servers[0].store.setPasswords(first), servers[1].store.register(second, nil)); err != nil {
+			t.Fatal(err)
+		}
+		if stored, err := servers[1].store.userNamed("alice"); err != nil || !bytes.Equal(stored.Password.Salt, first[0].Password.Salt) {
+			t.Errorf("another password is stored: %v", err)
+		}
+	})
 	t.Run("R244 one of several sweeps, until it is gone", func(t *testing.T) {
 		t.Parallel()
 		_, address := newFakeEtcd(t)
@@ -650,6 +675,9 @@ func TestEtcd(t *testing.T) {
 			http.Error(w, "<h1>Bad gateway</h1>", http.StatusBadGateway)
 		},
 		"another service": func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("hello")) },
+		"no answers": func(w http.ResponseWriter, _ *http.Request) {
+			w.Write([]byte(`{"header": {"revision": "7"}, "succeeded": true}`))
+		},
 		"an empty object": func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("{}")) },
 		"half an answer":  func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(`{"header": {"revision": "7"}, "succ`)) },
 	} {
@@ -662,11 +690,65 @@ func TestEtcd(t *testing.T) {
 			if err := st.update(put("alice")); err != nil {
 				t.Error(err)
 			}
-			if _, err := openEtcd("etcd://"+other.Listener.Addr().String(), nil); err == nil || !strings.Contains(err.Error(), "does not answer as etcd does") {
+			if _, err := (&options{db: "etcd://" + other.Listener.Addr().String()}).openStore(); err == nil || !strings.Contains(err.Error(), "does not answer as etcd does") {
 				t.Errorf("alone: %v", err)
 			}
 		})
 	}
+	t.Run("R243 what stops a late transaction is swept in its time", func(t *testing.T) {
+		t.Parallel()
+		m, address := newFakeEtcd(t)
+		st, other := openAt(t, address), openAt(t, address)
+		mine := st.engine.(*etcd).mark
+		m.before = func(r *etcdTransaction) bool {
+			if r.writes(bucketUsers) && r.Success[len(r.Success)-1].Put != nil && bytes.Equal(r.Success[len(r.Success)-1].Put.Key, mine) {
+				m.mu.Lock()
+				m.before = nil
+				m.mu.Unlock()
+				if err := other.update(put("alice")); err != nil {
+					t.Error(err)
+				}
+			}
+			return true
+		}
+		m.after = func(r *etcdTransaction) bool {
+			for key, record := range m.history[m.revision] {
+				var kept mark
+				if strings.Contains(key, "/"+string(bucketMarks)+"/") && (json.Unmarshal(record.Value, &kept) != nil || kept.Expires == 0) {
+					t.Errorf("%q has no end: %s", key, record.Value)
+				}
+			}
+			return true
+		}
+		if err := st.update(func(t *tx) error {
+			if _, err := t.user("alice"); err != nil {
+				return err
+			}
+			return put("alice")(t)
+		}); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("R243 a leader whose time is over ends", func(t *testing.T) {
+		t.Parallel()
+		_, address := newFakeEtcd(t)
+		st := openAt(t, address)
+		over, cancel := context.WithCancel(t.Context())
+		cancel()
+		for reads, want := range map[int]error{4: nil, 1000: context.Canceled} { // one after the other
+			known := 0
+			u := &update{verb: func(t *tx) error {
+				known = min(known+1, reads)
+				for k := range known {
+					t.get(bucketUsers, fmt.Append(nil, k))
+				}
+				return nil
+			}}
+			if rest, err := st.engine.(*etcd).commit(over, st, []*update{u}); err != want || len(rest) > 0 != (want != nil) || known > 10 {
+				t.Errorf("%d reads: %v after %d", reads, err, known)
+			}
+		}
+	})
 	t.Run("many readers at once", func(t *testing.T) {
 		t.Parallel()
 		_, address := newFakeEtcd(t)

@@ -68,8 +68,9 @@ func (s *store) oldest(bucket, prefix []byte, stay int) ([][]byte, error) {
 }
 
 // register stores users and clients. A user who replaces another of the same name
-// keeps the id, because tokens hang on it. The transaction decides this, because
-// the user whom the caller saw may be deleted by now.
+// keeps the id, because tokens hang on it, and the password, unless it is a new one.
+// The transaction decides this, because the user whom the caller saw may be deleted by
+// now, or another server with the same fixtures was quicker.
 func (t *tx) register(users []*user, clients []*client) error {
 	for _, u := range users {
 		existing, err := t.user(u.Username)
@@ -78,11 +79,12 @@ func (t *tx) register(users []*user, clients []*client) error {
 		}
 		if u.ID = uuid.New(); existing != nil {
 			u.ID = existing.ID
-			if u.Password.Rounds == 0 { // another server has the same fixtures, and was quicker
-				u.Password = existing.Password
-			}
 		}
-		t.put(bucketUsers, []byte(u.Username), u)
+		record := *u
+		if existing != nil && bytes.Equal(u.Password.Salt, u.oldSalt) {
+			record.Password = existing.Password
+		}
+		t.put(bucketUsers, []byte(u.Username), record)
 	}
 	for _, c := range clients {
 		if err := t.putClient(c); err != nil {

@@ -28,7 +28,7 @@ type user struct {
 	Password passwordHash `json:"password"`
 
 	newPassword string // of a fixture, not hashed yet
-	oldSalt     []byte // of the password that the new one replaces
+	oldSalt     []byte // of the password that was stored when this was made
 }
 
 // hashPasswords replaces passwords that have changed, so that the sessions of other
@@ -38,7 +38,6 @@ func (s *server) hashPasswords(users []*user) {
 	for _, u := range users {
 		group.Go(func() {
 			if !u.Password.matches(u.newPassword) {
-				u.oldSalt = u.Password.Salt
 				u.Password = newPasswordHash(u.newPassword, s.hashRounds)
 			}
 		})
