@@ -58,7 +58,7 @@ func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
 	}
 	if password == "" {
 		err = s.store.register(users, clients)
-	} else if err = s.store.registerFirst(users, clients); errors.Is(err, errRegistered) {
+	} else if err = s.store.registerFirst(users, clients); errors.Is(err, errNotFirst) {
 		err = errors.New("another server has just made alice, with another password than this: start again")
 	}
 	if err != nil {

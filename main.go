@@ -232,6 +232,8 @@ func (o *options) check() error {
 		return errors.New("-etcd-cert and -etcd-key go together")
 	case o.etcdCA+o.etcdCert != "" && !strings.HasPrefix(o.db, "etcds://"):
 		return errors.New("-etcd-ca, -etcd-cert and -etcd-key are for -db etcds://…")
+	case !isEtcd(o.db) && (strings.Contains(o.db, "://") || strings.HasPrefix(strings.ToLower(o.db), "etcd:")):
+		return errors.New("-db must be a file, etcd://HOST:PORT or, for TLS, etcds://HOST:PORT")
 	case o.control && isEtcd(o.db):
 		return errors.New("-control and -db etcd://… do not go together: clock, faults and request log are in one process, and the other servers would not know of them")
 	case o.control && o.controlHosts == nil && !isLoopback(hostOf(o.addr)):
@@ -302,7 +304,17 @@ func (o *options) openStore() (*store, error) {
 	if err != nil {
 		return nil, usageError{fmt.Errorf("-db: %w", err)}
 	}
-	return openEtcd(address, config)
+	st, err := openEtcd(address, config)
+	says := func(end string) bool { return err != nil && strings.HasSuffix(err.Error(), end) }
+	switch {
+	case says("EOF"):
+		err = fmt.Errorf("%w: is it etcd:// or, for TLS, etcds://?", err)
+	case address.user == "" && (says("user name is empty") || says("permission denied")):
+		err = fmt.Errorf("%w: -db needs USER:PASSWORD@ before the host", err)
+	case says("permission denied"):
+		err = fmt.Errorf("%w: the user needs a role that may read and write the prefix %s", err, address.prefix)
+	}
+	return st, err
 }
 
 // etcdAddress is where etcd keeps the records: etcd://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…][/PREFIX],

@@ -32,7 +32,8 @@ type engine interface {
 
 // rows are what an engine has in a transaction, by bucket and key. A scan yields
 // the keys that begin with prefix, with their values: in order from from on, or
-// backwards from the last one below to. A verb scans no keys that it has written to.
+// backwards from the last one below to. A verb scans no keys that it has written to:
+// on etcd that is errTooMuch.
 type rows interface {
 	get(bucket, key []byte) []byte // nil if there is none
 	put(bucket, key, value []byte) error
@@ -143,12 +144,15 @@ const (
 // they must not be changed in place.
 func (c *cache[T]) read(t *tx, bucket, key []byte) (*T, error) {
 	value := t.get(bucket, key)
+	if value == nil {
+		return nil, nil
+	}
 	c.mu.RLock()
 	known := c.records[string(value)]
 	c.mu.RUnlock()
 	if known == nil {
-		record, err := read[T](t, bucket, key)
-		if record == nil || len(value) > cachedRecordSize {
+		record, err := decode[T](bucket, key, value)
+		if err != nil || len(value) > cachedRecordSize {
 			return record, err
 		}
 		c.mu.Lock()
@@ -280,8 +284,8 @@ func transact(do func() error) error {
 	return nil
 }
 
-// guarded turns what damaged pages cause into an error: panics of bbolt, and
-// faults in the memory that the file is mapped to.
+// guarded turns what damaged pages and bugs cause into an error: panics, and faults
+// in the memory that the file is mapped to.
 func guarded(do func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {

@@ -383,8 +383,8 @@ func TestEtcd(t *testing.T) {
 			errs[k] = servers[k].registerFirst([]*user{alice}, nil)
 		})
 		slices.SortFunc(errs, func(a, b error) int { return cmp.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
-		if errs[0] != nil || errs[1] != errRegistered {
-			t.Errorf("errors %v, want nil and %v", errs, errRegistered)
+		if errs[0] != nil || errs[1] != errNotFirst {
+			t.Errorf("errors %v, want nil and %v", errs, errNotFirst)
 		}
 	})
 	t.Run("two starts with the same fixtures at once", func(t *testing.T) {

@@ -39,12 +39,14 @@ func (s *store) register(users []*user, clients []*client) error {
 	return nil
 }
 
-// registerFirst stores the users and clients of a first start. If another server had
-// its own at the same time, it is errRegistered.
+var errNotFirst = errors.New("there are users already")
+
+// registerFirst stores the users and clients of a first start. If another server was
+// quicker with its own, it is errNotFirst.
 func (s *store) registerFirst(users []*user, clients []*client) error {
 	return s.update(func(t *tx) error {
 		if len(t.keys(bucketUsers, nil, 1)) > 0 {
-			return errRegistered
+			return errNotFirst
 		}
 		return t.register(users, clients)
 	})

@@ -110,7 +110,7 @@ func (s *store) sweep(now unixTime) (looked, removed int, err error) {
 		}
 		return nil, nil
 	})
-	if s.sweepKey == nil {
+	if s.sweepKey == nil { // also after a failure: other buckets must not wait for this one
 		s.sweepAt = (s.sweepAt + 1) % len(mortals)
 	}
 	for some := range slices.Chunk(found, s.most()) {

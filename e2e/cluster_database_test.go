@@ -123,7 +123,7 @@ func TestNoDatabase(t *testing.T) {
 		"an address where nobody listens": {"etcd://" + nobody, "connection refused"},
 		"an address that is not etcd":     {"etcd://" + strings.TrimPrefix(other.URL, "http://"), "does not answer as etcd does: 404"},
 		"an address that does not answer": {"etcd://" + silent.Addr().String(), "no answer from etcd"},
-		"TLS where there is none":         {"etcds://" + etcd[0].client, "no answer from etcd"},
+		"TLS where there is none":         {"etcds://" + etcd[0].client, "is it etcd:// or, for TLS, etcds://?"},
 		"a format that is newer":          {db + "/newer", `it has format "99"; this grantling reads`},
 		"a user where there is none":      {"etcd://alice:wonderland@" + etcd[0].client, "authentication is not enabled"},
 	} {
@@ -276,13 +276,13 @@ func TestClusterAccess(t *testing.T) {
 		flags    []string
 	}{
 		"a wrong password":                 {"etcds://staging:other@" + at, "invalid user ID or password", show},
-		"no password":                      {"etcds://" + at, "permission denied", show},
-		"another's prefix":                 {"etcds://staging:p@ss:w/ord@" + etcd[0].client + "/theirs", "permission denied", show},
+		"no password":                      {"etcds://" + at, "-db needs USER:PASSWORD@ before the host", show},
+		"another's prefix":                 {"etcds://staging:p@ss:w/ord@" + etcd[0].client + "/theirs", "the user needs a role that may read and write the prefix theirs/", show},
 		"no authority":                     {"etcds://staging:p@ss:w/ord@" + at, "certificate signed by unknown authority", nil},
 		"another authority":                {"etcds://staging:p@ss:w/ord@" + at, "signed by unknown authority", []string{"-etcd-ca", stranger.file("stranger")}},
 		"no client certificate":            {"etcds://staging:p@ss:w/ord@" + at, "bad certificate", trust},
 		"a client certificate of another":  {"etcds://staging:p@ss:w/ord@" + at, "bad certificate", append(trust[:2:2], "-etcd-cert", stranger.file("staging"), "-etcd-key", stranger.file("staging-key"))},
-		"plain HTTP where TLS is required": {"etcd://staging:p@ss:w/ord@" + at, "no answer from etcd", nil},
+		"plain HTTP where TLS is required": {"etcd://staging:p@ss:w/ord@" + at, "is it etcd:// or, for TLS, etcds://?", nil},
 		// etcd's gateway takes no client certificate that has a common name, once there are users.
 		"a client certificate with a name": {"etcds://staging:p@ss:w/ord@" + at, "CommonName", append(trust[:2:2], "-etcd-cert", ca.file("named"), "-etcd-key", ca.file("named-key"))},
 	} {
