@@ -140,6 +140,7 @@ func (c *composed) throughBalancer() {
 	job := func(name, value string) url.Values {
 		return url.Values{"client_id": {"job"}, "client_secret": {"job-secret"}, name: {value}}
 	}
+	time.Sleep(2 * time.Second) // the balancer has checked both: one that is down gets nothing
 	answer := c.until("the balancer", func() (string, bool) {
 		status, answer := ask(base, "/oauth/token", job("grant_type", "client_credentials"))
 		return answer, status == http.StatusOK
