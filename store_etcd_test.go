@@ -712,6 +712,8 @@ func TestEtcd(t *testing.T) {
 			return true
 		}
 		m.after = func(r *etcdTransaction) bool {
+			m.mu.Lock()
+			defer m.mu.Unlock()
 			for key, record := range m.history[m.revision] {
 				var kept mark
 				if strings.Contains(key, "/"+string(bucketMarks)+"/") && (json.Unmarshal(record.Value, &kept) != nil || kept.Expires == 0) {

@@ -219,7 +219,7 @@ func (s *server) shareGuesses() {
 
 // guess checks a guess, if there are tries left, and returns back of them if it is
 // right. wait is 0, or the seconds to wait for another try: then ok means nothing. An
-// error is about the database; what could not be checked or counted is no try.
+// error is about the database; a guess that was not checked because of it is no try.
 //
 // Choice: servers that share a database count guesses together, but those of client
 // secrets after the check, so that a right one costs nothing. In one moment, each
