@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -231,6 +232,7 @@ func (d *clientDocuments) fetch(at string, mayLoopback bool) (body []byte, life 
 	}
 	defer response.Body.Close()
 	body, err = io.ReadAll(io.LimitReader(response.Body, maxDocument+1))
+	err = cmp.Or(err, ctx.Err()) // a host that sees the connection end may end its answer in time
 	mediaType, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	switch {
 	case response.StatusCode/100 == 3:

@@ -85,8 +85,7 @@ func openEtcd(address etcdAddress, config *tls.Config) (*store, error) {
 
 func (e *etcd) key(bucket, key []byte) string { return e.prefix + string(bucket) + "/" + string(key) }
 
-// keyAfterAll is the first key after all that begin with prefix, which must not be all
-// 0xff.
+// keyAfterAll is the first key after all that begin with prefix, which is not all 0xff.
 func keyAfterAll(prefix string) []byte {
 	end := bytes.TrimRight([]byte(prefix), "\xff")
 	end[len(end)-1]++
@@ -101,7 +100,7 @@ func (e *etcd) view(s *store, verb func(*tx) error) error   { return e.run(s, e.
 func (e *etcd) update(s *store, verb func(*tx) error) error { return e.run(s, e.updates, verb) }
 
 func (e *etcd) run(s *store, shared *batches, verb func(*tx) error) error {
-	// The time includes the wait for a leader. Its time counts for the whole batch.
+	// It includes the wait to lead, and the leader's counts for the whole batch.
 	ctx, cancel := context.WithTimeout(context.Background(), verbTime)
 	defer cancel()
 	return shared.do(verb, func(batch []*update) error {
@@ -257,6 +256,7 @@ func (a *etcdAttempt) finish(ctx context.Context) (done bool, err error) {
 	case len(a.writes) == 0:
 		return true, nil
 	}
+	delete(a.writes, string(a.mark)) // if everything is removed: it is written once
 	request := new(etcdTransaction)
 	for name, read := range a.reads {
 		request.compare([]byte(name), nil, "EQUAL", read.Revision)

@@ -84,6 +84,10 @@ func (m *fakeEtcd) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, `{"error": "etcdserver: too many operations in txn request", "code": 3}`, http.StatusBadRequest)
 		return
 	}
+	if request.repeats() {
+		http.Error(w, `{"error": "etcdserver: duplicate key given in txn request", "code": 3}`, http.StatusBadRequest)
+		return
+	}
 	answer := m.transact(&request)
 	if after != nil && !after(&request) {
 		panic(http.ErrAbortHandler)
@@ -138,6 +142,27 @@ func (t *etcdTransaction) fits(most int) bool {
 		}
 	}
 	return left >= 0
+}
+
+// repeats reports whether a transaction writes a key twice.
+func (t *etcdTransaction) repeats() bool {
+	written := make(map[string]bool)
+	for _, op := range t.Success {
+		key := ""
+		switch {
+		case op.Put != nil:
+			key = string(op.Put.Key)
+		case op.Delete != nil:
+			key = string(op.Delete.Key)
+		default:
+			continue
+		}
+		if written[key] {
+			return true
+		}
+		written[key] = true
+	}
+	return false
 }
 
 // holds reports whether all is as a transaction compares.
@@ -565,6 +590,19 @@ func TestEtcd(t *testing.T) {
 			if ok, wait, err := servers[n%2].guess("bob", 1, 1, 100, func() (bool, error) { return true, nil }); !ok || wait != 0 || err != nil {
 				t.Errorf("right guess %d: %v, %d", n, ok, wait)
 			}
+		}
+	})
+	t.Run("a reset removes the marks, too", func(t *testing.T) {
+		t.Parallel()
+		_, address := newFakeEtcd(t)
+		st := openAt(t, address)
+		for range 2 {
+			if err := cmp.Or(st.update(put("alice")), st.reset([]*user{{Username: "bob"}}, nil)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if u, err := st.userNamed("alice"); u != nil || err != nil || count(t, st, bucketUsers) != 1 || count(t, st, bucketMarks) != 1 {
+			t.Errorf("alice is %v, %v; %d marks", u, err, count(t, st, bucketMarks))
 		}
 	})
 	t.Run("R218 another alg, with more tokens than one transaction compares", func(t *testing.T) {
