@@ -487,6 +487,7 @@ func TestRefusedStart(t *testing.T) {
 		{"etcd without its slashes", nil, []string{"-db", "etcd:/127.0.0.1:2379"}, usage, "-db must be a file, etcd://HOST:PORT"},
 		{"etcd in capitals", nil, []string{"-db", "ETCD://127.0.0.1:2379"}, usage, "-db must be a file, etcd://HOST:PORT"},
 		{"etcd as the web has it", nil, []string{"-db", "http://me:secret@127.0.0.1:2379"}, usage, "-db must be a file, etcd://HOST:PORT"},
+		{"etcd at port 0", nil, []string{"-db", "etcd://127.0.0.1:0"}, usage, `"127.0.0.1:0" must be HOST:PORT`},
 		{"etcd at no port", nil, []string{"-db", "etcd://127.0.0.1:2379999"}, usage, `"127.0.0.1:2379999" must be HOST:PORT`},
 		{"address without a port", nil, []string{"-addr", "localhost"}, usage, `-addr "localhost" must be HOST:PORT`},
 		{"address with a name for a port", nil, []string{"-addr", "127.0.0.1:http"}, usage, `-addr "127.0.0.1:http" must be HOST:PORT`},

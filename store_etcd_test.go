@@ -35,6 +35,7 @@ type fakeEtcd struct {
 	// before and after are called with each transaction, and end it if they are false.
 	before, after func(*etcdTransaction) bool
 	refuse        func(*etcdTransaction) bool // answers with an error for good
+	refusal       string                      // that one, unless ""
 }
 
 // newFakeEtcd starts a member without records.
@@ -74,7 +75,7 @@ func (m *fakeEtcd) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.asked++
 	m.mu.Unlock()
 	if refuse != nil && refuse(&request) {
-		http.Error(w, `{"error": "no", "code": 3}`, http.StatusBadRequest)
+		http.Error(w, cmp.Or(m.refusal, `{"error": "no", "code": 3}`), http.StatusBadRequest)
 		return
 	}
 	if before != nil && !before(&request) {
@@ -552,6 +553,53 @@ func TestEtcd(t *testing.T) {
 			}
 		}
 	})
+	t.Run("R244 a guess that cannot be counted is no try, and a full etcd says so at once", func(t *testing.T) {
+		t.Parallel()
+		m, address := newFakeEtcd(t)
+		l := &limiter{store: openAt(t, address)}
+		m.refuse, m.refusal = func(r *etcdTransaction) bool { return r.writes(bucketMarks) }, `{"error": "etcdserver: mvcc: database space exceeded", "code": 8}`
+		right := func() (bool, error) { return true, nil }
+		for range 4 {
+			before := m.asked
+			if _, wait, err := l.guess("web", 3, 3, 100, right); wait != 0 || !errors.Is(err, errStorage) {
+				t.Errorf("wait %d, error %v", wait, err)
+			}
+			if asked := m.asked - before; asked > 2 { // to read and to write
+				t.Errorf("etcd is asked %d times", asked)
+			}
+		}
+		m.refuse = nil
+		if ok, wait, err := l.guess("web", 3, 3, 100, right); !ok || wait != 0 || err != nil {
+			t.Errorf("afterwards: %v, wait %d, %v", ok, wait, err)
+		}
+	})
+	t.Run("R244 a user code that cannot be looked up is no try", func(t *testing.T) {
+		t.Parallel()
+		m, address := newFakeEtcd(t)
+		i := start(t, func(s *server) { s.store = openAt(t, address); s.shareGuesses() })
+		b := i.as("alice")
+		form := b.get("/device").form(url.Values{"user_code": {"BCDF-GHJK"}})
+		b.mayFail = true
+		refuse := func(refuse func(*etcdTransaction) bool) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.refuse = refuse
+		}
+		refuse(func(r *etcdTransaction) bool {
+			return slices.ContainsFunc(r.Success, func(op etcdOp) bool {
+				return op.Range != nil && strings.Contains(string(op.Range.Key), "/"+string(bucketDevices)+"/")
+			})
+		})
+		for range userCodeTries + 1 {
+			if r := b.post("/device", form); r.StatusCode != http.StatusServiceUnavailable {
+				t.Errorf("status %d: %s", r.StatusCode, r.body)
+			}
+		}
+		refuse(nil)
+		if r := b.post("/device", form); r.StatusCode != http.StatusUnprocessableEntity {
+			t.Errorf("afterwards: status %d: %s", r.StatusCode, r.body)
+		}
+	})
 	t.Run("R244 right passwords that are being checked elsewhere block nobody for long", func(t *testing.T) {
 		t.Parallel()
 		_, address := newFakeEtcd(t)
@@ -571,7 +619,11 @@ func TestEtcd(t *testing.T) {
 		}
 		close(checked)
 		ended.Wait()
-		if ok, wait, err := idle.guess("alice", 3, 3, 101, right); !ok || wait != 0 || err != nil {
+		both := func() (bool, error) { // while another one is checked
+			ok, wait, err := idle.guess("alice", 3, 3, 101, right)
+			return ok && wait == 0, err
+		}
+		if ok, wait, err := idle.guess("alice", 3, 3, 101, both); !ok || wait != 0 || err != nil {
 			t.Errorf("afterwards: %v, wait %d, %v", ok, wait, err)
 		}
 	})
@@ -605,9 +657,28 @@ func TestEtcd(t *testing.T) {
 			t.Errorf("alice is %v, %v; %d marks", u, err, count(t, st, bucketMarks))
 		}
 	})
-	t.Run("R218 another alg, with more tokens than one transaction compares", func(t *testing.T) {
+	t.Run("R218 servers that start at once make one key", func(t *testing.T) {
 		t.Parallel()
 		_, address := newFakeEtcd(t)
+		servers := []*store{openAt(t, address), openAt(t, address)}
+		var kids sync.Map
+		atOnce(8, func(k int) {
+			keys, err := servers[k%2].signingKeys("ES256", false, 100, 3600)
+			if err != nil || len(keys) != 1 {
+				t.Errorf("%d keys, %v", len(keys), err)
+				return
+			}
+			kids.Store(keys[0].kid, true)
+		})
+		different := 0
+		kids.Range(func(any, any) bool { different++; return true })
+		if different != 1 {
+			t.Errorf("there are %d keys", different)
+		}
+	})
+	t.Run("R218 another alg, with more tokens than one transaction compares", func(t *testing.T) {
+		t.Parallel()
+		m, address := newFakeEtcd(t)
 		st := openAt(t, address)
 		if _, err := st.signingKeys("ES256", false, 100, 3600); err != nil {
 			t.Fatal(err)
@@ -624,6 +695,10 @@ func TestEtcd(t *testing.T) {
 		keys, err := st.signingKeys("RS256", false, 100, 3600)
 		if err != nil || len(keys) != 2 || keys[0].alg() != "RS256" || keys[1].alg() != "ES256" || keys[1].Expires != 10_000 {
 			t.Errorf("%d keys, %v", len(keys), err)
+		}
+		before := m.asked
+		if _, err := st.signingKeys("RS256", false, 100, 3600); err != nil || m.asked != before+1 {
+			t.Errorf("a start that needs no new key asks etcd %d times, %v", m.asked-before, err)
 		}
 	})
 	t.Run("who is told of a failure has stored nothing", func(t *testing.T) {
@@ -715,6 +790,9 @@ func TestEtcd(t *testing.T) {
 		"another service": func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("hello")) },
 		"no answers": func(w http.ResponseWriter, _ *http.Request) {
 			w.Write([]byte(`{"header": {"revision": "7"}, "succeeded": true}`))
+		},
+		"no revision": func(w http.ResponseWriter, _ *http.Request) {
+			w.Write([]byte(`{"header": {}, "succeeded": true, "responses": [{}, {}]}`))
 		},
 		"an empty object": func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("{}")) },
 		"half an answer":  func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(`{"header": {"revision": "7"}, "succ`)) },
