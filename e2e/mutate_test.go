@@ -209,15 +209,15 @@ func (f *fuzzer) run(flags []string, profile string, during time.Duration) {
 	for n := range 4 {
 		w := &worker{fuzzer: f, random: rand.New(rand.NewPCG(f.seed, uint64(n))), values: make(map[string]string)}
 		w.values["base"] = f.URL
-		workers.Go(func() {
-			defer w.hangUp()
-			if n == 0 {
-				for _, r := range f.corpus {
-					if r, ok := w.fill(r); ok && w.send(r) {
-						f.valid.Store(r.name, true)
-					}
+		if n == 0 { // each request as it is, before other workers delete what it asks for
+			for _, r := range f.corpus {
+				if r, ok := w.fill(r); ok && w.send(r) {
+					f.valid.Store(r.name, true)
 				}
 			}
+		}
+		workers.Go(func() {
+			defer w.hangUp()
 			for time.Now().Before(end) && !f.Failed() {
 				next := f.corpus[w.random.IntN(len(f.corpus))]
 				if next.password && !f.control && w.random.IntN(10) > 0 {
