@@ -204,7 +204,7 @@ func (s *server) answerDevice(form values, posted bool, shown pageData, x *excha
 	var code *oneTime
 	var c *client
 	var wrong error
-	_, wait, err := s.userCodes.guess(x.visitor.user.Username, userCodeTries, 1, x.now, func() (bool, error) { // not all back: the user may guess between codes of their own
+	_, wait, err := s.userCodes.guess(x.visitor.user.Username, userCodeTries, 1, x.now, func() (bool, error) { // a right code gives back one try only: otherwise users could enter their own codes to get more guesses
 		if code, c, wrong = s.findDevice(form["user_code"], x); errors.Is(wrong, errStorage) {
 			return false, wrong
 		}

@@ -17,9 +17,9 @@ type nextToken struct {
 	Until unixTime  `json:"until"`
 }
 
-// refreshTokenAfter returns the refresh token that is answered for another: a new one
-// (RFC 6749 §6), the one that was answered before, if this answer was lost, or the same
-// again.
+// refreshTokenAfter returns the refresh token of the answer: a new one (RFC 6749 §6);
+// during the grace, the one that was already sent, in case that answer was lost; or,
+// with keep, the same as before.
 //
 // Choice: a public client gets a new one in any profile, because it has nothing but the
 // token (RFC 9700 §2.2.2).
@@ -38,7 +38,8 @@ func (p *profile) refreshTokenAfter(used *oneTime, presented credential, c *clie
 	return p.RefreshTokenFormat.credentialOf(used.Next.ID, mac.Sum(nil), nil)
 }
 
-// mayRepeat reports whether a used refresh token is taken again.
+// mayRepeat reports whether a used refresh token is still accepted, because its answer
+// may have been lost.
 //
 // Choice: only until the token after it is used. Then the client has it, and somebody
 // else presents the old one.

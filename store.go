@@ -172,9 +172,9 @@ type issuance struct {
 	ends    *uuid.UUID      // an access token that ends with this
 }
 
-// The buckets. Keys are ids of 16 bytes except for users (username), clients
-// (client_id), grants (grantKey) and lists of clients (see client.lists).
-// Values are JSON.
+// The buckets. Keys are ids of 16 bytes, except in users (username), clients
+// (client_id), grants (grantKey), lists of clients (see client.lists) and some
+// marks (see countGuesses and maySweep). Values are JSON.
 var (
 	bucketUsers    = []byte("users")
 	bucketClients  = []byte("clients")
