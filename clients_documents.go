@@ -71,9 +71,9 @@ func (s *server) isDocumentURL(clientID string) bool {
 	return s.profile.ClientDocuments && (strings.HasPrefix(clientID, "https://") || s.loopback && isLoopbackURI(clientID))
 }
 
-// clientNamed returns a client, or nil. If its client_id is the URL of a document,
-// the client is as the document has it now or, other than at the authorization
-// endpoint, as it had it then. x is nil for a request that was parsed before.
+// clientNamed returns a client, or nil. If client_id is the URL of a document, the
+// authorization endpoint uses the document as it is now. Other endpoints use the client
+// as it was stored, if it was. x is nil for a request that was parsed before.
 func (s *server) clientNamed(clientID string, x *exchange) (*client, error) {
 	c, err := s.store.clientNamed(clientID)
 	switch {
@@ -159,7 +159,7 @@ func (d *clientDocuments) give(documents map[string]json.RawMessage) {
 	}
 }
 
-// forget fetches all documents again but those given, which it replaces.
+// forget replaces the given documents, and has all others fetched again.
 func (d *clientDocuments) forget(given map[string]json.RawMessage) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -189,7 +189,7 @@ func (p *profile) parseDocumentOf(clientID string, body []byte) (*clientFixture,
 	_, isList := lists["client_secret"]
 	switch {
 	case err != nil:
-		return nil, errors.New("it is not a JSON object, or has too much in it")
+		return nil, errors.New("it must be a JSON object of at most 1000 values, nested at most 64 levels deep")
 	case form.Get("client_id") != clientID || len(form["client_id"]) != 1:
 		return nil, errors.New("its client_id is not the URL that it is at")
 	case isList || form.Has("client_secret") || form.Has("client_secret_expires_at"):
@@ -217,7 +217,7 @@ func (d *clientDocuments) fetch(at string, mayLoopback bool) (body []byte, life 
 	case d.fetching <- struct{}{}:
 		defer func() { <-d.fetching }()
 	case <-ctx.Done():
-		return nil, 0, errors.New("this server fetches too many others")
+		return nil, 0, errors.New("this server is fetching too many other documents; try again in a moment")
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
 	if err != nil {
@@ -266,9 +266,9 @@ func (d *clientDocuments) transport(toLoopback bool) *http.Transport {
 		DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxDocument}
 }
 
-// notPublic are the blocks of IPv4 and of IPv6's global unicast addresses that lead
-// to no public host, or to an IPv4 address within (the special-purpose registries
-// of RFC 6890).
+// notPublic are the blocks of IPv4 and of globalUnicast that have no public hosts, and
+// the IPv6 blocks that contain an IPv4 address (the special-purpose registries of
+// RFC 6890).
 var notPublic = func() (all []netip.Prefix) {
 	for block := range strings.FieldsSeq(`0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24
 		192.88.99.0/24 192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/3 2001::/23 2001:db8::/32 2002::/16 3fff::/20`) {
@@ -286,8 +286,8 @@ func isPublic(at netip.Addr) bool {
 		!slices.ContainsFunc(notPublic, func(block netip.Prefix) bool { return block.Contains(at) })
 }
 
-// fetchProblem says in a few words why a fetch failed, without what it tells of
-// this server's network.
+// fetchProblem says in a few words why a fetch failed. It tells nothing about this
+// server's network.
 func fetchProblem(err error) error {
 	var timeout net.Error
 	switch {

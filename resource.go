@@ -59,7 +59,7 @@ func (x *exchange) withResources(g *grant, err error) (*grant, error) {
 		return nil, err
 	}
 	if !x.holds(resourceNotGranted, !slices.ContainsFunc(x.resources, func(asked string) bool { return !slices.Contains(g.Resources, asked) })) {
-		return nil, invalidTarget(rfc8707("2.2"), resourceNotGranted, "resource asks for more than was granted").about("resource")
+		return nil, invalidTarget(rfc8707("2.2"), resourceNotGranted, "resource must be one of those in the authorization request; without resource the token is for all of them").about("resource")
 	}
 	return g, nil
 }
