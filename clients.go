@@ -336,7 +336,7 @@ func (s *server) authenticateClient(r *http.Request, body values, x *exchange) (
 		return nil, err
 	}
 	if !x.holds(unknownClient, c != nil) {
-		return nil, invalidClient(rfc6749("5.2"), unknownClient, "there is no such client")
+		return nil, invalidClient(rfc6749("5.2"), unknownClient, "this server has no client with this client_id")
 	}
 	x.ClientID = c.ClientID
 	switch {

@@ -51,9 +51,6 @@ func newClientDocuments() *clientDocuments {
 	return &clientDocuments{given: make(map[string]json.RawMessage), fresh: make(map[string]unixTime), fetching: make(chan struct{}, maxFetching)}
 }
 
-// aboutDocuments cites the draft.
-func aboutDocuments(number string) section { return section("Client ID Metadata Document §" + number) }
-
 // documentMembers are the members of a document, by their own names in every profile.
 var documentMembers = func() *registration {
 	g := &registration{Parameters: make(map[string]string), MaxLength: map[string]int{"redirect_uris": 8000}}
@@ -112,7 +109,7 @@ func (s *server) clientNamed(clientID string, x *exchange) (*client, error) {
 }
 
 func documentError(number string, why reason, at, description string) error {
-	return invalidClient(aboutDocuments(number), why, description).about("client_id", at).with(http.StatusBadRequest)
+	return invalidClient(clientDocument(number), why, description).about("client_id", at).with(http.StatusBadRequest)
 }
 
 // checkDocumentURL refuses URLs that no document has.

@@ -106,7 +106,7 @@ func TestClientDocuments(t *testing.T) {
 		{"authentication by key", `{"token_endpoint_auth_method":"private_key_jwt","jwks_uri":"https://app.example/jwks"}`, "its token_endpoint_auth_method is not none; this server takes only public clients this way"},
 		{"no redirect URI", `{"redirect_uris":[]}`, "redirect_uris is missing"},
 		{"a redirect URI that is no list", `{"redirect_uris":"https://app.example/cb"}`, "redirect_uris must be an array of strings"},
-		{"http", `{"redirect_uris":["http://app.example/cb"]}`, "redirect_uris is http on a host other than 127.0.0.1, [::1] and localhost: use https (RFC 9700 §2.6), or allow the host with -redirect-host"},
+		{"http", `{"redirect_uris":["http://app.example/cb"]}`, "redirect_uris[0] is http on a host other than 127.0.0.1, [::1] and localhost: use https (RFC 9700 §2.6), or allow the host with -redirect-host"},
 		{"nested too deep", `{"jwks":` + strings.Repeat("[", 64) + strings.Repeat("]", 64) + `}`, "it must be a JSON object of at most 1000 values, nested at most 64 levels deep"},
 		{"a name that misleads", `{"client_name":"\u202eppA"}`, "client_name has invisible characters, or characters that reverse the text"},
 	} {

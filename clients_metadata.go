@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -51,7 +52,7 @@ func (p *profile) parseClientMetadata(g *registration, x *exchange) (*clientFixt
 	}
 	for _, name := range slices.Sorted(maps.Keys(g.MaxLength)) {
 		if !x.holds(metadataTooLong, utf8.RuneCountInString(value(name)) <= g.MaxLength[name]) {
-			return nil, g.refused(name, metadataTooLong, "is too long")
+			return nil, g.refused(name, metadataTooLong, fmt.Sprintf("is longer than %d characters", g.MaxLength[name]))
 		}
 	}
 	f := &clientFixture{
@@ -69,10 +70,9 @@ func (p *profile) parseClientMetadata(g *registration, x *exchange) (*clientFixt
 	}
 	f.Scope = cmp.Or(f.Scope, g.Scope)
 	if wrong := f.problems(p); len(wrong) > 0 {
-		name, _, _ := strings.Cut(wrong[0].member, "[")
 		problem := uriProblem{wrong[0].error, metadataInvalid}
 		errors.As(wrong[0].error, &problem)
-		return nil, g.refused(name, problem.why, problem.Error())
+		return nil, g.refused(wrong[0].member, problem.why, problem.Error())
 	}
 	if g.Parameters["grant_types"] == "" {
 		return f, nil // all that suit it
@@ -157,12 +157,13 @@ func (g *registration) checkType(name string, x *exchange) error {
 	return nil
 }
 
-// refused says what is wrong with a member, by the name that the service has for it
-// (RFC 7591 §3.2.2).
-func (g *registration) refused(name string, why reason, problem string) error {
+// refused says what is wrong with a member, or with an element such as
+// "redirect_uris[1]", by the name that the service has for it (RFC 7591 §3.2.2).
+func (g *registration) refused(member string, why reason, problem string) error {
+	name, _, _ := strings.Cut(member, "[")
 	refuse := invalidClientMetadata
 	if name == "redirect_uris" {
 		refuse = invalidRedirectURI
 	}
-	return refuse(section("RFC 7591 §3.2.2"), why, g.Parameters[name]+" "+problem).about(name)
+	return refuse(rfc7591("3.2.2"), why, g.Parameters[name]+strings.TrimPrefix(member, name)+" "+problem).about(name)
 }

@@ -14,17 +14,19 @@ import (
 // pages and tests read it.
 type section string
 
-func rfc6749(number string) section { return section("RFC 6749 §" + number) }
-func rfc6750(number string) section { return section("RFC 6750 §" + number) }
-func rfc7009(number string) section { return section("RFC 7009 §" + number) }
-func rfc7636(number string) section { return section("RFC 7636 §" + number) }
-func rfc7662(number string) section { return section("RFC 7662 §" + number) }
-func rfc8414(number string) section { return section("RFC 8414 §" + number) }
-func rfc8628(number string) section { return section("RFC 8628 §" + number) }
-func rfc8707(number string) section { return section("RFC 8707 §" + number) }
-func rfc9110(number string) section { return section("RFC 9110 §" + number) }
-func rfc9700(number string) section { return section("RFC 9700 §" + number) }
-func openID(number string) section  { return section("OpenID Connect Core §" + number) } // for prompt
+func rfc6749(number string) section        { return section("RFC 6749 §" + number) }
+func rfc6750(number string) section        { return section("RFC 6750 §" + number) }
+func rfc7009(number string) section        { return section("RFC 7009 §" + number) }
+func rfc7591(number string) section        { return section("RFC 7591 §" + number) }
+func rfc7636(number string) section        { return section("RFC 7636 §" + number) }
+func rfc7662(number string) section        { return section("RFC 7662 §" + number) }
+func rfc8414(number string) section        { return section("RFC 8414 §" + number) }
+func rfc8628(number string) section        { return section("RFC 8628 §" + number) }
+func rfc8707(number string) section        { return section("RFC 8707 §" + number) }
+func rfc9110(number string) section        { return section("RFC 9110 §" + number) }
+func rfc9700(number string) section        { return section("RFC 9700 §" + number) }
+func openID(number string) section         { return section("OpenID Connect Core §" + number) } // for prompt
+func clientDocument(number string) section { return section("Client ID Metadata Document §" + number) }
 
 // rfc6749Appendix cites the grammar of parameters (A) or their encoding (B).
 func rfc6749Appendix(letter string) section { return section("RFC 6749 Appendix " + letter) }
@@ -116,8 +118,7 @@ func missing(s section, parameter string) *oauthError {
 	return invalidRequest(s, parameterMissing, parameter+" is missing").about(parameter)
 }
 
-// tooManyGuesses refuses a request before its password or secret is checked. wait
-// is in seconds.
+// tooManyGuesses refuses somebody who has tried too often. wait is in seconds.
 func tooManyGuesses(refuse constructor, s section, wait int) *oauthError {
 	e := refuse(s, guessedTooOften, "too many tries; try again in "+strconv.Itoa(wait)+" seconds").with(http.StatusTooManyRequests)
 	e.RetryAfter = wait

@@ -12,7 +12,7 @@ var registrationFacts = func() factsOf[registered] {
 	addFacts(all, serverFacts, func(r registered) *server { return r.server })
 	addFacts(all, clientFacts, func(r registered) *client { return r.client })
 	maps.Copy(all, factsOf[registered]{
-		"client_name":         func(r registered) fact { return text(r.Name) }, // no other for a client without one
+		"client_name":         func(r registered) fact { return text(r.Name) }, // empty for a client without a name, where clientFacts has the client_id
 		"client_id_issued_at": func(r registered) fact { return number(r.issued) },
 		"client_secret":       func(r registered) fact { return text(r.secret) },
 		"client_secret_expires_at": func(r registered) fact {
@@ -53,7 +53,7 @@ func (s *server) handleRegistration(w http.ResponseWriter, r *http.Request, x *e
 		return err
 	}
 	if !x.holds(guessedTooOften, wait == 0) {
-		return tooManyGuesses(unavailable, section("RFC 7591 §5"), wait)
+		return tooManyGuesses(unavailable, rfc7591("5"), wait)
 	}
 	f, err := s.profile.parseClientMetadata(s.profile.Registration, x)
 	if err != nil {
