@@ -25,8 +25,7 @@ import (
 //
 // Verbs that come together share a transaction, as those of the file do. They read
 // the database at one revision, and their writes wait. In the end one transaction of
-// etcd compares the revisions of all that was read, and writes. If something else is
-// there by now, the verbs run again.
+// etcd writes, unless something that was read has changed. Then the verbs run again.
 //
 // No read waits for etcd: what was not fetched yet looks as if it were not there.
 // When the verbs have ended, all of it is fetched at once, and they run again. So it
@@ -38,8 +37,8 @@ type etcd struct {
 	client         *http.Client
 	views, updates *batches
 
-	// A record that each transaction of this process replaces. It tells whether one
-	// came true whose answer was lost, and keeps it from coming true later.
+	// Each transaction of this process replaces this record. It tells whether one was
+	// committed although its answer was lost, and keeps it from being committed later.
 	id     uuid.UUID // of this process
 	mark   []byte    // its key
 	marked int64     // the revision of its last change; only the leader of updates needs it
@@ -70,17 +69,20 @@ func openEtcd(address etcdAddress, config *tls.Config) (*store, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch format, some := answer.Responses[0].Range.Records, answer.Responses[1].Range.Records; {
-	case len(some) == 0:
+	format, some := answer.Responses[0].Range.Records, answer.Responses[1].Range.Records
+	if len(some) == 0 {
 		return s, s.update(func(t *tx) error {
 			t.write(func() error { return t.rows.put(bucketMeta, metaFormat, fileFormat) })
 			return nil
 		})
-	case len(format) == 0:
-		return nil, fmt.Errorf("under %s: %w", e.prefix, errForeign)
-	default:
-		return s, checkFormat(format[0].Value)
 	}
+	if err = errForeign; len(format) > 0 {
+		err = checkFormat(format[0].Value)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("etcd, under %s: %w", e.prefix, err)
+	}
+	return s, nil
 }
 
 func (e *etcd) key(bucket, key []byte) string { return e.prefix + string(bucket) + "/" + string(key) }
@@ -92,7 +94,7 @@ func keyAfterAll(prefix string) []byte {
 	return end
 }
 
-func (e *etcd) most() int    { return 40 } // each may depend on others
+func (e *etcd) most() int    { return 40 } // each record may need several others to be read
 func (e *etcd) shared() bool { return true }
 func (e *etcd) close() error { e.client.CloseIdleConnections(); return nil }
 
@@ -247,8 +249,7 @@ func (a *etcdAttempt) find(r etcdRange) etcdFound {
 }
 
 // finish fetches what is missing or, if nothing is, compares and writes. It reports
-// whether that came true: otherwise the verbs have to run again, after errConflict
-// on a new snapshot.
+// whether it committed. If not, the verbs run again, after errConflict on a new snapshot.
 func (a *etcdAttempt) finish(ctx context.Context) (done bool, err error) {
 	switch {
 	case len(a.missing) > 0:
@@ -282,7 +283,7 @@ func (a *etcdAttempt) finish(ctx context.Context) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	// The mark changes once: with what was written, or so that it never comes true later.
+	// The mark changes once: with the writes, or alone, so that they are never committed later.
 	was := append(answer.Responses[0].Range.Records, etcdRecord{})[0]
 	if answer.Succeeded || was.Revision == a.marked {
 		was.Revision = answer.Header.Revision
@@ -293,7 +294,6 @@ func (a *etcdAttempt) finish(ctx context.Context) (done bool, err error) {
 	return false, errConflict
 }
 
-// fetch fetches what is missing.
 func (a *etcdAttempt) fetch(ctx context.Context) error {
 	for some := range slices.Chunk(a.missing, etcdOps) {
 		request := new(etcdTransaction)

@@ -236,7 +236,7 @@ func TestEtcd(t *testing.T) {
 	put := func(name string) func(*tx) error {
 		return func(t *tx) error { t.put(bucketUsers, []byte(name), &user{Username: name}); return nil }
 	}
-	// once is a verb that may only come true once.
+	// once is a verb that may only be committed once.
 	once := func(name string) func(*tx) error {
 		return func(t *tx) error {
 			if t.get(bucketUsers, []byte(name)) != nil {
@@ -246,6 +246,19 @@ func TestEtcd(t *testing.T) {
 		}
 	}
 
+	for key, want := range map[string]string{
+		"ours/grantling/version": `etcd, under ours/: it has format "5"; this grantling reads "6"`,
+		"ours/another":           "etcd, under ours/: it was not made by grantling",
+	} {
+		t.Run("R240 refused: "+key, func(t *testing.T) {
+			t.Parallel()
+			m, address := newFakeEtcd(t)
+			m.history[1][key] = etcdRecord{Key: []byte(key), Value: []byte("5"), Revision: 1}
+			if _, err := (&options{db: address + "/ours"}).openStore(); err == nil || err.Error() != want {
+				t.Errorf("got  %v\nwant %s", err, want)
+			}
+		})
+	}
 	t.Run("R241 one of many wins, over two servers", func(t *testing.T) {
 		t.Parallel()
 		_, address := newFakeEtcd(t)
@@ -307,7 +320,7 @@ func TestEtcd(t *testing.T) {
 		name string
 		lose func(m *fakeEtcd, lost *bool) // has the answer to the first write of a user get lost
 	}{
-		{"after it came true", func(m *fakeEtcd, lost *bool) {
+		{"after it was committed", func(m *fakeEtcd, lost *bool) {
 			m.after = func(r *etcdTransaction) bool {
 				if *lost || !r.writes(bucketUsers) {
 					return true
@@ -316,7 +329,7 @@ func TestEtcd(t *testing.T) {
 				return false
 			}
 		}},
-		{"before it came true", func(m *fakeEtcd, lost *bool) {
+		{"before it was committed", func(m *fakeEtcd, lost *bool) {
 			m.before = func(r *etcdTransaction) bool {
 				if *lost || !r.writes(bucketUsers) {
 					return true

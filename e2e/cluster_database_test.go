@@ -105,7 +105,7 @@ func TestNoDatabase(t *testing.T) {
 	db := "etcd://" + etcd.hosts(0)
 	t.Run("R240 keys of something else are left as they are", func(t *testing.T) {
 		etcd.ctl(t, "put", "theirs/config", "x")
-		wantNoStart(t, "under theirs/: it was not made by grantling", "-db", db+"/theirs")
+		wantNoStart(t, "etcd, under theirs/: it was not made by grantling", "-db", db+"/theirs")
 		if got := etcd.ctl(t, "get", "--prefix", "theirs"); got != "theirs/config\nx\n" {
 			t.Errorf("%q", got)
 		}
@@ -124,7 +124,7 @@ func TestNoDatabase(t *testing.T) {
 		"an address that is not etcd":     {"etcd://" + strings.TrimPrefix(other.URL, "http://"), "does not answer as etcd does: 404"},
 		"an address that does not answer": {"etcd://" + silent.Addr().String(), "no answer from etcd"},
 		"TLS where there is none":         {"etcds://" + etcd[0].client, "is it etcd:// or, for TLS, etcds://?"},
-		"a format that is newer":          {db + "/newer", `it has format "99"; this grantling reads`},
+		"a format that is newer":          {db + "/newer", `etcd, under newer/: it has format "99"; this grantling reads`},
 		"a user where there is none":      {"etcd://alice:wonderland@" + etcd[0].client, "authentication is not enabled"},
 	} {
 		t.Run("R240 "+name, func(t *testing.T) {
