@@ -41,7 +41,7 @@ type clientDocuments struct {
 const (
 	documentTime    = 5 * time.Second
 	maxDocument     = 16 << 10
-	maxFetching     = 16
+	maxFetching     = 64
 	maxFresh        = 10_000
 	minDocumentLife = 60
 	maxDocumentLife = 24 * 60 * 60
@@ -103,7 +103,7 @@ func (s *server) clientNamed(clientID string, x *exchange) (*client, error) {
 		}
 	}
 	if !isGiven {
-		s.documents.keep(clientID, x.now, x.now.after(life))
+		s.documents.keep(clientID, x.now.after(life))
 	}
 	return s.store.clientNamed(clientID)
 }
@@ -124,6 +124,8 @@ func checkDocumentURL(at string) error {
 		return errors.New("client_id must be at most 255 characters of printable ASCII")
 	case u.Hostname() == "" || u.Path == "":
 		return errors.New("the URL in client_id has no host or no path")
+	case !isASCII(u.Host):
+		return errors.New("the URL in client_id has a host that is not ASCII: write it as xn--… (RFC 5890 §2.3.2.1)")
 	case u.User != nil || strings.Contains(at, "#"):
 		return errors.New("the URL in client_id has a user name or a fragment")
 	case slices.ContainsFunc(strings.Split(u.Path, "/"), isDots):
@@ -170,7 +172,7 @@ func (d *clientDocuments) isFresh(at string, now unixTime) bool {
 	return ok && !until.expired(now)
 }
 
-func (d *clientDocuments) keep(at string, now, until unixTime) {
+func (d *clientDocuments) keep(at string, until unixTime) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.fresh) >= maxFresh {
@@ -208,14 +210,14 @@ func (p *profile) parseDocumentOf(clientID string, body []byte) (*clientFixture,
 // fetch fetches a document, from loopback only if mayLoopback, and says how long it is
 // good for. The error is for the client's author.
 func (d *clientDocuments) fetch(at string, mayLoopback bool) (body []byte, life seconds, err error) {
-	ctx, stop := context.WithTimeout(context.Background(), documentTime)
-	defer stop()
 	select {
 	case d.fetching <- struct{}{}:
 		defer func() { <-d.fetching }()
-	case <-ctx.Done():
+	case <-time.After(documentTime):
 		return nil, 0, errors.New("this server is fetching too many other documents; try again in a moment")
 	}
+	ctx, stop := context.WithTimeout(context.Background(), documentTime)
+	defer stop()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
 	if err != nil {
 		return nil, 0, errors.New("its URL is malformed")
@@ -339,6 +341,7 @@ func checkGiven(documents map[string]json.RawMessage) (all memberErrors) {
 		if err := checkDocumentURL(at); err != nil {
 			all = append(all, memberError{below("client_documents", at), err})
 		}
+		all.add(!strings.HasPrefix(at, "https://") && !isLoopbackURI(at), below("client_documents", at), "must begin with https://, or be http on loopback")
 		all.add(!strings.HasPrefix(string(document), "{"), below("client_documents", at), "must be an object")
 	}
 	return all

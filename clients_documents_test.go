@@ -86,6 +86,8 @@ func TestClientDocuments(t *testing.T) {
 		}
 		for body, want := range map[string]string{
 			`{"url":"https://app.example","document":{}}`:              "no host or no path",
+			`{"url":"ftp://app.example/x","document":{}}`:              "must begin with https://, or be http on loopback",
+			`{"url":"http://app.example/x","document":{}}`:             "must begin with https://, or be http on loopback",
 			`{"url":"` + documentURL + `","document":[]}`:              "must be an object",
 			`{"url":"` + documentURL + `"}`:                            "document: is missing",
 			`{"document":{}}`:                                          "url: is missing",
@@ -140,6 +142,7 @@ func TestClientDocuments(t *testing.T) {
 			"https://app.example/a/../client.json":            "the URL in client_id has dots for a part of its path",
 			"https://app.example/%2e/client.json":             "the URL in client_id has dots for a part of its path",
 			"https://app.example:x/client.json":               "client_id is not a URL",
+			"https://%D0%B0pp.example/client.json":            "the URL in client_id has a host that is not ASCII: write it as xn--… (RFC 5890 §2.3.2.1)",
 			"https://app.example/" + strings.Repeat("x", 255): "client_id must be at most 255 characters of printable ASCII",
 		} {
 			i.in(t).browser().askAs(clientID).wantRefused(clientID, problem)
@@ -169,6 +172,12 @@ func TestClientDocuments(t *testing.T) {
 		}
 		page = i.as("alice").authorize(authorization("web", "client_id", documentURL, "redirect_uri", "http://127.0.0.1:8080/cb"))
 		if page.wantConsent(); !strings.Contains(page.body, `you go to <strong><bdi>127.0.0.1:8080</bdi></strong> <span class="badge">This device</span>`) {
+			t.Errorf("%s", page.body)
+		}
+		at := "https://app.example/secure.json"
+		i.server.documents.give(map[string]json.RawMessage{at: json.RawMessage(documentOf(t, at, `{"redirect_uris":["https://localhost:8443/cb"]}`))})
+		page = i.as("alice").authorize(authorization("web", "client_id", at, "redirect_uri", "https://localhost:8443/cb"))
+		if page.wantConsent(); !strings.Contains(page.body, `you go to <strong><bdi>localhost:8443</bdi></strong> <span class="badge">This device</span>`) {
 			t.Errorf("%s", page.body)
 		}
 		if page := i.as("alice").authorize(authorization("native")); strings.Contains(page.body, "This device") || strings.Contains(page.body, "document at") {

@@ -165,7 +165,7 @@ func (s *server) guardPrivate(r *http.Request) error {
 	}
 	writing := *r
 	writing.Method = http.MethodPost // CrossOriginProtection lets all reading pass
-	if err := s.crossOrigin.Check(&writing); err != nil {
+	if err := s.crossOrigin.Load().Check(&writing); err != nil {
 		return &oauthError{Status: http.StatusForbidden, Description: "this is private: pages of other origins cannot use it"}
 	}
 	return nil

@@ -1011,6 +1011,21 @@ func TestControlIssuer(t *testing.T) {
 			t.Errorf("the cookie is %s", got)
 		}
 	})
+	t.Run("R193 pages of the issuer before it are strangers", func(t *testing.T) {
+		t.Parallel()
+		i := startControlled(t)
+		read := func() int {
+			return i.get("/_control/clock", "Origin", "http://old.example:1", "Sec-Fetch-Site", "cross-site").StatusCode
+		}
+		i.mustControl("POST", "issuer", `{"issuer":"http://old.example:1"}`)
+		if status := read(); status != 200 {
+			t.Errorf("status %d", status)
+		}
+		i.mustControl("POST", "issuer", `{"issuer":"`+i.URL+`"}`)
+		if status := read(); status != 403 {
+			t.Errorf("afterwards: status %d", status)
+		}
+	})
 	t.Run("R193 it is refused with another path, and when it is none", func(t *testing.T) {
 		t.Parallel()
 		i := startControlled(t)
@@ -1019,6 +1034,7 @@ func TestControlIssuer(t *testing.T) {
 			`{}`:                                     "issuer: is missing",
 			`{"issuer":"localhost:1"}`:               `issuer "localhost:1": is not a URL with https:// or http://`,
 			`{"issuer":"http://localhost:1/?a"}`:     `issuer "http://localhost:1/?a": has a query or a fragment (RFC 8414 §2)`,
+			`{"issuer":"http://[fe80::1%25eth0]:1"}`: `issuer "http://[fe80::1%25eth0]:1": has a host with a zone, which means something on this machine only`,
 			`{"issuer":1}`:                           "body:1: issuer: must be a string",
 		} {
 			if r := i.control("POST", "issuer", body); r.StatusCode != http.StatusBadRequest || r.json["error"] != want {

@@ -249,7 +249,9 @@ func (s *store) putDevice(code *oneTime) error {
 	for code.Device.UserCode = newUserCode(); slices.ContainsFunc(others, isTaken); {
 		code.Device.UserCode = newUserCode()
 	}
-	oldest := others[:min(max(0, len(others)-maxDevices+1), s.most())]
+	over := len(others) - maxDevices + 1
+	oldest := slices.DeleteFunc(others, (*oneTime).decided)
+	oldest = oldest[:min(max(0, over), len(oldest), s.most())]
 	return s.update(func(t *tx) error {
 		for _, o := range oldest {
 			t.delete(bucketDevices, o.id[:])

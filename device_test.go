@@ -176,11 +176,19 @@ func TestDeviceAuthorization(t *testing.T) {
 			t.Error(r.body)
 		}
 	})
+	t.Run("R216 the page names the host of a client's document", func(t *testing.T) {
+		i := start(t)
+		i.server.documents.give(map[string]json.RawMessage{documentURL: json.RawMessage(documentOf(t, documentURL, `{"grant_types":["`+deviceGrant+`"]}`))})
+		d := i.device("native", "client_id", documentURL)
+		if page := i.as("alice").get("/device?user_code=" + d.userCode); !strings.Contains(page.body, "come from a document at <strong><bdi>app.example</bdi></strong>") {
+			t.Error(page.body)
+		}
+	})
 	t.Run("R219 at most so many are kept", func(t *testing.T) {
 		i := start(t, inMemory(t))
-		first := i.device("native")
+		connected, first := i.device("native").approved("alice"), i.device("native")
 		i.must(i.server.store.update(func(t *tx) error {
-			for range maxDevices - 1 {
+			for range maxDevices - 2 {
 				c := newCredential()
 				t.put(bucketDevices, c.id[:], oneTime{stored: c.stored(1), Expires: 1, Device: &deviceRequest{UserCode: "BBBBBBBB"}})
 			}
@@ -192,6 +200,7 @@ func TestDeviceAuthorization(t *testing.T) {
 		}
 		first.poll().wantError(400, "invalid_grant")
 		last.poll().wantError(400, "authorization_pending")
+		connected.poll().wantToken() // what the user allowed is not lost
 	})
 	for _, service := range []string{"figshare", "mastodon", "trackmania", "sharesight"} {
 		t.Run("R219 not in "+service, func(t *testing.T) {

@@ -134,6 +134,7 @@ var (
 	tokenRevoked         = newReason("token revoked")
 	tokenOfAnotherClient = newReason("token of another client")
 	tokenWithoutUser     = newReason("token without user")
+	tokenForAnother      = newReason("token for another resource")
 	scopeInsufficient    = newReason("scope insufficient")
 
 	// Registration.

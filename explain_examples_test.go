@@ -139,6 +139,9 @@ var exampleWords = map[string]func(i *instance, request string) string{
 		access, _ := i.token(clientCredentialsOf("web")).wantToken()
 		return access
 	},
+	"API_TOKEN": func(i *instance, _ string) string {
+		return i.demoTokens("demo", "resource", "https://api.example/mcp").access
+	},
 	"TOKEN_FOR_READ":  func(i *instance, _ string) string { return i.demoTokens("demo", "scope", "read").access },
 	"TOKEN_FOR_WRITE": func(i *instance, _ string) string { return i.demoTokens("demo", "scope", "write").access },
 }

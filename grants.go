@@ -415,7 +415,7 @@ func (s *server) newTokens(g *grant, c *client, scope string, x *exchange, lifet
 // itself. The grant lasts as long as the token. With a negative lifetime the
 // token has expired already.
 func (s *server) newAccessToken(g *grant, c *client, scope string, x *exchange, lifetime seconds) (issuance, *tokenAnswer) {
-	token := &accessToken{Scope: scope, Resources: g.tokenFor(x.resources), Expires: x.now.after(lifetime)}
+	token := &accessToken{Scope: scope, Resources: g.resourcesFor(x.resources), Expires: x.now.after(lifetime)}
 	issued := x.now + unixTime(min(lifetime, 0))
 	if g != nil {
 		token.Grant = &g.key

@@ -461,7 +461,7 @@ func TestInspectFlag(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &server{loopback: isLoopback(hostOf(o.addr)), crossOrigin: http.NewCrossOriginProtection()}
+		s := &server{loopback: isLoopback(hostOf(o.addr))}
 		if err := s.setIssuer(cmp.Or(o.issuer, "http://"+o.addr)); err != nil {
 			t.Fatal(err)
 		}

@@ -214,6 +214,8 @@ func TestJWT(t *testing.T) {
 			{`{"encoding": "jwt", "alg": "none"}`, `access_token_format.alg: "none" is unknown; expected one of RS256, ES256`},
 			{`{"encoding": "hex", "alg": "ES256"}`, `access_token_format: has alg, header or claims, which only jwt has`},
 			{`{"encoding": "jwt", "claims": {"jti": "${id}"}}`, "access_token_format.claims: ${id} is unknown here"},
+			{`{"encoding": "jwt", "header": {}}`, `access_token_format.header: has no "alg": "${alg}"`},
+			{`{"encoding": "jwt", "header": {"alg": "none"}}`, `access_token_format.header: has no "alg": "${alg}"`},
 			{`{"encoding": "jwt", "claims": {"sub": "${sub}"}}`, `access_token_format.claims: has no "jti": "${jti}", by which`},
 		} {
 			_, err := parseProfile("own.json", []byte(`{"extends": "rfc6749", "access_token_format": `+row.format+`}`))

@@ -23,8 +23,13 @@ func (s *server) setIssuer(issuer string) error {
 	if strings.TrimSuffix(u.Path, "/") != s.base {
 		return wrong("issuer", "must have the same path as before: "+cmp.Or(s.base, "none"))
 	}
+	crossOrigin := http.NewCrossOriginProtection()
+	if err := crossOrigin.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
+		return err
+	}
 	s.told.Store(&issuer)
-	return s.crossOrigin.AddTrustedOrigin(u.Scheme + "://" + u.Host)
+	s.crossOrigin.Store(crossOrigin)
+	return nil
 }
 
 // checkIssuer parses an issuer (RFC 8414 §2).
@@ -42,6 +47,7 @@ func checkIssuer(issuer string) (*url.URL, error) {
 	refuse(strings.Contains(issuer+"/", "/.well-known/"), "is the URL of a metadata document; the issuer has no /.well-known/ (RFC 8414 §3)")
 	refuse(u.RawQuery != "" || u.ForceQuery || strings.Contains(issuer, "#"), "has a query or a fragment (RFC 8414 §2)")
 	refuse(u.User != nil, "contains a user name")
+	refuse(strings.Contains(u.Host, "%"), "has a host with a zone, which means something on this machine only")
 	refuse(!isASCII(u.Host), "has a host that is not ASCII: write it as xn--… (RFC 5890 §2.3.2.1)")
 	isClean := isPath(u.Path) && u.RawPath == "" && !strings.ContainsAny(u.Path, "{}")
 	refuse(u.Path != "" && u.Path != "/" && !isClean, "has a path with //, dots or characters that must be encoded")

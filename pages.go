@@ -188,7 +188,7 @@ func (s *server) writeConsent(w http.ResponseWriter, x *exchange, pending pendin
 	return s.writePage(w, x, http.StatusOK, "consent.html", pageData{
 		"Client":    x.request.client,
 		"Host":      redirectHost(x.request.redirectURI),
-		"IsLocal":   isLoopbackURI(x.request.redirectURI),
+		"IsLocal":   isLoopback(hostOf(redirectHost(x.request.redirectURI))),
 		"Scope":     strings.Fields(x.request.scope),
 		"Resources": x.resources,
 		"ID":        pending.id,

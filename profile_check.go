@@ -136,6 +136,10 @@ func (p *profile) checkCredentials(all *memberErrors) {
 		all.add(f.Encoding == "jwt" && member != "access_token_format", member+".encoding", "cannot be jwt: only access tokens can")
 		all.add(f.Prefix != "" && (f.Encoding == "jwt" || !isUnreserved(f.Prefix)), member+".prefix", "is not a valid prefix of this token")
 		all.add(f.Encoding != "jwt" && (f.Alg != "" || f.Header != nil || f.Claims != nil), member, "has alg, header or claims, which only jwt has")
+		if f.Header != nil {
+			header, _ := f.Header.value.(object)
+			all.add(header.text("alg") != "${alg}", member+".header", `has no "alg": "${alg}" (RFC 7515 §4.1.1)`)
+		}
 		if f.Claims != nil {
 			claims, _ := f.Claims.value.(object)
 			all.add(claims.text("jti") != "${jti}", member+".claims", `has no "jti": "${jti}", by which the server finds the token`)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -23,7 +24,9 @@ func (d *document) extend(name string) (*profile, error) {
 	// encoding/json decodes into what is there, also into the elements of a list.
 	fields := reflect.ValueOf(p).Elem()
 	for _, field := range reflect.VisibleFields(fields.Type()) {
-		if _, isOwn := d.offsets[jsonKey(field)]; isOwn && field.IsExported() && field.Type.Kind() != reflect.Map {
+		end, isOwn := d.offsets[jsonKey(field)]
+		isNull := bytes.HasSuffix(d.data[:end], []byte("null")) // then it counts as absent
+		if isOwn && !isNull && field.IsExported() && field.Type.Kind() != reflect.Map {
 			fields.FieldByIndex(field.Index).SetZero()
 		}
 	}

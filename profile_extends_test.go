@@ -45,6 +45,17 @@ func TestProfileExtends(t *testing.T) {
 			t.Errorf("resources: %+v", p.Resources)
 		}
 	})
+	t.Run("R222 null counts as absent, and takes away what may be absent", func(t *testing.T) {
+		t.Parallel()
+		p, err := parseProfile("mine.json", []byte(`{"extends": "rfc6749", "iss": null, "access_token_lifetime": null, "title": null, "token_type": "null",
+			"endpoints": {"registration": null}, "registration": null}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !p.Iss || p.AccessTokenLifetime != 3600 || p.Title == "" || p.TokenType != "null" || p.Registration != nil {
+			t.Errorf("%+v", p)
+		}
+	})
 	for _, row := range []struct{ name, file, want string }{
 		{"R222 unknown profile", "{\n\"extends\": \"rfc6750\"}", `mine.json:2: extends: "rfc6750" is unknown; expected one of figshare, mastodon, rfc6749, sharesight, trackmania`},
 		{"R222 not a name", "{\n\n\"extends\": [\"rfc6749\"]}", `mine.json:3: extends: must be a string`},

@@ -38,15 +38,15 @@ func (p *profile) refreshTokenAfter(used *oneTime, presented credential, c *clie
 	return p.RefreshTokenFormat.credentialOf(used.Next.ID, mac.Sum(nil), nil)
 }
 
-// mayRepeat reports whether a used refresh token is still accepted, because its answer
-// may have been lost.
+// maySpend reports whether a code or refresh token may be used: if it was not used yet
+// or, where the profile has a grace, if the answer to its use may have been lost.
 //
-// Choice: only until the token after it is used. Then the client has it, and somebody
-// else presents the old one.
-func (t *tx) mayRepeat(used *oneTime, now unixTime) bool {
-	if used.Next == nil || used.Next.Until.expired(now) {
-		return false
+// Choice: the grace ends when the token after it is used. Then the client has it, and
+// somebody else presents the old one.
+func (t *tx) maySpend(o *oneTime, now unixTime) (bool, error) {
+	if !o.Used || o.Next == nil || o.Next.Until.expired(now) {
+		return !o.Used, nil
 	}
-	next, err := read[oneTime](t, bucketRefresh, used.Next.ID[:])
-	return err == nil && next != nil && !next.Used
+	next, err := read[oneTime](t, bucketRefresh, o.Next.ID[:])
+	return next != nil && !next.Used, err
 }

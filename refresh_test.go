@@ -46,6 +46,16 @@ func TestRefreshByProfile(t *testing.T) {
 		i.refresh("web", refresh1).wantError(http.StatusBadRequest, "invalid_grant")
 		i.wantDead(access3, refresh2, refresh3)
 	})
+	t.Run("R223 a damaged record is no theft", func(t *testing.T) {
+		t.Parallel()
+		i := startExtended(t, grace)
+		access1, refresh1 := i.tokens("web")
+		_, refresh2 := i.refresh("web", refresh1).wantToken()
+		next, _ := i.server.profile.RefreshTokenFormat.parse(refresh2)
+		i.mustUpdate(func(t *tx) error { t.damage(bucketRefresh, next.id[:], "{"); return nil })
+		i.failing("token", refreshOf("web", refresh1)).wantError(http.StatusServiceUnavailable, "temporarily_unavailable")
+		i.wantAlive(access1)
+	})
 	t.Run("R223 a refusal within the grace changes nothing", func(t *testing.T) {
 		t.Parallel()
 		i := startExtended(t, grace)

@@ -33,6 +33,9 @@ func (x *exchange) parseResources(sent []string, p *profile) error {
 // §4.3).
 func isResource(text string) bool {
 	u, err := url.Parse(text)
+	if err == nil {
+		_, err = url.PathUnescape(u.Opaque)
+	}
 	return err == nil && u.IsAbs() && (u.Host != "" || u.Scheme != "https" && u.Scheme != "http") &&
 		!strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("#\"<>\\^`{|}", r) })
 }
@@ -58,28 +61,39 @@ func (x *exchange) withResources(g *grant, err error) (*grant, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !x.holds(resourceNotGranted, !slices.ContainsFunc(x.resources, func(asked string) bool { return !slices.Contains(g.Resources, asked) })) {
+	if !x.holds(resourceNotGranted, g.hasResources(x.resources)) {
 		return nil, invalidTarget(rfc8707("2.2"), resourceNotGranted, "resource must be one of those in the authorization request; without resource the token is for all of them").about("resource")
 	}
 	return g, nil
 }
 
-// tokenFor returns the resources of an access token: those that the request asks for
-// or, without any, all of the grant.
-func (g *grant) tokenFor(asked []string) []string {
-	switch {
-	case g == nil: // the client's own token
+// hasResources reports whether the grant is for all of these resources.
+func (g *grant) hasResources(asked []string) bool {
+	return !slices.ContainsFunc(asked, func(resource string) bool { return !slices.Contains(g.Resources, resource) })
+}
+
+// resourcesFor returns the resources of an access token: those that the request asks
+// for or, without any, all of the grant. g is nil for the client's own token.
+func (g *grant) resourcesFor(asked []string) []string {
+	if g == nil || len(asked) > 0 {
 		return asked
-	case len(asked) == 0:
-		return g.Resources
 	}
-	return slices.DeleteFunc(slices.Clone(asked), func(resource string) bool { return !slices.Contains(g.Resources, resource) })
+	return g.Resources
 }
 
 // coversResources reports whether a consent to the grant was one to these resources.
 // Without any, it is one to a token for this server.
 func (g *grant) coversResources(asked []string) bool {
-	return (len(asked) > 0) == (len(g.Resources) > 0) && len(g.tokenFor(asked)) >= len(asked)
+	return (len(asked) > 0) == (len(g.Resources) > 0) && g.hasResources(asked)
+}
+
+// isFor reports whether a token may be used at one of this server's resources (RFC 9068
+// §4): it is for no resource in particular, for this one, or for the issuer.
+//
+// Choice: token info answers about any token, because it is for who holds it.
+func (s *server) isFor(b *bearer, at string) bool {
+	isOwn := func(resource string) bool { return resource == at || strings.TrimSuffix(resource, "/") == s.url("") }
+	return len(b.resources) == 0 || slices.ContainsFunc(b.resources, isOwn)
 }
 
 // audience is aud: a text for one resource, a list for several (RFC 9068 §3, RFC 7662

@@ -103,7 +103,7 @@ func TestResources(t *testing.T) {
 	})
 	malformed := map[string][]string{
 		"no scheme": {"a.example/mcp"}, "path": {"/mcp"}, "fragment": {apiA + "#x"}, "empty fragment": {apiA + "#"}, "no host": {"https://"},
-		"two in one": {apiA + " " + apiB}, "space in front": {" " + apiA}, "line": {apiA + "\n"}, "not ASCII": {"https://a.example/é"}, "quote": {apiA + `"`},
+		"two in one": {apiA + " " + apiB}, "space in front": {" " + apiA}, "line": {apiA + "\n"}, "not ASCII": {"https://a.example/é"}, "bad escape": {"https://a.example/%zz"}, "bad escape in a URN": {"urn:example:%zz"}, "quote": {apiA + `"`},
 		"not UTF-8": {"https://a.example/\xff"}, "one of two": {apiA, "b"}, "too long": {"https://a.example/" + strings.Repeat("x", 983)},
 		"too long together": {"https://a.example/" + strings.Repeat("x", 482), "https://b.example/" + strings.Repeat("x", 483)},
 	}
@@ -135,6 +135,27 @@ func TestResources(t *testing.T) {
 			_, claims := claimsOf(t, access)
 			if got, _ := json.Marshal(claims["aud"]); string(got) != want {
 				t.Errorf("aud %s, want %s", got, want)
+			}
+		}
+	})
+	t.Run("R213 where a token may be used", func(t *testing.T) {
+		t.Parallel()
+		const issuer = "https://as.example/tenant"
+		i := start(t).in(t).behind(issuer)
+		for _, row := range []struct {
+			resources []string
+			status    int
+		}{
+			{nil, 200}, {[]string{issuer}, 200}, {[]string{issuer + "/"}, 200}, {[]string{apiA, issuer + "/userinfo"}, 200},
+			{[]string{apiA}, 401}, {[]string{"https://as.example/userinfo"}, 401}, {[]string{issuer + "/userinfo/"}, 401},
+		} {
+			access, _ := i.post("/tenant/oauth/token", forResources(withClient("legacy", url.Values{"grant_type": {"password"}, "username": {"alice"}, "password": {"wonderland"}}), row.resources...)).wantToken()
+			r := i.get("/tenant/userinfo", "Authorization", "Bearer "+access)
+			if r.StatusCode != row.status || row.status == 401 && !strings.Contains(r.Header.Get("WWW-Authenticate"), `error="invalid_token", error_description="the access token is for other resources`) {
+				t.Errorf("%q: status %d: %s", row.resources, r.StatusCode, r.Header)
+			}
+			if r := i.get("/tenant/oauth/token/info", "Authorization", "Bearer "+access); r.StatusCode != 200 { // its holder may learn what it is
+				t.Errorf("%q at token info: status %d", row.resources, r.StatusCode)
 			}
 		}
 	})

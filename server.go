@@ -36,7 +36,7 @@ type server struct {
 
 	told        atomic.Pointer[string] // the issuer, see setIssuer
 	routes      map[string][]*route    // by path
-	crossOrigin *http.CrossOriginProtection
+	crossOrigin atomic.Pointer[http.CrossOriginProtection]
 	hashing     chan struct{}             // one value for each password that is being hashed
 	stopping    atomic.Bool               // balancers should ask other servers
 	afterStart  func(ctx context.Context) // what takes too long for the start, or nil
@@ -57,14 +57,13 @@ func newServer(p *profile, st *store, issuer string, log *slog.Logger) (*server,
 		return nil, err
 	}
 	s := &server{
-		profile:     p,
-		store:       st,
-		documents:   newClientDocuments(),
-		base:        strings.TrimSuffix(u.Path, "/"),
-		hashRounds:  durableRounds,
-		logged:      limiter{window: 60 * 60},
-		log:         log,
-		crossOrigin: http.NewCrossOriginProtection(),
+		profile:    p,
+		store:      st,
+		documents:  newClientDocuments(),
+		base:       strings.TrimSuffix(u.Path, "/"),
+		hashRounds: durableRounds,
+		logged:     limiter{window: 60 * 60},
+		log:        log,
 		// At most passwordTries: correct passwords that arrive together count as
 		// tries until they are checked, and one server must refuse none of them.
 		hashing: make(chan struct{}, min(runtime.GOMAXPROCS(0), passwordTries)),
@@ -331,7 +330,7 @@ func (s *server) dispatch(w http.ResponseWriter, r *http.Request, x *exchange) {
 		return
 	}
 	if found.form {
-		if !x.holds(formOfAnotherSite, s.crossOrigin.Check(r) == nil) {
+		if !x.holds(formOfAnotherSite, s.crossOrigin.Load().Check(r) == nil) {
 			found.fail(w, x, accessDenied(rfc6749("10.12"), formOfAnotherSite, "this form was sent from another site"))
 			return
 		}

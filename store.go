@@ -247,8 +247,6 @@ func (s *store) issue(i issuance) error {
 		}
 		if i.grant != nil {
 			t.delete(bucketLists, listKey(listUnused, i.grant.key.client().String()))
-		} else if i.access != nil {
-			t.delete(bucketLists, listKey(listUnused, i.access.client().String()))
 		}
 		t.putIssued(i)
 		return nil
@@ -282,9 +280,10 @@ func (v verdict) Unwrap() error { return v.error }
 // live returns the grant that a credential works on, with its client and user.
 // The error is errReused, errExpired or errRevoked.
 func (t *tx) live(o *oneTime, now unixTime, note noting) (*bearer, error) {
+	maySpend, err := t.maySpend(o, now)
 	switch {
-	case !note(errReused, !o.Used || t.mayRepeat(o, now)):
-		return nil, errReused
+	case err != nil || !note(errReused, maySpend):
+		return nil, cmp.Or(err, errReused)
 	case !note(errExpired, !o.Expires.expired(now)):
 		return nil, errExpired
 	}

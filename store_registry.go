@@ -12,7 +12,7 @@ import (
 )
 
 // register stores users and clients, all or none; in parts, if the engine cannot.
-// Of clients that registered themselves and were issued nothing, it keeps maxUnused.
+// Of clients that registered themselves and that no user granted anything, it keeps maxUnused.
 func (s *store) register(users []*user, clients []*client) error {
 	for some := max(len(users), len(clients)); len(users)+len(clients) > 0; {
 		u, c := min(some, len(users)), min(some, len(clients))
@@ -164,11 +164,11 @@ func (t *tx) putClient(c *client) error {
 	return nil
 }
 
-// maxUnused is how many clients that registered themselves may wait for
-// something to be issued to them.
+// maxUnused is how many clients that registered themselves may wait for a user to
+// grant them something.
 //
 // Choice: the newest stay, since anybody can register clients and must not fill
-// the disk.
+// the disk. A token of the client itself does not count: anybody can have one, too.
 const maxUnused = 1000
 
 // dropUnused removes the clients of these entries in the list.
@@ -191,7 +191,7 @@ func (t *tx) deleteClient(clientID string) {
 
 // Lists of clients, so that no request has to read all clients: those of an
 // owner, those that name a grant type, and those that registered themselves and
-// were issued nothing yet.
+// that no user granted anything yet.
 const (
 	listOwner  = "owner "
 	listGrant  = "grant "

@@ -74,6 +74,8 @@ func (s *server) handleResource(into *resource) handler {
 			return err
 		case into.Needs == "user" && !x.holds(tokenWithoutUser, b.user != nil):
 			return insufficientScope(rfc6750("3.1"), tokenWithoutUser, "this token stands for a client, not for a user")
+		case into.Needs == "user" && !x.holds(tokenForAnother, s.isFor(b, s.origin()+r.URL.Path)):
+			return invalidToken(section("RFC 9068 §4"), tokenForAnother, "the access token is for other resources than this server's; ask for one without resource")
 		case !x.holds(scopeInsufficient, len(into.Scopes) == 0 || slices.ContainsFunc(into.Scopes, func(scope string) bool { return covers(b.scope, scope) })):
 			return insufficientScope(rfc6750("3.1"), scopeInsufficient, "the token does not have the scope that this resource needs")
 		}
