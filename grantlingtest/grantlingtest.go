@@ -72,8 +72,8 @@ import (
 
 // Options say how to start a server. The zero value gives a server of the
 // profile rfc6749 with the user alice, whose password is random, and the public
-// client demo. GRANTLING_ variables in the environment are ignored. The methods
-// do not reach a server with the flags -addr, -issuer or -tls-cert.
+// client demo. GRANTLING_ variables in the environment are ignored. With -issuer or
+// -tls-cert the methods may not reach the server.
 type Options struct {
 	Users   []User   // exist from the start and after each Reset
 	Clients []Client // likewise
@@ -98,7 +98,7 @@ type Client struct {
 	ClientName              string   `json:"client_name,omitempty"`
 	ClientURI               string   `json:"client_uri,omitempty"`
 	RedirectURIs            []string `json:"redirect_uris,omitempty"`
-	GrantTypes              []string `json:"grant_types,omitempty"`                // empty: all that suit the client but password and implicit
+	GrantTypes              []string `json:"grant_types,omitzero"`                 // nil: all that suit the client but password and implicit; empty: a resource server
 	Scope                   string   `json:"scope,omitempty"`                      // what it may ask for, separated by spaces; empty: any
 	TokenEndpointAuthMethod string   `json:"token_endpoint_auth_method,omitempty"` // "none": a public client
 	Owner                   string   `json:"owner,omitempty"`                      // username of the user who registered it
@@ -395,6 +395,7 @@ type Request struct {
 	Error            string    `json:"error"`
 	ErrorDescription string    `json:"error_description"`
 	Section          string    `json:"section"` // of the RFC that the request was refused by
+	Reason           string    `json:"reason"`  // what exactly is wrong, as in "code-used"; /explain/ has a page about it
 	Fault            string    `json:"fault"`   // id of the fault that changed the answer
 	DurationMS       float64   `json:"duration_ms"`
 	Flow             string    `json:"flow"`     // the same for an authorization request, its code, its tokens and their refreshes

@@ -98,8 +98,30 @@ func TestParams(t *testing.T) {
 	t.Parallel()
 	s := Start(t, options)
 	post(t, s, url.Values{"grant_type": {"refresh_token"}, "scope": {"a", "b"}})
-	if got := s.Requests(Filter{})[0].Params["scope"]; fmt.Sprint(got) != "[a b]" {
-		t.Errorf("a repeated parameter is %v in the log", got)
+	if got := s.Requests(Filter{})[0]; fmt.Sprint(got.Params["scope"]) != "[a b]" || got.Reason != "parameter-twice" {
+		t.Errorf("the log has %+v", got)
+	}
+}
+
+// A resource server is a client with an empty list of grant types. It may introspect
+// the tokens of others.
+func TestResourceServer(t *testing.T) {
+	t.Parallel()
+	o := options
+	o.Clients = append(o.Clients[:1:1], Client{ClientID: "declared", ClientSecret: "x", GrantTypes: []string{}}, Client{ClientID: "other", ClientSecret: "x"})
+	s := Start(t, o)
+	s.AddClient(Client{ClientID: "added", ClientSecret: "x", GrantTypes: []string{}})
+	token := s.Token("web", "alice", "read").AccessToken
+	for clientID, want := range map[string]bool{"declared": true, "added": true, "other": false} {
+		response, err := http.PostForm(s.Endpoint("introspect"), url.Values{"client_id": {clientID}, "client_secret": {"x"}, "token": {token}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		var answer struct{ Active *bool }
+		if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || answer.Active == nil || *answer.Active != want {
+			t.Errorf("%s: status %d, %v", clientID, response.StatusCode, err)
+		}
 	}
 }
 
