@@ -47,6 +47,7 @@
 //	fixtures.go            users and clients from a file
 //	document.go            JSON files whose errors name line and key
 //	ready.go               -ready, for health checks
+//	clock.go               the server's time, which tests can move
 //	banner.go, log.go      what a start stores and prints, and the log
 package main
 
@@ -251,7 +252,7 @@ func parseHosts(list, wildcard string) ([]string, error) {
 	for _, name := range names {
 		host := strings.TrimPrefix(name, wildcard)
 		if host == "" || strings.ContainsAny(host, " /*") || !isASCII(host) || hostOf(host) != host {
-			return nil, fmt.Errorf("%q is not a host name without a port", name)
+			return nil, fmt.Errorf("%q must be a host name without a port, such as app", name)
 		}
 	}
 	return names, nil
@@ -330,7 +331,7 @@ func parseEtcdAddress(text string) (a etcdAddress, err error) {
 	if at := strings.LastIndexByte(rest, '@'); at >= 0 { // a password may have all characters
 		a.user, a.password, _ = strings.Cut(rest[:at], ":")
 		if rest = rest[at+1:]; a.user == "" || a.password == "" {
-			return a, errors.New("before the @ must be USER:PASSWORD")
+			return a, errors.New("expected USER:PASSWORD before the @")
 		}
 	}
 	hosts, prefix, _ := strings.Cut(rest, "/")

@@ -70,7 +70,7 @@ func askHealth(ctx context.Context, through http.RoundTripper, at string) error 
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, 100))
 	if err == nil && (response.StatusCode != http.StatusOK || string(body) != healthy) {
-		err = fmt.Errorf("%s: not grantling's answer, but %s", at, response.Status)
+		err = fmt.Errorf("%s: expected 200 OK %q, got %s %.20q", at, healthy, response.Status, body)
 	}
 	return err
 }

@@ -73,17 +73,25 @@ func TestReady(t *testing.T) {
 			}
 		})
 	})
-	for name, answer := range map[string]tripper{
-		"nothing listens":         func(*http.Request) (*http.Response, error) { return nil, errors.New("connection refused") },
-		"a server that hangs":     func(r *http.Request) (*http.Response, error) { <-r.Context().Done(); return nil, r.Context().Err() },
-		"another program answers": func(*http.Request) (*http.Response, error) { return httptest.NewRecorder().Result(), nil },
+	another := func(*http.Request) (*http.Response, error) {
+		answer := httptest.NewRecorder()
+		io.WriteString(answer, "<html>It works on this port!")
+		return answer.Result(), nil
+	}
+	for name, row := range map[string]struct {
+		answer tripper
+		says   string
+	}{
+		"nothing listens":         {func(*http.Request) (*http.Response, error) { return nil, errors.New("connection refused") }, "connection refused"},
+		"a server that hangs":     {func(r *http.Request) (*http.Response, error) { <-r.Context().Done(); return nil, r.Context().Err() }, "context deadline exceeded"},
+		"another program answers": {another, `expected 200 OK "ok\n", got 200 OK "<html>It works on th"`},
 	} {
 		t.Run("R224 ten seconds, "+name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				began := time.Now()
-				err := (&options{addr: "127.0.0.1:9096"}).waitUntilReady(t.Context(), answer)
-				if err == nil || time.Since(began) != 10*time.Second || !strings.HasPrefix(err.Error(), "not ready: http://127.0.0.1:9096/healthz: ") {
+				err := (&options{addr: "127.0.0.1:9096"}).waitUntilReady(t.Context(), row.answer)
+				if err == nil || time.Since(began) != 10*time.Second || err.Error() != "not ready: http://127.0.0.1:9096/healthz: "+row.says {
 					t.Errorf("%v after %v", err, time.Since(began))
 				}
 			})
