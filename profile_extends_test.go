@@ -9,7 +9,7 @@ import (
 // TestProfileExtends: a profile has what it says, and the rest of the one that it extends.
 func TestProfileExtends(t *testing.T) {
 	t.Parallel()
-	t.Run("R222 three lines make a profile with JSON Web Tokens", func(t *testing.T) {
+	t.Run("R222 three members make a profile with JSON Web Tokens", func(t *testing.T) {
 		t.Parallel()
 		got, err := parseProfile("mine.json", []byte("{\n\"extends\": \"rfc6749\", \"name\": \"mine\",\n\"access_token_format\": {\"encoding\": \"jwt\"}\n}"))
 		if err != nil {

@@ -24,7 +24,7 @@ func (p *profile) responseModes(responseType string) []string {
 	}
 }
 
-// Modes names them for people.
+// Modes lists the response modes for pages and errors.
 func (p *profile) Modes(responseType string) string {
 	return strings.Join(p.responseModes(responseType), " or ")
 }

@@ -15,7 +15,8 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-// bucketMeta marks the files of grantling.
+// bucketMeta has the format of the database and the signing keys. No other program has
+// a bucket of this name.
 var (
 	bucketMeta = []byte("grantling")
 	metaFormat = []byte("version")

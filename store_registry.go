@@ -11,8 +11,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// register stores users and clients, all or none; in parts, if the engine cannot.
-// Of clients that registered themselves and that no user granted anything, it keeps maxUnused.
+// register stores users and clients in one transaction, or in several if that is too
+// much for the engine. Of clients that registered themselves and that no user granted
+// anything, it keeps maxUnused.
 func (s *store) register(users []*user, clients []*client) error {
 	for some := max(len(users), len(clients)); len(users)+len(clients) > 0; {
 		u, c := min(some, len(users)), min(some, len(clients))
@@ -52,10 +53,10 @@ func (s *store) registerFirst(users []*user, clients []*client) error {
 	})
 }
 
-// oldest returns the keys that begin with prefix but the last ones, which stay: ids
-// are ordered by time. It looks before the transaction that removes them, because
-// they can be many, and nothing is lost if there are a few more. To remove one can
-// take several writes, so only some are returned at a time.
+// oldest returns the keys that begin with prefix, without the newest stay of them: ids
+// are ordered by time. It returns only some at a time, because removing one can take
+// several writes. It runs before the transaction that removes them: there can be many,
+// and a few too many do no harm.
 func (s *store) oldest(bucket, prefix []byte, stay int) ([][]byte, error) {
 	return view(s, func(t *tx) (oldest [][]byte, err error) {
 		n := 0 // to collect the keys of all takes ten times as long as to count them

@@ -46,7 +46,7 @@ func (s *server) hashPasswords(users []*user) {
 }
 
 // hashLater returns what hashes and stores the passwords of registered users in the
-// background. Nobody can sign in before: all that may hash at once are busy with it.
+// background. Nobody can sign in until then, because it holds every place for hashing.
 //
 // Choice: at a start with fixtures and a file, users exist before their passwords
 // are stored. A stop waits; after a kill in that moment, the next such start stores them.
@@ -217,9 +217,10 @@ func (s *server) shareGuesses() {
 	}
 }
 
-// guess checks a guess, if there are tries left, and returns back of them if it is
-// right. wait is 0, or the seconds to wait for another try: then ok means nothing. An
-// error is about the database; a guess that was not checked because of it is no try.
+// guess checks a guess if any tries are left. A right guess gives back as many tries as
+// back says. wait is 0, or how many seconds to wait before the next try; the guess was
+// then not accepted, whatever ok says. If the database fails, a guess that was not
+// checked does not count.
 //
 // Choice: servers that share a database count guesses together, but those of client
 // secrets after the check, so that a right one costs nothing. In one moment, each

@@ -1,5 +1,5 @@
-// Package e2e shows real clients against the real binary: the Go OAuth client
-// library, a browser and curl.
+// Package e2e tests the real binary with real clients (libraries in Go and JavaScript,
+// a browser, curl), a real etcd, a load balancer and a container image.
 package e2e
 
 import (

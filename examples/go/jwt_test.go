@@ -58,7 +58,7 @@ func verify(issuer, keysURL, token string, now time.Time) (subject string, err e
 	return "", errors.New("signed with an unknown key")
 }
 
-// TestNewKey: the three lines of the profile jwt.json make a server that signs its
+// TestNewKey: the two members of the profile jwt.json make a server that signs its
 // access tokens. The API takes them before and after a new key.
 func TestNewKey(t *testing.T) {
 	t.Parallel()
