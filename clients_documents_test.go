@@ -427,12 +427,12 @@ func TestFetchDocument(t *testing.T) {
 			}
 			b := i.as("alice")
 			code := b.decide(b.askAs(at), "approve").param("code")
-			i.advance(row.life - 2*time.Second)
+			i.advance(row.life - 20*time.Second)
 			b.askAs(at)
 			if n := h.asked.Load(); n != 1 {
 				t.Errorf("fetched %d times before %v", n, row.life)
 			}
-			i.advance(3 * time.Second)
+			i.advance(21 * time.Second)
 			// The token endpoint takes the client as it was.
 			i.token(with(exchangeOf("native", code), "client_id", at, "redirect_uri", "https://app.example/cb"))
 			if n := h.asked.Load(); n != 1 {

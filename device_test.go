@@ -284,7 +284,7 @@ func TestDevicePolling(t *testing.T) {
 		{"approved at once", []step{approve, token}},
 		{"approved after slow_down", []step{pending, slow, approve, token}},
 		{"denied", []step{pending, deny, poll(400, "access_denied"), poll(400, "access_denied")}},
-		{"expired while waiting", []step{wait(1799 * second), pending, wait(second), poll(400, "expired_token")}},
+		{"expired while waiting", []step{wait(1790 * second), pending, wait(10 * second), poll(400, "expired_token")}},
 		{"expired after the approval", []step{approve, wait(1800 * second), poll(400, "expired_token")}},
 		{"expired after the denial", []step{deny, wait(1800 * second), poll(400, "expired_token")}},
 		{"used", []step{approve, token, poll(400, "invalid_grant")}},
