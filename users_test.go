@@ -701,20 +701,13 @@ func TestPassword(t *testing.T) {
 // inParallel runs f n times at once and counts what it returns.
 func inParallel(n int, f func(int) int) map[int]int {
 	var mu sync.Mutex
-	var group sync.WaitGroup
-	ready := make(chan struct{})
 	counts := make(map[int]int)
-	for k := range n {
-		group.Go(func() {
-			<-ready
-			result := f(k)
-			mu.Lock()
-			defer mu.Unlock()
-			counts[result]++
-		})
-	}
-	close(ready)
-	group.Wait()
+	atOnce(n, func(k int) {
+		result := f(k)
+		mu.Lock()
+		defer mu.Unlock()
+		counts[result]++
+	})
 	return counts
 }
 
