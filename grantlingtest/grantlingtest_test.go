@@ -146,19 +146,29 @@ func TestStart(t *testing.T) {
 	var took time.Duration
 	for range 3 { // whatever else the machine does
 		began := time.Now()
-		servers := make([]*Server, 20)
+		servers, errs := make([]*process, 20), make([]error, 20)
 		t.Run("20 at once", func(t *testing.T) {
 			var group sync.WaitGroup
 			for i := range servers {
-				group.Go(func() { servers[i] = Start(t, options) })
+				group.Go(func() { servers[i], errs[i] = start(options) })
 			}
 			group.Wait()
 			took = time.Since(began)
-			for i, s := range servers {
+			if err := errors.Join(errs...); err != nil {
+				t.Fatal(err)
+			}
+			for i, p := range servers {
+				t.Cleanup(func() {
+					if err := p.stop(); err != nil {
+						t.Error(err)
+					}
+				})
+				s := &Server{p.url, t, p}
 				s.Advance(time.Duration(i) * time.Hour)
 				s.Token("web", "alice", "")
 			}
-			for i, s := range servers {
+			for i, p := range servers {
+				s := &Server{p.url, t, p}
 				var clock struct{ Offset string }
 				if s.Control("GET", "clock", nil, &clock); clock.Offset != (time.Duration(i) * time.Hour).String() {
 					t.Errorf("the clock of server %d is off by %s", i, clock.Offset)
@@ -412,12 +422,12 @@ func TestEndpoint(t *testing.T) {
 
 // init is a broken server instead of the tests, if it is run as one.
 func init() {
-	how := os.Getenv("GRANTLINGTEST_BROKEN")
-	if how == "" || len(os.Args) < 2 || os.Args[1] != "-addr" {
+	last := len(os.Args) - 1
+	if last < 1 || os.Args[last-1] != "-broken" {
 		return
 	}
 	fmt.Fprintln(os.Stderr, "first line\nlast line")
-	switch how {
+	switch os.Args[last] {
 	case "silent": // it never tells its URL
 		io.Copy(io.Discard, os.Stdin)
 	case "dead": // it tells its URL and is gone
@@ -433,6 +443,7 @@ func init() {
 // TestBroken: a server that dies or never answers fails the test, with the end
 // of its log.
 func TestBroken(t *testing.T) {
+	t.Parallel()
 	for how, want := range map[string][]string{
 		"ended":  {"grantling did not start; grantling has ended (exit status 3); its log ends with:\nfirst line\nlast line\n"},
 		"silent": {"grantling did not start; grantling runs, but does not answer; its log ends with:\nfirst line\nlast line\n"},
@@ -440,9 +451,9 @@ func TestBroken(t *testing.T) {
 		"deaf":   {"/_control/clock", "grantling runs, but does not answer; its log ends with:\nfirst line\nlast line\n", "grantling did not stop"},
 	} {
 		t.Run(how, func(t *testing.T) {
-			t.Setenv("GRANTLINGTEST_BROKEN", how)
+			t.Parallel()
 			told, failed := record(func(t testing.TB) {
-				Start(t, Options{Binary: os.Args[0], patience: 300 * time.Millisecond}).Now()
+				Start(t, Options{Binary: os.Args[0], Args: []string{"-broken", how}, patience: 3 * time.Second}).Now()
 			})
 			for _, text := range want {
 				if !failed || !strings.Contains(told, text) {
