@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -111,12 +112,22 @@ func TestStopWithoutEtcd(t *testing.T) {
 		if got := a.must(t, 503, r.URL+"/oauth/token", job(), ""); got.header.Get("Retry-After") == "" || got.text("error") != "temporarily_unavailable" {
 			t.Errorf("%v, %s", got.header, got.body)
 		}
+		l, err := net.Listen("tcp", etcd[0].client)
+		if err != nil {
+			t.Fatal(err)
+		}
 		asked := make(chan bool)
 		go func() {
 			defer close(asked)
+			defer l.Close()
 			a.send(r.URL+"/oauth/token", job(), "")
 		}()
-		time.Sleep(100 * time.Millisecond) // until that waits for etcd
+		conn, err := l.Accept() // now that waits for etcd
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+		l.Close()
 		began := time.Now()
 		r.stop()
 		if took, status := time.Since(began), r.cmd.ProcessState.ExitCode(); status != 0 || took > 9*time.Second {
