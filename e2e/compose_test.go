@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -23,16 +22,12 @@ type composed struct {
 }
 
 func newComposed(t *testing.T) *composed {
-	var names []string
-	for _, name := range []string{"etcd-1:2379", "etcd-1:2380", "etcd-2:2379", "etcd-2:2380", "etcd-3:2379", "etcd-3:2380", "auth-1:9096", "auth-2:9096", "localhost:9096"} {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer listener.Close()
-		names = append(names, name, listener.Addr().String())
+	names := []string{"etcd-1:2379", "etcd-1:2380", "etcd-2:2379", "etcd-2:2380", "etcd-3:2379", "etcd-3:2380", "auth-1:9096", "auth-2:9096", "localhost:9096"}
+	var local []string
+	for n, address := range freePorts(t, len(names)) {
+		local = append(local, names[n], address)
 	}
-	return &composed{t, t.TempDir(), strings.NewReplacer(names...)}
+	return &composed{t, t.TempDir(), strings.NewReplacer(local...)}
 }
 
 // run runs a command until the test ends.
@@ -55,21 +50,6 @@ func (c *composed) run(env []string, args ...string) {
 			c.Logf("%v:\n%s", args, output[max(0, len(output)-2000):])
 		}
 	})
-}
-
-// until waits for what services do on their own, and returns its answer.
-func (c *composed) until(what string, is func() (string, bool)) string {
-	end := time.Now().Add(30 * time.Second)
-	for {
-		answer, ok := is()
-		if ok {
-			return answer
-		}
-		if time.Now().After(end) {
-			c.Fatalf("%s: %s", what, answer)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
 }
 
 // TestComposeOfSeveral runs what docs/machines.md has, with the names of the services
@@ -102,9 +82,8 @@ func TestComposeOfSeveral(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(c.dir, "fixtures.json"), []byte(fixtures), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		c.until("three members", func() (string, bool) {
-			output, err := exec.Command("etcdctl", "--endpoints", c.local.Replace("etcd-1:2379,etcd-2:2379,etcd-3:2379"), "endpoint", "health").CombinedOutput()
-			return string(output), err == nil
+		within(t, 30*time.Second, "a member is not healthy", func() bool {
+			return exec.Command("etcdctl", "--endpoints", c.local.Replace("etcd-1:2379,etcd-2:2379,etcd-3:2379"), "endpoint", "health").Run() == nil
 		})
 		for _, name := range []string{"auth-1:9096", "auth-2:9096"} {
 			mine := append([]string{"GRANTLING_ADDR=" + c.local.Replace(name)}, env...)
@@ -144,7 +123,8 @@ func (c *composed) throughBalancer() {
 		status, answer := ask(base, "/oauth/token", job("grant_type", "client_credentials"))
 		return answer, status == http.StatusOK
 	}
-	answer := c.until("the balancer", issue)
+	var answer string
+	within(c.T, 30*time.Second, "the balancer does not serve", func() (ok bool) { answer, ok = issue(); return ok })
 	for began := time.Now(); time.Since(began) < 2*time.Second; { // it checks both meanwhile: one that is down gets nothing
 		if answer, ok := issue(); !ok {
 			c.Fatalf("after the balancer's check: %s", answer)

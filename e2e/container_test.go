@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -92,12 +91,7 @@ func TestContainer(t *testing.T) {
 	}
 	i := newImage(t)
 	// A port of the host: here the network is not the image's own.
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	listener.Close()
+	address := freePorts(t, 1)[0]
 	port := strings.TrimPrefix(address, "127.0.0.1:")
 
 	t.Run("R225 what is in it", func(t *testing.T) {

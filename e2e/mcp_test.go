@@ -51,12 +51,7 @@ func TestMCPConformance(t *testing.T) {
 	}
 	s := start(t, "-auto-approve", "alice")
 	clientID := s.newPublicClient(t, "http://127.0.0.1/callback")
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(free.Addr().String())
-	free.Close()
+	_, port, _ := net.SplitHostPort(freePorts(t, 1)[0])
 	conformance := exec.CommandContext(t.Context(), newer, "node_modules/@modelcontextprotocol/conformance/dist/index.js", "authorization",
 		"--url", s.URL, "--client-id", clientID, "--resource", "https://mcp.example/mcp", "--port", port)
 	stdout, err := conformance.StdoutPipe()
