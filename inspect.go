@@ -250,6 +250,9 @@ func (i *inspector) handleEvents(w http.ResponseWriter, r *http.Request, x *exch
 		}
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
+	if r.Method == http.MethodHead {
+		return nil
+	}
 	connection := http.NewResponseController(w)
 	connection.SetReadDeadline(time.Time{})
 	say := func(text string) error {

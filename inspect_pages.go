@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -503,9 +504,25 @@ func durationWords(d time.Duration) string {
 }
 
 // transcriptTemplate is a flow as text, for a bug report.
-var transcriptTemplate = template.Must(template.ParseFS(templateFiles, "templates/inspect.txt"))
+var transcriptTemplate = template.Must(template.New("inspect.txt").Funcs(template.FuncMap{
+	"line": func(text string) string { return strings.ReplaceAll(text, "\n", `\n`) },
+}).ParseFS(templateFiles, "templates/inspect.txt"))
 
+// writeTranscript writes what clients sent so that it cannot do anything in a terminal:
+// each character that shows nothing as Go writes it.
 func (s *server) writeTranscript(w http.ResponseWriter, f *flow) error {
+	var text, safe strings.Builder
+	if err := transcriptTemplate.Execute(&text, s.shown(f)); err != nil {
+		return err
+	}
+	for _, r := range text.String() {
+		if r == '\n' || strconv.IsGraphic(r) {
+			safe.WriteRune(r)
+		} else {
+			safe.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	return transcriptTemplate.Execute(w, s.shown(f))
+	_, err := io.WriteString(w, safe.String())
+	return err
 }

@@ -187,6 +187,12 @@ func TestInspectFlow(t *testing.T) {
 	if text.Header.Get("Content-Type") != "text/plain; charset=utf-8" {
 		t.Errorf("the text is %s", text.Header.Get("Content-Type"))
 	}
+	i.browser().do("POST", i.endpoint("token"), "grant_type=x&client_id=%1b]0,T%07%0aFAIL&y=\x1b[31mraw\nFAIL  forged \u202e\u009b", "Content-Type", "application/x-www-form-urlencoded")
+	text = i.get("/inspect/" + fmt.Sprintf("x%d", i.latest().ID) + ".txt")
+	if strings.ContainsFunc(text.body, func(r rune) bool { return r < ' ' && r != '\n' || r == '\u202e' || r == '\u009b' }) || strings.Contains(text.body, "\nFAIL") ||
+		!strings.Contains(text.body, `&y=\x1b[31mraw\nFAIL  forged \u202e\u009b`+"\n") {
+		t.Errorf("the text is %q", text.body)
+	}
 	for _, path := range []string{"/inspect/x999", "/inspect/nonsense", "/inspect/", "/inspect/nonsense.txt", "/inspect/a/b"} {
 		if r := i.get(path); r.StatusCode != http.StatusNotFound {
 			t.Errorf("%s: status %d", path, r.StatusCode)
@@ -368,6 +374,9 @@ func TestInspectEvents(t *testing.T) {
 	}
 	if got := again.until(t, data); !strings.Contains(got, "id: 1\n") {
 		t.Errorf("after the first: %s", got)
+	}
+	if r := i.browser().do("HEAD", "/inspect/events", ""); r.StatusCode != http.StatusOK || r.Header.Get("Content-Type") != "text/event-stream" {
+		t.Errorf("HEAD: status %d, %s", r.StatusCode, r.Header.Get("Content-Type"))
 	}
 	i.get("/inspect")
 	i.mustControl("POST", "reset", "")

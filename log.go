@@ -144,10 +144,11 @@ func (s *server) record(w *recorder, r *http.Request, took time.Duration) {
 	if !s.log.Enabled(context.Background(), level) {
 		return
 	}
-	attributes := []slog.Attr{slog.String("method", shorten(x.Method)), slog.String("path", shorten(x.Path)), slog.Int("status", x.Status)}
+	m := masker{profile: s.profile}
+	attributes := []slog.Attr{slog.String("method", shorten(x.Method)), slog.String("path", shorten(m.path(x.Path))), slog.Int("status", x.Status)}
 	add := func(name, value string) {
 		if value != "" {
-			attributes = append(attributes, slog.String(name, value))
+			attributes = append(attributes, slog.String(name, scrub(value)))
 		}
 	}
 	add("endpoint", x.Endpoint)

@@ -22,6 +22,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // allPages are answers of every kind that a person may see.
@@ -1061,6 +1063,11 @@ func TestNoSecrets(t *testing.T) {
 					t.Fatal(name, err)
 				}
 				res.Body.Close()
+			}
+			i.get("/nowhere%3Fcode=" + url.QueryEscape(secret))
+			i.get("/nowhere&client_secret=" + url.QueryEscape(secret))
+			if i.server.profile.findID(secret) != uuid.Nil {
+				i.get("/nowhere/" + secret)
 			}
 		}
 		for _, log := range []string{text.String(), object.String()} {

@@ -169,9 +169,10 @@ func (s *server) logRequest(x *exchange, r *http.Request, header http.Header, to
 		l.unsent = m.answer(x.unsent.status, x.unsent.header, x.unsent.body, len(x.unsent.body))
 	}
 	l.given = m.found
-	for _, text := range []*string{&l.Method, &l.Path, &l.ClientID, &l.GrantType, &l.Username, &l.Error, &l.ErrorDescription} {
+	for _, text := range []*string{&l.Method, &l.ClientID, &l.GrantType, &l.Username, &l.Error, &l.ErrorDescription} {
 		*text = shorten(scrub(*text))
 	}
+	l.Path = shorten(m.path(x.Path))
 	l.ids = slices.Clip(l.ids)
 	for _, p := range l.presented {
 		l.ids = append(l.ids, p.id)
@@ -179,7 +180,7 @@ func (s *server) logRequest(x *exchange, r *http.Request, header http.Header, to
 	if asked := s.askedIn(x); asked != "" {
 		l.asked = string(hashSecret(s.profile.withoutSignIn(asked)))
 	}
-	l.size = 1024 + m.size + len(l.Method) + len(l.Path) + len(l.ClientID) + len(l.Username) + len(l.ErrorDescription)
+	l.size = 1024 + m.size + 256*(len(l.ids)+len(l.given)) + len(l.Method) + len(l.Path) + len(l.ClientID) + len(l.Username) + len(l.ErrorDescription)
 	x.era.requests.add(l, x, s.profile)
 	x.logged = l
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -117,7 +118,7 @@ func (m *masker) headerValue(name, value string) string {
 	if isPlain[name] {
 		return scrub(value)
 	}
-	for _, secret := range []string{"authorization", "cookie", "token", "secret", "password", "key"} {
+	for _, secret := range []string{"auth", "cookie", "token", "secret", "pass", "pwd", "key"} {
 		if strings.Contains(strings.ToLower(name), secret) {
 			return "…"
 		}
@@ -145,18 +146,29 @@ func (m *masker) authorization(value string) string {
 		}
 	case strings.EqualFold(scheme, "Bearer"):
 		if id := m.profile.findID(rest); id != uuid.Nil {
-			m.found = append(m.found, seen{"Authorization", id})
+			m.note("Authorization", id)
 			return scheme + " " + id.String() + "…"
 		}
 	}
 	return scrub(scheme) + " …"
 }
 
-// url is a URL without what is secret in its query and its fragment.
+// pathEnd is where a query would begin if the client had not encoded it or left out its ?.
+var pathEnd = regexp.MustCompile(`[&;]|%3[Ff]`)
+
+// path is a path without what is secret in it.
+func (m *masker) path(text string) string {
+	if end := pathEnd.FindStringIndex(text); end != nil {
+		return scrub(text[:end[0]]) + text[end[0]:end[1]] + m.form(text[end[1]:])
+	}
+	return scrub(text)
+}
+
+// url is a URL without what is secret in it.
 func (m *masker) url(text string) string {
 	before, fragment, hasFragment := strings.Cut(text, "#")
 	path, query, hasQuery := strings.Cut(before, "?")
-	masked := scrub(path)
+	masked := m.path(path)
 	if hasQuery {
 		masked += "?" + m.form(query)
 	}
@@ -199,7 +211,7 @@ func (m *masker) form(text string) string {
 func (m *masker) value(name, encoded string) (shown string, id uuid.UUID, ok bool) {
 	name, failed := url.QueryUnescape(name)
 	value, err := url.QueryUnescape(encoded)
-	if failed != nil || err != nil {
+	if failed != nil || err != nil || strings.Contains(encoded, ";") { // with one, the server takes no part of it
 		return "", uuid.Nil, false
 	}
 	masked, id := m.profile.cutValue(name, value)
@@ -213,8 +225,8 @@ func (m *masker) value(name, encoded string) (shown string, id uuid.UUID, ok boo
 }
 
 func (m *masker) note(name string, id uuid.UUID) {
-	if id != uuid.Nil {
-		m.found = append(m.found, seen{name, id})
+	if id != uuid.Nil && len(m.found) < maxShown {
+		m.found = append(m.found, seen{shorten(name), id})
 	}
 }
 
@@ -263,6 +275,9 @@ func (m *masker) json(name string, value any) any {
 		m.note(name, id)
 		return shorten(shown)
 	case object:
+		if shown, _ := m.profile.cutValue(name, "x"); shown == "…" {
+			return shown
+		}
 		for i := range value {
 			value[i] = member{scrub(value[i].name), m.json(value[i].name, value[i].value)}
 		}
@@ -282,7 +297,9 @@ func (m *masker) json(name string, value any) any {
 // parameters are at most maxShown parameters for the log, each a text or a list.
 func (m *masker) parameters(forms ...url.Values) map[string]any {
 	shown, presented := m.profile.cut(forms...)
-	m.found = append(m.found, presented...)
+	for _, p := range presented {
+		m.note(p.name, p.id)
+	}
 	parameters := make(map[string]any, len(shown))
 	for name, values := range shown {
 		if parameters[name] = values; len(values) == 1 {
@@ -319,7 +336,7 @@ func (p *profile) cut(forms ...url.Values) (shown url.Values, presented []seen) 
 				}
 				value, id := p.cutValue(name, value)
 				if id != uuid.Nil {
-					presented = append(presented, seen{shorten(name), id})
+					presented = append(presented, seen{name, id})
 				}
 				at := shorten(scrub(name))
 				shown[at] = append(shown[at], shorten(value))
@@ -335,10 +352,10 @@ func (p *profile) cutValue(name, value string) (string, uuid.UUID) {
 	name = strings.ToLower(name)
 	switch {
 	case value == "": // nothing to hide
-	case strings.Contains(name, "secret"), strings.Contains(name, "password"),
+	case strings.Contains(name, "secret"), strings.Contains(name, "pass"), strings.Contains(name, "pwd"),
 		slices.Contains([]string{"code_verifier", "client_assertion", "assertion", "mac", "form_token"}, name):
 		return "…", uuid.Nil
-	case slices.Contains(p.tokenParameters, name), name == "code", name == "device_code", name == "refresh_token", name == "token":
+	case slices.Contains(p.tokenParameters, name), name == "code", name == "device_code", name == "token", strings.HasSuffix(name, "_token"), name == "id_token_hint":
 		if id := p.findID(value); id != uuid.Nil {
 			return id.String() + "…", id
 		}
@@ -351,6 +368,9 @@ func (p *profile) cutValue(name, value string) (string, uuid.UUID) {
 			shown, _ := p.cut(inner)
 			return text[:query] + shown.Encode(), uuid.Nil
 		}
+	}
+	if strings.Contains(value, "://") {
+		return (&masker{profile: p}).url(shorten(value)), uuid.Nil
 	}
 	return scrub(value), uuid.Nil
 }

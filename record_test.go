@@ -263,11 +263,50 @@ func TestRequestsHiddenSecrets(t *testing.T) {
 		{url.Values{"continue": {"/?password=hidden"}}.Encode(), "map[continue:/?password=%E2%80%A6]"},
 		{url.Values{"continue": {"/?client_id=web&password=hidden&x=%zz"}}.Encode(), "map[continue:/?client_id=web&password=%E2%80%A6]"},
 		{url.Values{"continue": {"/login?continue=%2F%3Fpassword%3Dhidden"}}.Encode(), "map[continue:/login?continue=%2F%3Fpassword%3D%25E2%2580%25A6]"},
+		{"subject_token=hidden&id_token_hint=hidden&requested_token_type=x", "map[id_token_hint:… requested_token_type:x subject_token:…]"},
+		{"passphrase=hidden&User_Pwd=hidden", "map[User_Pwd:… passphrase:…]"},
+		{url.Values{"redirect_uri": {"http://127.0.0.1/cb?a=b&client_secret=hidden#password=hidden"}}.Encode(), "map[redirect_uri:http://127.0.0.1/cb?a=b&client_secret=…#password=…]"},
+		{url.Values{"redirect_uri": {"https://cb.example/a%20b?x=é&y=%2F#z"}}.Encode(), "map[redirect_uri:https://cb.example/a%20b?x=é&y=%2F#z]"},
 		{"continue=/account/applications&request=a.b.c", "map[continue:/account/applications request:a.b.c]"},
 	} {
 		i.get("/?" + row.query)
 		if got := fmt.Sprint(i.latest().Params); got != row.want {
 			t.Errorf("%s\nis shown as %s\nwant        %s", row.query, got, row.want)
+		}
+	}
+	for path, want := range map[string]string{
+		"/nowhere&client_secret=hidden&a=b":          "/nowhere&client_secret=…&a=b",
+		"/nowhere;a=b&password=hidden":               "/nowhere;a=b&password=…",
+		"/nowhere%3fcode=hidden":                     "/nowhere%3fcode=…",
+		"/nowhere/" + access:                         "/nowhere/" + shown,
+		"/nowhere%3Fstate=a%20b&access_token=hidden": "/nowhere%3Fstate=a%20b&access_token=…",
+	} {
+		if i.get(path); i.latest().Path != want {
+			t.Errorf("%s\nis shown as %s\nwant        %s", path, i.latest().Path, want)
+		}
+	}
+}
+
+// TestMask: what else could be secret in a message.
+func TestMask(t *testing.T) {
+	t.Parallel()
+	p, err := loadProfile("rfc6749")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := masker{profile: p}
+	for _, row := range []struct{ contentType, body, want string }{
+		{"application/json", `{"client_secret":{"a":"hidden"},"password":["hidden",{"x":"hidden"}],"code":{"x":"hidden"},"a":{"b":["c"]}}`, `{"client_secret":"…","password":["…","…"],"code":"…","a":{"b":["c"]}}`},
+		{"application/x-www-form-urlencoded", "client_id=web;client_secret=hidden&a=b", "…&a=b"},
+		{"application/x-www-form-urlencoded", "redirect_uri=http://a.example/%3Fpassword=hidden&a=b", "redirect_uri=http%3A%2F%2Fa.example%2F%3Fpassword%3D…&a=b"},
+	} {
+		if got := m.body(row.contentType, row.body); got != row.want {
+			t.Errorf("%s\nis shown as %s\nwant        %s", row.body, got, row.want)
+		}
+	}
+	for _, name := range []string{"X-Auth", "X-Client-Pass", "X-Api-Key", "Db-Pwd"} {
+		if got := m.headerValue(name, "hidden"); got != "…" {
+			t.Errorf("%s is shown as %s", name, got)
 		}
 	}
 }
@@ -322,7 +361,7 @@ func TestRequestsMemory(t *testing.T) {
 		{"POST", "/oauth/token", many.String()},
 		{"POST", "/oauth/token", "grant_type=client_credentials&client_id=web&client_secret=web-secret&scope=steal" + pad},
 		{"POST", "/oauth/authorize", "response_type=code&client_id=native&redirect_uri=http://127.0.0.1:4711/cb" + pad[:20<<10]},
-		{"GET", "/nowhere?a=b" + pad, ""},
+		{"GET", "/nowhere?code=" + newCredential().text + pad, ""},
 		{"LOOK" + strings.Repeat("K", 63<<10), "/nowhere", ""},
 	}
 	heap := func() int {
@@ -362,6 +401,20 @@ func TestRequestsMemory(t *testing.T) {
 		all := i.records("")
 		if first, last := all[0].ID, all[len(all)-1].ID; last != 5005 || len(all) != last-first+1 || len(all) < 500 || len(all) > 1000 {
 			t.Errorf("%d are kept, from %d to %d", len(all), first, last)
+		}
+	})
+	t.Run("R185 codes everywhere", func(t *testing.T) {
+		r := httptest.NewRequest("GET", "http://127.0.0.1/nowhere", nil)
+		for range 9 {
+			var codes strings.Builder
+			for range 99 {
+				codes.WriteString("&code=" + newCredential().text)
+			}
+			r.Header.Add("Referer", "/?"+codes.String()[1:])
+		}
+		i.server.ServeHTTP(httptest.NewRecorder(), r)
+		if l := i.server.eras.now().requests.kept; len(l[len(l)-1].ids) != maxShown || l[len(l)-1].size < 1024+256*maxShown {
+			t.Errorf("%d ids, %d bytes", len(l[len(l)-1].ids), l[len(l)-1].size)
 		}
 	})
 	t.Run("R185 large records", func(t *testing.T) {
