@@ -37,7 +37,7 @@ func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
 		if u, err := s.store.userNamed(s.autoApprove); err != nil {
 			return err
 		} else if u == nil {
-			return usageError{fmt.Errorf("-auto-approve %s: no such user", s.autoApprove)}
+			return usageError{fmt.Errorf("-auto-approve %s: no such user; a file of -fixtures can make one", s.autoApprove)}
 		}
 	}
 	// Print before storing: a start that is interrupted here then loses neither

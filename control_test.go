@@ -80,9 +80,9 @@ func TestControl(t *testing.T) {
 	t.Run("off", func(t *testing.T) {
 		t.Parallel()
 		i := start(t)
-		unknown := i.get("/no/such/page")
-		for _, path := range []string{"/_control/", "/_control/clock", "/_control/requests"} {
-			if r := i.get(path); r.StatusCode != http.StatusNotFound || r.body != unknown.body {
+		const off = "there is no such page; the control API is at /_control/ if grantling was started with -control"
+		for path, want := range map[string]string{"/_control": off, "/_control/": off, "/_control/clock": off, "/_controls": "there is no such page"} {
+			if r := i.get(path); r.StatusCode != http.StatusNotFound || r.json["error_description"] != want {
 				t.Errorf("GET %s: status %d: %s", path, r.StatusCode, r.body)
 			}
 		}

@@ -39,7 +39,7 @@ func parseDocument(file string, data []byte, into any) (*document, error) {
 	}
 	err := json.Unmarshal(data, into)
 	if malformed := (*json.SyntaxError)(nil); errors.As(err, &malformed) {
-		return nil, d.errorAt(malformed.Offset, malformed)
+		return nil, d.syntaxError(malformed)
 	}
 	d.decoder.UseNumber()
 	problem := d.walk("", reflect.TypeOf(into))
@@ -55,6 +55,30 @@ func parseDocument(file string, data []byte, into any) (*document, error) {
 		}
 	}
 	return d, cmp.Or(problem, err)
+}
+
+// syntaxError says what is wrong with the JSON, in the words of those who write it by
+// hand.
+func (d *document) syntaxError(malformed *json.SyntaxError) error {
+	at := max(0, malformed.Offset-1)
+	before := bytes.TrimRight(d.data[:at], " \t\r\n")
+	found, _ := utf8.DecodeRune(d.data[at:])
+	isAfterValue := strings.HasSuffix(malformed.Error(), "after object key:value pair") || strings.HasSuffix(malformed.Error(), "after array element")
+	switch {
+	case len(d.data) == 0:
+		return d.errorAt(0, errors.New("there is nothing in it"))
+	case int(malformed.Offset) >= len(d.data) && strings.HasPrefix(malformed.Error(), "unexpected end"):
+		return d.errorAt(malformed.Offset, errors.New("it ends early: a bracket or a quote is not closed"))
+	case strings.ContainsRune("'`“”„‘’«»", found):
+		return d.errorAt(at, fmt.Errorf("%c must be a straight double quote, \"", found))
+	case found == '/' || found == '#':
+		return d.errorAt(at, errors.New("JSON has no comments"))
+	case isAfterValue && strings.ContainsRune(`"{[`, found):
+		return d.errorAt(int64(len(before)), errors.New("a comma is missing at the end"))
+	case strings.ContainsRune("]}", found) && bytes.HasSuffix(before, []byte(",")):
+		return d.errorAt(int64(len(before)), errors.New("the comma at the end is one too many"))
+	}
+	return d.errorAt(malformed.Offset, malformed)
 }
 
 // maxDepth is how deep JSON may be nested. The functions that read JSON call
@@ -185,8 +209,8 @@ var forms = map[reflect.Kind]string{
 	reflect.Slice:  "an array",
 	reflect.String: "a string",
 	reflect.Bool:   "true or false",
-	reflect.Int:    "a whole number below 2^63",
-	reflect.Int64:  "a whole number below 2^63",
+	reflect.Int:    "a whole number below 2^63, without quotes",
+	reflect.Int64:  "a whole number below 2^63, without quotes",
 	reflect.Uint64: "a whole number, not negative",
 }
 

@@ -150,7 +150,7 @@ func parseOptions(args []string, getenv func(string) string, stdout io.Writer) (
 	})
 	flags.StringVar(&o.issuer, "issuer", "", "the base `URL` that others reach this server by (default: http:// and the address)")
 	flags.StringVar(&o.autoApprove, "auto-approve", "", "answer authorization requests at once as if `USER` had allowed them")
-	flags.BoolVar(&o.control, "control", false, "serve the control API for test suites under "+controlPath)
+	flags.BoolFunc("control", "serve the control API for test suites under "+controlPath, setBool(&o.control))
 	flags.Func("control-host", "comma-separated `NAMES` that the control API, and a server on loopback, also answer to", func(list string) (err error) {
 		o.controlHosts, err = parseHosts(list, "")
 		return err
@@ -160,16 +160,15 @@ func parseOptions(args []string, getenv func(string) string, stdout io.Writer) (
 		return err
 	})
 	flags.BoolFunc("inspect", "serve the inspector and the playground (default: where address and issuer are loopback)", func(text string) error {
-		on, err := strconv.ParseBool(text)
-		o.inspect = &on
-		return err
+		o.inspect = new(bool)
+		return setBool(o.inspect)(text)
 	})
-	flags.BoolVar(&o.stopWithStdin, "stop-with-stdin", false, "stop when standard input ends, as it does when the parent process dies")
+	flags.BoolFunc("stop-with-stdin", "stop when standard input ends, as it does when the parent process dies", setBool(&o.stopWithStdin))
 	flags.StringVar(&o.tlsCert, "tls-cert", "", "serve HTTPS with the certificate in `FILE`")
 	flags.StringVar(&o.tlsKey, "tls-key", "", "the certificate's key is in `FILE`")
 	flags.StringVar(&o.log, "log", "text", "log to standard error as `FORMAT`: text, json or off")
-	flags.BoolVar(&o.ready, "ready", false, "do not serve: wait until the server at -addr (or -issuer) answers,\nten seconds at most; the exit status is 0 or 1")
-	flags.BoolVar(&o.version, "version", false, "print the version and exit")
+	flags.BoolFunc("ready", "do not serve: wait until the server at -addr (or -issuer) answers,\nten seconds at most; the exit status is 0 or 1", setBool(&o.ready))
+	flags.BoolFunc("version", "print the version and exit", setBool(&o.version))
 	err := flags.Parse(args)
 	o.byIssuer = asksIssuer(flags) // before the environment has a say
 	switch {
@@ -179,8 +178,10 @@ func parseOptions(args []string, getenv func(string) string, stdout io.Writer) (
 		flags.PrintDefaults()
 		fmt.Fprintln(stdout, "Each flag but -version and -ready is also an environment variable, GRANTLING_ADDR for -addr; the flag wins.")
 		return nil, err
+	case err != nil && strings.HasPrefix(err.Error(), "flag provided but not defined"):
+		err = fmt.Errorf("%w; grantling -help lists the flags", err)
 	case err == nil && flags.NArg() > 0:
-		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+		err = fmt.Errorf("unexpected argument %q: %s", flags.Arg(0), hintFor(flags.Arg(0)))
 	case err == nil:
 		err = cmp.Or(setFromEnvironment(flags, getenv), o.check())
 		o.byIssuer = o.byIssuer || asksIssuer(flags)
@@ -189,6 +190,29 @@ func parseOptions(args []string, getenv func(string) string, stdout io.Writer) (
 		return nil, usageError{err}
 	}
 	return o, nil
+}
+
+// hintFor is what to write instead of an argument that is no flag.
+func hintFor(argument string) string {
+	switch {
+	case slices.Contains([]string{"true", "false", "yes", "no", "on", "off", "0", "1"}, argument):
+		return "a switch takes its value with =, as in -control=true"
+	case strings.HasSuffix(argument, ".json"):
+		return "each file of fixtures has its own -fixtures, and a profile has -profile"
+	}
+	return "grantling -help lists the flags"
+}
+
+// setBool is for a flag that is true or false.
+func setBool(to *bool) func(string) error {
+	return func(text string) error {
+		on, err := strconv.ParseBool(text)
+		if err != nil {
+			return errors.New("must be true or false")
+		}
+		*to = on
+		return nil
+	}
 }
 
 // setFromEnvironment sets the flags that the command line did not.
@@ -222,7 +246,7 @@ func (o *options) check() error {
 	case o.addr == "" || o.db == "":
 		return errors.New("-addr and -db cannot be empty")
 	case badPort != nil:
-		return fmt.Errorf("-addr %q must be HOST:PORT, with a number for the port", o.addr)
+		return fmt.Errorf("-addr %q must be HOST:PORT, with a port from 0 to 65535", o.addr)
 	case o.issuer != "" && badIssuer != nil:
 		return badIssuer
 	case !slices.Contains([]string{"text", "json", "off"}, o.log):
@@ -235,6 +259,8 @@ func (o *options) check() error {
 		return errors.New("-etcd-ca, -etcd-cert and -etcd-key are for -db etcds://…")
 	case !isEtcd(o.db) && (strings.Contains(o.db, "://") || strings.HasPrefix(strings.ToLower(o.db), "etcd:")):
 		return errors.New("-db must be a file, etcd://HOST:PORT or, for TLS, etcds://HOST:PORT")
+	case o.db == "memory" || strings.HasPrefix(o.db, ":") && o.db != memory:
+		return fmt.Errorf("-db %q: expected :memory:, or ./%s for a file of this name", o.db, o.db)
 	case o.control && isEtcd(o.db):
 		return errors.New("-control and -db etcd://… do not go together: clock, faults and request log are in one process, and the other servers would not know of them")
 	case o.control && o.controlHosts == nil && !isLoopback(hostOf(o.addr)):
@@ -338,7 +364,7 @@ func parseEtcdAddress(text string) (a etcdAddress, err error) {
 	for host := range strings.SplitSeq(hosts, ",") {
 		name, port, err := net.SplitHostPort(host)
 		if number, wrong := strconv.ParseUint(port, 10, 16); err != nil || wrong != nil || name == "" || number == 0 {
-			return a, fmt.Errorf("%q must be HOST:PORT", host)
+			return a, fmt.Errorf("%q must be HOST:PORT, such as etcd.example:2379", host)
 		}
 		a.members = append(a.members, strings.Replace(scheme, "etcd", "http", 1)+"://"+host)
 	}
@@ -372,6 +398,9 @@ func serve(ctx context.Context, o *options, stdout, stderr *outlet) error {
 	// The address before the database: a start that cannot listen must not leave
 	// a new database behind, with a password that nobody has seen.
 	listener, err := net.Listen("tcp", o.addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w: stop the other program, or take another -addr (port 0 is any free one)", err)
+	}
 	if err != nil {
 		return err
 	}

@@ -476,10 +476,16 @@ func TestRefusedStart(t *testing.T) {
 		status int
 		want   string // in the line
 	}{
-		{"unknown flag", nil, []string{"-prot"}, usage, "-prot"},
+		{"unknown flag", nil, []string{"-prot"}, usage, "flag provided but not defined: -prot; grantling -help lists the flags"},
 		{"unknown flag with a line break", nil, []string{"-a\nb"}, usage, "-a"},
 		{"flag without its value", nil, []string{"-db"}, usage, "-db"},
-		{"stray argument", nil, []string{"serve"}, usage, `unexpected argument "serve"`},
+		{"stray argument", nil, []string{"serve"}, usage, `unexpected argument "serve": grantling -help lists the flags`},
+		{"switch with a value of its own", nil, []string{"-control", "true"}, usage, `unexpected argument "true": a switch takes its value with =, as in -control=true`},
+		{"file without its flag", nil, []string{"-fixtures", "a.json", "b.json"}, usage, `unexpected argument "b.json": each file of fixtures has its own -fixtures, and a profile has -profile`},
+		{"switch that is neither", nil, []string{"-control=yes"}, usage, "must be true or false"},
+		{"switch that is neither in the environment", []string{"GRANTLING_INSPECT=off"}, nil, usage, `GRANTLING_INSPECT: invalid value "off": must be true or false`},
+		{"database in a file named memory", nil, []string{"-db", "memory"}, usage, `-db "memory": expected :memory:, or ./memory for a file of this name`},
+		{"database in a file named :mem:", nil, []string{"-db", ":mem:"}, usage, `-db ":mem:": expected :memory:, or ./:mem: for a file of this name`},
 		{"flag that takes no value", nil, []string{"-version=perhaps"}, usage, "-version"},
 		{"log", nil, []string{"-log", "xml"}, usage, `"xml"`},
 		{"empty database name", nil, []string{"-db", ""}, usage, "-db"},
@@ -507,8 +513,8 @@ func TestRefusedStart(t *testing.T) {
 		{"issuer with a query (R145)", nil, []string{"-issuer", "https://login.example/?a=b"}, usage, "query"},
 		{"issuer with a fragment (R145)", nil, []string{"-issuer", "https://login.example/#a"}, usage, "fragment"},
 
-		{"unknown profile", nil, []string{"-profile", "nobody"}, usage, "nobody"},
-		{"profile that is not there", nil, []string{"-profile", "no/file.json"}, usage, "no/file.json"},
+		{"unknown profile", nil, []string{"-profile", "nobody"}, usage, "profile: expected a file or one of figshare, mastodon,"},
+		{"profile that is not there", nil, []string{"-profile", "no/file.json"}, usage, "profile: open no/file.json: no such file or directory"},
 		{"profile with an unknown key", nil, []string{"-profile", at("key.json", "{\n\"name\": \"x\",\n\"colour\": 1}")}, usage, "key.json:3: colour:"},
 		{"profile without endpoints", nil, []string{"-profile", at("bare.json", "{}")}, usage, "bare.json:1: "},
 
@@ -516,7 +522,7 @@ func TestRefusedStart(t *testing.T) {
 		{"fixtures with a bad value", nil, []string{"-fixtures", at("value.json", "{\"clients\": [\n{\"client_id\": \"a\",\n\"scope\": \"ä\"}]}")}, usage, "value.json:3: clients[0].scope:"},
 		{"fixtures with a key of two lines", nil, []string{"-fixtures", at("lines.json", `{"a\nb": 1}`)}, usage, "lines.json:1: a"},
 
-		{"auto-approve names nobody", nil, []string{"-db", memory, "-auto-approve", "nobody"}, usage, "nobody"},
+		{"auto-approve names nobody", nil, []string{"-db", memory, "-auto-approve", "nobody"}, usage, "-auto-approve nobody: no such user; a file of -fixtures can make one"},
 		{"auto-approve names nobody of the fixtures", nil, []string{"-db", memory, "-fixtures", at("alice.json", instanceFixtures), "-auto-approve", "nobody"}, usage, "nobody"},
 		{"owner is nobody", nil, []string{"-db", memory, "-fixtures", at("owner.json", "{\"clients\": [\n{\"client_id\": \"a\",\n\"owner\":\n\"nobody\"}]}")}, usage, "owner.json:4: clients[0].owner:"},
 
@@ -525,8 +531,8 @@ func TestRefusedStart(t *testing.T) {
 		{"certificate that is not there", nil, []string{"-tls-cert", "none.crt", "-tls-key", at("mine.key", "")}, usage, "none.crt"},
 		{"key of another certificate", nil, []string{"-tls-cert", at("mine.crt", ""), "-tls-key", at("other.key", "")}, usage, "private key"},
 
-		{"address in use", nil, []string{"-addr", taken.Addr().String()}, failure, taken.Addr().String()},
-		{"folder of the database is not there", nil, []string{"-db", "no/grantling.db"}, failure, "no/grantling.db"},
+		{"address in use", nil, []string{"-addr", taken.Addr().String()}, failure, taken.Addr().String() + ": bind: address already in use: stop the other program, or take another -addr"},
+		{"folder of the database is not there", nil, []string{"-db", "no/grantling.db"}, failure, "/no: no such file or directory; -db names another file, and :memory: keeps nothing"},
 		{"database is a folder", nil, []string{"-db", "."}, failure, "database ."},
 	} {
 		t.Run(row.name, func(t *testing.T) {

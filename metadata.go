@@ -162,7 +162,11 @@ const healthy = "ok\n"
 // handleNotFound answers a request for an unknown path.
 func (s *server) handleNotFound(w http.ResponseWriter, r *http.Request, x *exchange) {
 	if x.holds(noOpenIDProvider, !strings.Contains(r.URL.Path, "/.well-known/openid-configuration")) {
-		s.writeNowhere(w, r, x, notFound(rfc9110("15.5.5"), noSuchPage, "there is no such page"))
+		description := "there is no such page"
+		if strings.HasPrefix(r.URL.Path+"/", s.base+controlPath) {
+			description += "; the control API is at " + controlPath + " if grantling was started with -control"
+		}
+		s.writeNowhere(w, r, x, notFound(rfc9110("15.5.5"), noSuchPage, description))
 		return
 	}
 	description := "this is an OAuth 2.0 server, not an OpenID Provider"

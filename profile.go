@@ -119,7 +119,10 @@ func loadProfile(name string) (*profile, error) {
 		return parseProfile(embedded, data)
 	}
 	data, err := os.ReadFile(name)
-	if err != nil {
+	switch {
+	case err != nil && strings.ContainsAny(name, "./\\"):
+		return nil, fmt.Errorf("profile: %w", err)
+	case err != nil:
 		return nil, fmt.Errorf("profile: expected a file or one of %s: %w", strings.Join(profileNames(), ", "), err)
 	}
 	return parseProfile(name, data)

@@ -21,7 +21,9 @@ func (p *profile) problems() memberErrors {
 	p.checkAnswers(&all)
 	for i, rule := range p.Errors {
 		for j, when := range rule.When {
-			all.add(!isErrorSubject(when), index(index("errors", i)+".when", j), fmt.Sprintf("%q is not a code, a reason, or a reason followed by a parameter or grant type; codes: %q; reasons: %q", when, slices.Sorted(maps.Keys(statusOf)), reasons))
+			member, spaced := index(index("errors", i)+".when", j), strings.ReplaceAll(when, "-", " ")
+			all.add(!isErrorSubject(when) && isErrorSubject(spaced), member, fmt.Sprintf("must be %q, with spaces", spaced))
+			all.add(!isErrorSubject(when), member, fmt.Sprintf("%q is not a code, a reason, or a reason followed by a parameter or grant type; codes: %q; reasons: %q", when, slices.Sorted(maps.Keys(statusOf))[1:], reasons))
 		}
 		all.add(!isErrorText(rule.Error), index("errors", i)+".error", "has characters that RFC 6749 §5.2 does not allow")
 	}
@@ -122,7 +124,7 @@ func (p *profile) checkLists(all *memberErrors) {
 		}
 	}
 	all.add(p.ResponseModes != nil && (len(p.ResponseModes) == 0 || p.ResponseModes[0] != "query"), "response_modes", "must begin with query, which is for requests without response_mode (RFC 6749 §4.1.2)")
-	all.add(slices.Contains(p.Grants, deviceGrant) != (len(p.Endpoints["device_authorization"]) > 0), "grants", "must name the device grant if there is a path in endpoints.device_authorization, and only then (RFC 8628 §3.1)")
+	all.add(slices.Contains(p.Grants, deviceGrant) != (len(p.Endpoints["device_authorization"]) > 0), "grants", "must name the device grant if there is a path in endpoints.device_authorization, and only then (RFC 8628 §3.1); to do without, set the path to []")
 	for grant, parameters := range p.RequiredParameters {
 		all.oneOf("required_parameters."+grant, grant, p.Grants)
 		all.add(p.RedirectURINotNeeded && grant == "authorization_code" && slices.Contains(parameters, "redirect_uri"),
@@ -134,7 +136,7 @@ func (p *profile) checkLists(all *memberErrors) {
 func (p *profile) checkCredentials(all *memberErrors) {
 	for member, f := range map[string]format{"code_format": p.CodeFormat, "access_token_format": p.AccessTokenFormat, "refresh_token_format": p.RefreshTokenFormat} {
 		all.add(f.Encoding == "jwt" && member != "access_token_format", member+".encoding", "cannot be jwt: only access tokens can")
-		all.add(f.Prefix != "" && (f.Encoding == "jwt" || !isUnreserved(f.Prefix)), member+".prefix", "is not a valid prefix of this token")
+		all.add(f.Prefix != "" && (f.Encoding == "jwt" || !isUnreserved(f.Prefix)), member+".prefix", "is not a valid prefix of this token: jwt has none, and others have characters of RFC 3986 §2.3")
 		all.add(f.Encoding != "jwt" && (f.Alg != "" || f.Header != nil || f.Claims != nil), member, "has alg, header or claims, which only jwt has")
 		if f.Header != nil {
 			header, _ := f.Header.value.(object)

@@ -353,6 +353,7 @@ func TestProfileCheck(t *testing.T) {
 		{"unknown endpoint of an error", `"at": ["token"]`, `"at": ["tokens"]`, "errors[6].at[0]", "is unknown; expected one of"},
 		{"no endpoint of an error", `"at": ["token"]`, `"at": []`, "errors[6].at", "is empty"},
 		{"no subject of an error", `"when": ["invalid_grant"]`, `"when": []`, "errors[2].when", "is empty"},
+		{"reason as the log has it", `"code expired"`, `"code-expired"`, "errors[6].when[0]", `must be "code expired", with spaces`},
 		{"something behind a reason", `"code expired"`, `"code expired soon"`, "errors[6].when[0]", "is not a code, a reason"},
 		{"something behind a code", `["invalid_grant"]`, `["invalid_grant soon"]`, "errors[2].when[0]", "is not a code, a reason"},
 		{"parameter behind a code", `["invalid_grant"]`, `["invalid_grant code"]`, "errors[2].when[0]", "is not a code, a reason"},

@@ -246,7 +246,7 @@ func TestEtcd(t *testing.T) {
 	}
 
 	for key, want := range map[string]string{
-		"ours/grantling/version": `etcd, under ours/: it has format "5"; this grantling reads "6"`,
+		"ours/grantling/version": `etcd, under ours/: it has format "5"; this grantling reads "6": take another -db, or remove this one`,
 		"ours/another":           "etcd, under ours/: it was not made by grantling",
 	} {
 		t.Run("R240 refused: "+key, func(t *testing.T) {

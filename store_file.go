@@ -151,6 +151,10 @@ func createDatabase(path string) error {
 			os.Remove(making)
 		}
 	}
+	if in := (*fs.PathError)(nil); errors.As(err, &in) && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)) {
+		folder, _ := filepath.Abs(filepath.Dir(path))
+		return fmt.Errorf("it cannot be made in %s: %w; -db names another file, and :memory: keeps nothing", folder, in.Err)
+	}
 	if err != nil {
 		return err
 	}
@@ -261,7 +265,7 @@ func checkWhole(path string, tx *bolt.Tx) error {
 
 func checkFormat(format []byte) error {
 	if !bytes.Equal(format, fileFormat) {
-		return fmt.Errorf("it has format %q; this grantling reads %q", format, fileFormat)
+		return fmt.Errorf("it has format %q; this grantling reads %q: take another -db, or remove this one", format, fileFormat)
 	}
 	return nil
 }
