@@ -44,7 +44,7 @@ func (s *server) furnish(files []*fixtures, o *options, stderr *outlet) error {
 	// password nor secret.
 	if err := bannerTemplate.Execute(stderr, pageData{
 		"Issuer": s.issuer(), "Profile": s.profile.Name, "Data": o.shownDB(),
-		"Secrets": secrets, "Password": password, "Example": example, "Inspect": o.inspect != nil && *o.inspect, "Inspector": s.url("/inspect"),
+		"Secrets": secrets, "Password": password, "AutoApprove": s.autoApprove, "Example": example, "Inspect": o.inspect != nil && *o.inspect, "Inspector": s.url("/inspect"),
 	}); err != nil {
 		return err
 	}

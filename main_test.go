@@ -1167,6 +1167,9 @@ func TestAutoApproveAddress(t *testing.T) {
 			if n := strings.Count(p.said(), "level=WARN"); n != row.warnings || strings.Count(p.said(), `level=WARN msg="-auto-approve`) != n {
 				t.Errorf("%d warnings, want %d: %s", n, row.warnings, p.said())
 			}
+			if !strings.Contains(p.said(), "1. Open this URL. It is answered at once, as if alice had allowed it:\n") || strings.Contains(p.said(), "Allow access") || !shownPassword.MatchString(p.said()) {
+				t.Errorf("the banner is %s", p.said())
+			}
 		})
 	}
 }
