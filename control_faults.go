@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	_ "embed"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -45,12 +44,9 @@ type namedFault struct {
 	Reason    reason `json:"reason"`    // why the code is refused; only token requests with a code are struck
 }
 
-//go:embed templates/faults.json
-var faultsJSON []byte
-
 // namedFaults are all named faults, in the order in which they are listed.
 var namedFaults, faultNames = func() (faults []namedFault, names []string) {
-	if err := json.Unmarshal(faultsJSON, &faults); err != nil {
+	if err := json.Unmarshal(must(templateFiles.ReadFile("templates/faults.json")), &faults); err != nil {
 		panic(err)
 	}
 	for _, f := range faults {

@@ -12,7 +12,7 @@ import (
 // sourceFiles are the files in which requests are refused.
 //
 //go:embed authorize.go clients.go clients_documents.go clients_metadata.go device.go errors.go errors_reasons.go fixtures.go grants.go metadata.go origins.go pages.go pages_applications.go
-//go:embed pages_signin.go parameters.go redirect.go registration.go resource.go response_modes.go server.go store.go tokens.go users.go
+//go:embed pages_signin.go parameters.go redirect.go resource.go response_modes.go server.go store.go tokens.go users.go
 var sourceFiles embed.FS
 
 func sourceOf(file string) string {

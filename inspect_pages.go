@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	_ "embed"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -17,21 +16,21 @@ import (
 	"time"
 )
 
-//go:embed templates/inspect.json
-var inspectJSON []byte
-
 // habit is what a warning means.
 type habit struct {
 	Warning, Badge, Text string
 	Rule                 section
 }
 
+// meaning is what a parameter is for.
+type meaning struct{ Name, Meaning string }
+
 // inspectTexts are what the inspector says of parameters and habits.
 var inspectTexts = func() (texts struct {
-	Parameters []struct{ Name, Meaning string }
+	Parameters []meaning
 	Habits     []habit
 }) {
-	if err := json.Unmarshal(inspectJSON, &texts); err != nil {
+	if err := json.Unmarshal(must(templateFiles.ReadFile("templates/inspect.json")), &texts); err != nil {
 		panic(err)
 	}
 	return texts
@@ -427,27 +426,24 @@ func (l *loggedRequest) shownChecks() (checks []shownCheck) {
 // parametersOf are the parameters of an exchange with their meaning, in the order
 // in which they are explained.
 func (f *flow) parametersOf(l *loggedRequest) (shown []shownParameter) {
-	place := func(name string) int {
-		i := slices.IndexFunc(inspectTexts.Parameters, func(p struct{ Name, Meaning string }) bool { return p.Name == name })
-		if i < 0 {
-			return len(inspectTexts.Parameters)
-		}
-		return i
-	}
 	if value := l.request.value("Authorization"); value != "" {
 		shown = append(shown, shownParameter{"Authorization", value, "who asks", f.whyOf(l, "Authorization")})
 	}
-	names := slices.SortedFunc(maps.Keys(l.Params), func(a, b string) int { return cmp.Or(cmp.Compare(place(a), place(b)), strings.Compare(a, b)) })
-	for _, name := range names {
-		p := shownParameter{Name: name, Why: f.whyOf(l, name), Meaning: "not used by this server"}
-		if i := place(name); i < len(inspectTexts.Parameters) {
-			p.Meaning = inspectTexts.Parameters[i].Meaning
+	explained := slices.Clone(inspectTexts.Parameters)
+	for _, name := range slices.Sorted(maps.Keys(l.Params)) {
+		if !slices.ContainsFunc(explained, func(e meaning) bool { return e.Name == name }) {
+			explained = append(explained, meaning{name, "not used by this server"})
 		}
-		switch value := l.Params[name].(type) {
+	}
+	for _, e := range explained {
+		p := shownParameter{Name: e.Name, Meaning: e.Meaning, Why: f.whyOf(l, e.Name)}
+		switch value := l.Params[e.Name].(type) {
 		case string:
 			p.Value = value
 		case []string:
 			p.Value = strings.Join(value, ", ")
+		default:
+			continue // it was not sent
 		}
 		shown = append(shown, p)
 	}

@@ -500,7 +500,7 @@ func TestInspectTexts(t *testing.T) {
 		}
 	}
 	for name := range isParameter {
-		if !slices.ContainsFunc(inspectTexts.Parameters, func(p struct{ Name, Meaning string }) bool { return p.Name == name && p.Meaning != "" }) {
+		if !slices.ContainsFunc(inspectTexts.Parameters, func(p meaning) bool { return p.Name == name && p.Meaning != "" }) {
 			t.Errorf("%s has no meaning", name)
 		}
 	}

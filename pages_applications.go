@@ -15,6 +15,17 @@ import (
 	"github.com/google/uuid"
 )
 
+// accountPages adds the routes of a user's own applications and permissions.
+func (s *server) accountPages(page func(path, methods string, handle handler)) {
+	page("/account/applications", "GET", s.account(s.handleApplications))
+	page("/account/applications/new", "GET, POST", s.account(s.handleNewApplication))
+	page("/account/applications/edit", "GET, POST", s.account(s.handleEditApplication))
+	page("/account/applications/regenerate", "POST", s.account(s.handleRegenerateSecret))
+	page("/account/applications/delete", "POST", s.account(s.handleDeleteApplication))
+	page("/account/authorized", "GET", s.account(s.handleAuthorized))
+	page("/account/authorized/revoke", "POST", s.account(s.handleRevokeAuthorized))
+}
+
 // maxApplications is how many applications a user may register.
 const maxApplications = 50
 

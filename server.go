@@ -134,13 +134,7 @@ func (s *server) newRoutes() map[string][]*route {
 	page("/login", "GET, POST", s.visited(s.handleLogin))
 	page("/logout", "POST", s.visited(s.handleLogout))
 	add(route{endpoint: "authorize", methods: "POST", handle: s.visited(s.handleConsent), fail: s.writeAuthorizationError, form: true}, s.base, "/consent") // the second half of the endpoint
-	page("/account/applications", "GET", s.account(s.handleApplications))
-	page("/account/applications/new", "GET, POST", s.account(s.handleNewApplication))
-	page("/account/applications/edit", "GET, POST", s.account(s.handleEditApplication))
-	page("/account/applications/regenerate", "POST", s.account(s.handleRegenerateSecret))
-	page("/account/applications/delete", "POST", s.account(s.handleDeleteApplication))
-	page("/account/authorized", "GET", s.account(s.handleAuthorized))
-	page("/account/authorized/revoke", "POST", s.account(s.handleRevokeAuthorized))
+	s.accountPages(page)
 	s.addExplanations(page)
 	if s.inspector != nil {
 		s.inspectorPages(page)
