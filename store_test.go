@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -24,12 +25,13 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// atOnce calls f n times, as much at the same time as can be.
+// atOnce calls f n times, as much at the same time as can be. Chance decides which of
+// them is first, whatever the scheduler does.
 func atOnce(n int, f func(k int)) {
 	var ready, done sync.WaitGroup
 	release := make(chan struct{})
 	ready.Add(n)
-	for k := range n {
+	for _, k := range rand.Perm(n) {
 		done.Go(func() {
 			ready.Done()
 			<-release
